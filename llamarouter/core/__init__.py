@@ -1,0 +1,1 @@
+"""Decides. Pure: no sockets, files, processes, clocks or asyncio; data in, data out."""

@@ -1,0 +1,141 @@
+"""What the scheduler is told, and what it tells its owner to do: two closed unions of frozen values.
+
+Times are seconds on a monotonic clock and never stand in an event: `handle(event, now)` gets the time beside it.
+A *ticket* is one request's number, given by the owner, never used twice. A ticket whose `ends_with_load` is set is
+a load without a client (`POST /models/load`, `load-on-startup`): granted and over at once when the model is ready.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from llamarouter.core.errors import RouterError
+
+
+class StopReason(enum.Enum):
+    """Why the scheduler had a child stopped; shown to people."""
+
+    EVICTED = "evicted"
+    UNLOADED = "unloaded"
+    CLOSING = "closing"
+
+
+# --- events ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """Somebody wants `model`. `slot`: the request will occupy one of the child's slots."""
+
+    ticket: int
+    model: str
+    slot: bool = True
+    body_bytes: int = 0
+    autoload: bool = True
+    ends_with_load: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """A client gave up while it waited. Unknown tickets are ignored: the grant may have crossed it."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A granted request is over, whatever way it ended."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The child of `model` answers; it has `slots` slots (at least one) and `connections` places for other requests."""
+
+    model: str
+    slots: int
+    connections: int = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Exited:
+    """The child of `model` is gone and reaped. `error` is what waiters are told; None: it ended because we asked.
+
+    `memory`: it died of memory, so one more eviction and one more try may help.
+    `deterministic`: it would fail again in the same way, so a retry waits for the cool-down at once.
+    """
+
+    model: str
+    error: RouterError | None = None
+    memory: bool = False
+    deterministic: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnloadAsked:
+    """Unload `model`: let its requests end until `drain` seconds from now, then cut (0: cut now)."""
+
+    model: str
+    drain: float
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """`model` was changed or removed by a reload: its failures are forgotten; a child is drained and stopped."""
+
+    model: str
+    drain: float
+
+
+@dataclass(frozen=True, slots=True)
+class TimePassed:
+    """`deadline()` was reached, or may have been."""
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """The router goes away: waiters are refused, running requests may end until `drain` seconds from now."""
+
+    drain: float
+
+
+Event = Arrived | Left | Released | Ready | Exited | UnloadAsked | Forgotten | TimePassed | Closing
+
+# --- commands -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Spawn the one child of `model`."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End the child of `model`; `cut`: without waiting for its requests. May be given again, then with `cut`."""
+
+    model: str
+    reason: StopReason
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The request may go to the child of `model` now; it counts from this moment until `Released`."""
+
+    ticket: int
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """The request will not be served, and why."""
+
+    ticket: int
+    error: RouterError
+
+
+Command = Start | Stop | Grant | Refuse

@@ -1,0 +1,1 @@
+"""The machine: files, folders, engines, processes, the Hub."""

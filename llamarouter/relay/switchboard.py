@@ -1,0 +1,75 @@
+"""What the relay asks of whoever owns the models, and nothing more.
+
+The relay never decides: it asks for a `Lease` (a place inside a child), carries bytes while it has one, and ends it
+with an `Outcome`. `server.supervisor` implements the `Switchboard`; tests of the relay bring a small one of their own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from llamarouter.core.errors import RouterError
+from llamarouter.core.routes import Route
+
+if TYPE_CHECKING:
+    from llamarouter.relay.connections import ChildConnections
+
+
+@dataclass(slots=True)
+class Ask:
+    """A request that wants a place: the model as the client wrote it, its route, and what the queue must know."""
+
+    model: str
+    route: Route
+    body_bytes: int
+    autoload: bool | None = None  # the client's `?autoload=`; None: the router's default
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How a relayed request ended."""
+
+    status: int  # 0: no answer was begun
+    complete: bool  # the child's answer arrived whole (the client may have left before)
+    client_left: bool
+    tail: bytes  # the last 2 KiB of the answer's body at most: usage and timings stand there
+
+
+class Lease(Protocol):
+    """A place inside a child, held from the grant to `end`."""
+
+    @property
+    def connections(self) -> ChildConnections:
+        """The connections to the child that the place is in."""
+        ...
+
+    def end(self, outcome: Outcome) -> None:
+        """Give the place back; more than one call is the same as one."""
+        ...
+
+    async def failure(self) -> RouterError:
+        """Why the child broke the connection: waits up to 250 ms for its exit to be known."""
+        ...
+
+
+class Switchboard(Protocol):
+    """The owner of the models, as the relay sees it."""
+
+    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
+        """Raise `InvalidApiKey` unless the credentials open the relayed routes."""
+        ...
+
+    def lease_now(self, ask: Ask) -> Lease | None:
+        """A place at once, without waiting: None if the request would have to wait for one.
+
+        Raises `RouterError` where the refusal is certain (unknown model, draining).
+        """
+        ...
+
+    async def lease(self, ask: Ask) -> Lease:
+        """A place, after waiting for one; cancelled, the request leaves the queue.
+
+        Raises `RouterError` when it is refused.
+        """
+        ...
