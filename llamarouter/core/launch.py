@@ -1,0 +1,33 @@
+"""A launch: everything a child is started with, each flag with the place it came from. Nothing is spawned that
+could not have been printed first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+DEFAULT_ORIGIN = "llamarouter (default)"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One option of a child, as it stands on its command line."""
+
+    option: str  # `--ctx-size`, `--no-warmup`
+    values: tuple[str, ...]
+    origin: str  # `presets/demo.ini:12`, `command line`, `environment LLAMA_ARG_CTX_SIZE`, `models folder`
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How the child of one model is started, but for the binary and where it listens."""
+
+    model_id: str
+    engine_key: str | None  # the `lr-engine` that it asks for; None: the engine of the router
+    flags: tuple[Flag, ...]  # sorted by option
+    env: tuple[tuple[str, str], ...] = ()  # added to the child's environment
+    stop_timeout: float = 10.0  # seconds from the wish that it ends until it is killed
+
+    def argv(self) -> tuple[str, ...]:
+        """The arguments, without the binary, `--host` and `--port`."""
+        return tuple(word for flag in self.flags for word in (flag.option, *flag.values))
