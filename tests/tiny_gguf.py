@@ -11,11 +11,36 @@ from pathlib import Path
 import gguf
 import numpy as np
 
-CHAT_TEMPLATE = (
+_CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '</s>' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
 )
-WORDS = "the of and to in is it that was for on are with as his they be at one have this from or had by hot word but".split()
+_WORDS = (
+    "the",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "it",
+    "that",
+    "was",
+    "for",
+    "on",
+    "are",
+    "with",
+    "as",
+    "his",
+    "they",
+    "be",
+    "at",
+    "one",
+    "have",
+    "this",
+    "from",
+    "or",
+    "had",
+)
 
 
 def _spm_tokens() -> tuple[list[bytes], list[float], list[int]]:
@@ -27,7 +52,7 @@ def _spm_tokens() -> tuple[list[bytes], list[float], list[int]]:
         (b"</s>", 0.0, kinds.CONTROL),
     ]
     tokens += [(b"<0x%02X>" % byte, 0.0, kinds.BYTE) for byte in range(256)]
-    pieces = ["\u2581", *(chr(code) for code in range(33, 127)), *(f"\u2581{word}" for word in WORDS)]
+    pieces = ["\u2581", *(chr(code) for code in range(33, 127)), *(f"\u2581{word}" for word in _WORDS)]
     tokens += [(piece.encode(), -float(rank), kinds.NORMAL) for rank, piece in enumerate(pieces)]
     return [t[0] for t in tokens], [t[1] for t in tokens], [int(t[2]) for t in tokens]
 
@@ -43,7 +68,7 @@ def _add_spm_vocabulary(writer: gguf.GGUFWriter) -> int:
     writer.add_unk_token_id(0)
     writer.add_add_bos_token(True)
     writer.add_add_eos_token(False)
-    writer.add_chat_template(CHAT_TEMPLATE)
+    writer.add_chat_template(_CHAT_TEMPLATE)
     return len(tokens)
 
 
@@ -88,8 +113,36 @@ def write_llama(
 
     It has 4 heads and nearly always answers up to `max_tokens`. At the defaults it is about 600 KB.
     """
-    n_ff = n_embd * 3
     writer = gguf.GGUFWriter(path, "llama")
+    _add_llama(writer, seed=seed, n_ctx=n_ctx, n_embd=n_embd, n_layer=n_layer, quant=quant, name=name)
+    _finish(writer)
+    return path
+
+
+def write_sharded_llama(path: Path, *, tensors_a_shard: int = 12, seed: int = 0, name: str | None = None) -> list[Path]:
+    """Write the llama of `write_llama` in shards of so many tensors: `stem-00001-of-00002.gguf` and so on."""
+    writer = gguf.GGUFWriter(path, "llama", split_max_tensors=tensors_a_shard)
+    _add_llama(writer, seed=seed, n_ctx=512, n_embd=64, n_layer=2, quant="F32", name=name)
+    _finish(writer)
+    return sorted(path.parent.glob(f"{path.stem}-*-of-*.gguf"))
+
+
+def write_mmproj(path: Path, *, vision: bool = True, audio: bool = False) -> Path:
+    """Write what looks like a projector to a reader of headers; no engine can run it."""
+    writer = gguf.GGUFWriter(path, "clip")
+    writer.add_type(gguf.GGUFType.MMPROJ)
+    writer.add_bool("clip.has_vision_encoder", vision)
+    writer.add_bool("clip.has_audio_encoder", audio)
+    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    _Weights(writer, 0, "F16").matrix("mm.0.weight", 32, 32)
+    _finish(writer)
+    return path
+
+
+def _add_llama(
+    writer: gguf.GGUFWriter, *, seed: int, n_ctx: int, n_embd: int, n_layer: int, quant: str, name: str | None
+) -> None:
+    n_ff = n_embd * 3
     writer.add_name(name or f"tiny-{seed}")
     writer.add_context_length(n_ctx)
     writer.add_embedding_length(n_embd)
@@ -115,8 +168,6 @@ def write_llama(
         weights.matrix(f"{block}.ffn_gate.weight", n_ff, n_embd)
         weights.matrix(f"{block}.ffn_up.weight", n_ff, n_embd)
         weights.matrix(f"{block}.ffn_down.weight", n_embd, n_ff)
-    _finish(writer)
-    return path
 
 
 def write_embedding_model(path: Path, *, seed: int = 0, n_ctx: int = 512, name: str | None = None) -> Path:
@@ -135,7 +186,7 @@ def write_embedding_model(path: Path, *, seed: int = 0, n_ctx: int = 512, name: 
     writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     letters = [chr(code) for code in range(33, 127)]
-    tokens += [f"\u2581{piece}" for piece in [*letters, *WORDS]] + letters
+    tokens += [f"\u2581{piece}" for piece in [*letters, *_WORDS]] + letters
     writer.add_tokenizer_model("bert")
     writer.add_token_list(tokens)
     writer.add_token_types([3] * 5 + [1] * (len(tokens) - 5))
