@@ -1,0 +1,54 @@
+"""What many commands take: which router, which output, which model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from llamarouter.cli.failures import CommandFailed
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
+
+    StringType = click.ParamType[str]
+else:
+    StringType = click.ParamType  # generic for the type checker alone, before click 8.3
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def server_options(command: F) -> F:
+    """`--url` and `--port`: which router is meant."""
+    port = click.option("--port", metavar="N", type=click.IntRange(1, 65535), help="The router of this machine on that port.")
+    url = click.option("--url", metavar="URL", help="A router elsewhere (also LR_URL, with its key in LR_API_KEY).")
+    return url(port(command))
+
+
+def json_option(command: F) -> F:
+    """`--json`: for programs."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
+
+
+class ModelName(StringType):
+    """A model's id or alias. The shell completes it from the running router."""
+
+    name = "model"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
+        from llamarouter.cli.models import names_in, rows_from
+        from llamarouter.cli.server_client import find_server
+        from llamarouter.core.errors import UsageError
+
+        try:
+            server = find_server(ctx.params.get("url"), ctx.params.get("port"))
+            names = names_in(rows_from(server)) if server else []
+        except (CommandFailed, UsageError):
+            return []  # a completion has nobody to complain to
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+MODEL = ModelName()
