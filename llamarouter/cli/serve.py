@@ -1,0 +1,127 @@
+"""`lr serve`: everything that is known before the router runs, said in a few lines, and the router.
+
+Its command line is split by the option tables (ours and the engine's) before click could see it: click breaks
+spellings such as `-hf`, `-lv` and `-ctk`, and every option of every llama-server build is accepted.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from llamarouter.core.settings import Settings
+    from llamarouter.server.node import Node
+    from llamarouter.server.run import Plan
+
+# How many warnings are shown at the start; all of them are in `lr ls`.
+_MOST_WARNINGS = 12
+
+
+def serve(argv: list[str]) -> int:
+    """Run the router with the arguments behind `serve`; returns the exit code. Raises `UsageError`."""
+    # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
+    from llamarouter.core.settings import engine_of, parse_settings
+    from llamarouter.host.header_cache import HeaderCache
+    from llamarouter.host.inventory import engine_for, take_inventory
+    from llamarouter.host.state import state_dir
+    from llamarouter.server.run import Plan
+
+    environ = dict(os.environ)
+    if any(word in ("-h", "--help", "--usage") for word in argv):
+        from llamarouter.cli.serve_help import show_help
+
+        show_help()
+        return 0
+    engine = engine_for(engine_of(argv, environ), environ)
+    settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"))
+    _set_up_logging(settings)
+    state = state_dir(environ)
+    headers = HeaderCache(state / "headers.json")
+    inventory = take_inventory(settings, environ, engine, headers)
+    headers.save()
+    plan = Plan(
+        settings=settings, environ=environ, engine=engine, headers=headers, inventory=inventory, state=str(state)
+    )
+    return _run(plan)
+
+
+def _run(plan: Plan) -> int:
+    import asyncio
+
+    import uvloop
+
+    from llamarouter.server.run import serve as run
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(run(plan, lambda node: _announce(plan, node)))
+    except BaseExceptionGroup as group:
+        # One line for the operator, whatever group the failure came in.
+        from llamarouter.core.errors import UsageError
+
+        usage = group.subgroup(UsageError)
+        if usage is None:
+            raise
+        raise _first(usage) from None
+    return 0
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+def _set_up_logging(settings: Settings) -> None:
+    logging.basicConfig(
+        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s"
+    )
+    for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _announce(plan: Plan, node: Node) -> None:
+    from llamarouter.host.engine import EngineKind
+
+    say = click.echo
+    catalog = plan.inventory.catalog
+    say(f"llamarouter serves {_count(len(catalog.entries), 'model')} with {plan.engine.build} ({plan.engine.origin})")
+    if plan.engine.kind is EngineKind.EMBEDDED:
+        say(
+            "note: this is the EMBEDDED engine, on the CPU only; for a native one (and the GPU): lr engine build",
+        )
+    for entry in list(catalog.entries.values())[:20]:
+        problem = entry.problem or entry.model.problem
+        say(f"  {entry.model.id}" + (f"  CANNOT BE LOADED: {problem}" if problem else ""))
+    if len(catalog.entries) > 20:
+        say(f"  ... and {len(catalog.entries) - 20} more: lr ls")
+    for warning in [*plan.settings.warnings, *catalog.skipped][:_MOST_WARNINGS]:
+        say(f"  skipped: {warning}")
+    if (left := len(catalog.skipped) - _MOST_WARNINGS) > 0:
+        say(f"  ... and {left} more warnings: lr ls")
+    if not catalog.entries:
+        say("  no models yet: lr pull ggml-org/gemma-3-4b-it-GGUF:Q4_K_M, or --models-dir PATH")
+    for url in node.listening:
+        say(f"listening on {url}")
+    if catalog.entries:
+        _try_it(plan, node)
+    sys.stdout.flush()
+
+
+def _try_it(plan: Plan, node: Node) -> None:
+    model = next((e.model.id for e in plan.inventory.catalog.entries.values() if e.launch), None)
+    url = next((url for url in node.listening if url.startswith("http")), None)
+    if model is None or url is None:
+        return
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if plan.settings.api_keys else ""
+    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    click.echo(f"try: curl {url}/v1/chat/completions{key} -d '{body}'")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

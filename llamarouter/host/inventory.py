@@ -1,0 +1,133 @@
+"""The inventory: everything that can be asked for, folded from the folders, the preset and the command line.
+
+    settings, environment --> engines, discovery --> core.catalog --> Inventory
+
+Taken at the start, at a reload, and when a folder's signature has changed. Reads files and may run an engine's
+`--help`, so it belongs in a thread. One inventory is immutable; a new one replaces it whole.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from llamarouter.core.catalog import Catalog, build_catalog, engines_wanted
+from llamarouter.core.errors import UsageError
+from llamarouter.core.ini import Ini, parse_ini
+from llamarouter.core.model import Model, Skipped
+from llamarouter.core.settings import Settings
+from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
+from llamarouter.host.engine import Engine, resolve_engine
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.state import data_dir
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What there is, and the engines that run it (None: the default one)."""
+
+    catalog: Catalog
+    engines: Mapping[str | None, Engine]
+    places: Places
+    signature: Signature
+
+    def engine_of(self, key: str | None) -> Engine:
+        """The engine of a launch."""
+        return self.engines.get(key) or self.engines[None]
+
+
+def checkout_of() -> str | None:
+    """The checkout that this package runs from, or None when it is installed."""
+    root = Path(__file__).resolve().parents[2]
+    return str(root) if (root / "bin").is_dir() and (root / "pyproject.toml").is_file() else None
+
+
+def engine_for(wanted: tuple[str, ...] | None, environ: Mapping[str, str]) -> Engine:
+    """The engine of a command that somebody named, or the best that is here. Raises `UsageError`."""
+    return resolve_engine(wanted, environ, checkout=checkout_of(), data_dir=str(data_dir(environ)))
+
+
+def take_inventory(
+    settings: Settings,
+    environ: Mapping[str, str],
+    engine: Engine,
+    headers: HeaderCache,
+    previous: Inventory | None = None,
+) -> Inventory:
+    """Look everywhere and fold what is found.
+
+    Raises `UsageError` where the preset cannot be read or split, or `--models-dir` is not there; everything
+    else that is wrong is a warning in the catalog.
+    """
+    ini = _read_preset(settings.preset) if settings.preset else None
+    config = _read_config(environ)
+    places = places_of(environ, settings.models_dir)
+    found = discover(places, headers)
+    engines, skipped = _engines(ini, engine, environ)
+    preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
+    catalog = build_catalog(
+        models=found.models,
+        skipped=(*found.skipped, *skipped),
+        ini=ini,
+        config_ini=config,
+        settings=settings,
+        environ=environ,
+        tables={key: each.table for key, each in engines.items()},
+        describe=lambda path: _describe(path, preset_dir, headers),
+        resolve_repo=lambda spec: resolve_repo(places, spec),
+        previous=previous.catalog if previous else None,
+    )
+    return Inventory(catalog, engines, places, found.signature)
+
+
+def changed(inventory: Inventory) -> bool:
+    """Whether a folder looks different from when the inventory was taken (cheap)."""
+    return signature_of(inventory.places) != inventory.signature
+
+
+def _read_preset(path: str) -> Ini:
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--models-preset {path}: cannot be read ({_why(error)})") from error
+    return parse_ini(text, path)
+
+
+def _read_config(environ: Mapping[str, str]) -> Ini | None:
+    """llama.cpp's own `config.ini`, the user's before the system's."""
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
+    for path in (os.path.join(home, "llama.cpp", "config.ini"), "/etc/llama.cpp/config.ini"):
+        try:
+            return parse_ini(Path(path).read_text(encoding="utf-8-sig"), path)
+        except (OSError, UnicodeDecodeError):
+            continue
+    return None
+
+
+def _engines(
+    ini: Ini | None, engine: Engine, environ: Mapping[str, str]
+) -> tuple[dict[str | None, Engine], list[Skipped]]:
+    engines: dict[str | None, Engine] = {None: engine}
+    skipped = []
+    for wanted in engines_wanted(ini) if ini is not None else ():
+        try:
+            engines[wanted] = engine_for(tuple(shlex.split(wanted)), environ)
+        except (UsageError, ValueError) as error:
+            skipped.append(Skipped(f"lr-engine = {wanted}", str(error)))
+    return engines, skipped
+
+
+def _describe(path: str, preset_dir: str | None, headers: HeaderCache) -> Model:
+    """A preset's file: relative to the working directory, as in llama-server, else to the preset's own folder."""
+    wanted = os.path.expanduser(path)
+    if not os.path.isabs(wanted) and not os.path.exists(wanted) and preset_dir is not None:
+        beside = os.path.join(preset_dir, wanted)
+        wanted = beside if os.path.exists(beside) else wanted
+    return describe_file(os.path.abspath(wanted), headers)
+
+
+def _why(error: Exception) -> str:
+    return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"

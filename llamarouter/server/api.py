@@ -1,0 +1,207 @@
+"""The control endpoints: each handler asks, tells, and answers; it raises and never catches.
+
+Bodies are JSON objects; the answers have the shapes of llama-server's router where it has the route, and live
+under `/lr/` where it has none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from llamarouter.core.errors import (
+    BadRequest,
+    Conflict,
+    Draining,
+    FeatureDisabled,
+    Internal,
+    InvalidJson,
+    ModelNotFound,
+    NotFound,
+    UsageError,
+)
+from llamarouter.server.listing import describe, list_models, without_secrets
+from llamarouter.server.node import Node
+
+_JSON = msgspec.json.Encoder()
+
+
+class Json(Response):
+    """A JSON answer, encoded by msgspec."""
+
+    media_type = "application/json; charset=utf-8"
+
+    def render(self, content: Any) -> bytes:
+        return _JSON.encode(content)
+
+
+def control_routes(node: Node) -> list[Route]:
+    """Every route that the router answers itself."""
+    api = _Api(node)
+    return [
+        Route("/health", api.health, methods=["GET"]),
+        Route("/v1/health", api.health, methods=["GET"]),
+        Route("/livez", api.health, methods=["GET"]),
+        Route("/readyz", api.ready, methods=["GET"]),
+        Route("/models", api.models, methods=["GET"]),
+        Route("/models", api.download, methods=["POST"]),
+        Route("/models", api.remove, methods=["DELETE"]),
+        Route("/v1/models", api.models, methods=["GET"]),
+        Route("/models/load", api.load, methods=["POST"]),
+        Route("/models/unload", api.unload, methods=["POST"]),
+        Route("/models/sse", api.events, methods=["GET"]),
+        Route("/v1/models/{id:path}", api.model, methods=["GET"]),
+        Route("/tools", api.disabled, methods=["GET", "POST"]),
+        Route("/cors-proxy", api.disabled, methods=["GET", "POST"]),
+        Route("/lr/status", api.status, methods=["GET"]),
+        Route("/lr/logs", api.logs, methods=["GET"]),
+        Route("/lr/explain", api.explain, methods=["GET"]),
+        Route("/lr/stop", api.stop, methods=["POST"]),
+    ]
+
+
+class _Api:
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    # --- state ------------------------------------------------------------------------------------------------------
+
+    async def health(self, request: Request) -> Response:
+        return Json({"status": "ok"})
+
+    async def ready(self, request: Request) -> Response:
+        if self._node.supervisor.closing:
+            raise Draining("the router is shutting down", retry_after=5)
+        return Json({"status": "ok"})
+
+    async def status(self, request: Request) -> Response:
+        return Json(self._node.status())
+
+    # --- models -----------------------------------------------------------------------------------------------------
+
+    async def models(self, request: Request) -> Response:
+        shelf = self._node.shelf
+        if request.query_params.get("reload"):
+            await self._reload()
+        else:
+            await shelf.look()
+        node = self._node
+        return Json(list_models(shelf.inventory, node.supervisor, node.downloads.progress(), node.created))
+
+    async def model(self, request: Request) -> Response:
+        node = self._node
+        entry = await node.shelf.find(request.path_params["id"])
+        download = node.downloads.progress().get(entry.model.id)
+        return Json(describe(entry, node.shelf.inventory, node.supervisor, download, node.created))
+
+    async def load(self, request: Request) -> Response:
+        body = await _object(request)
+        entry = await self._node.shelf.find(_model_of(body))
+        model = entry.model.id
+        self._node.reception.check(entry)
+        if model in self._node.supervisor.residents and not body.get("wait"):
+            raise BadRequest("model is already running")
+        loading = self._node.begin(self._node.reception.load(model))
+        if body.get("wait"):
+            await asyncio.shield(loading)
+        return Json({"success": True})
+
+    async def unload(self, request: Request) -> Response:
+        body = await _object(request)
+        node = self._node
+        entry = node.shelf.catalog.resolve(_model_of(body))
+        if entry is None:
+            raise BadRequest("model is not found")
+        model = entry.model.id
+        if node.downloads.cancel(model):
+            return Json({"success": True})
+        if model not in node.supervisor.residents:
+            raise BadRequest("model is not running")
+        node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
+        if body.get("wait"):
+            await node.supervisor.until_gone(model)
+        return Json({"success": True})
+
+    async def download(self, request: Request) -> Response:
+        spec = (await _object(request)).get("model")
+        if not isinstance(spec, str) or not spec:
+            raise BadRequest("model must be a non-empty string")
+        self._node.downloads.begin(spec, self._node.shelf.catalog)
+        return Json({"success": True})
+
+    async def remove(self, request: Request) -> Response:
+        asked = request.query_params.get("model")
+        if not asked:
+            raise BadRequest("model must be a non-empty string")
+        node = self._node
+        if node.downloads.cancel(asked):
+            return Json({"success": True})
+        entry = await node.shelf.find(asked)
+        if not entry.model.removable:
+            raise Conflict(f"model '{entry.model.id}' is not removable: it does not lie in a cache")
+        await node.remove(entry)
+        return Json({"success": True})
+
+    async def events(self, request: Request) -> Response:
+        return StreamingResponse(
+            self._node.feed.read(), media_type="text/event-stream", headers={"cache-control": "no-cache"}
+        )
+
+    async def disabled(self, request: Request) -> Response:
+        raise FeatureDisabled("this feature is disabled")
+
+    # --- ours -------------------------------------------------------------------------------------------------------
+
+    async def logs(self, request: Request) -> Response:
+        node = self._node
+        entry = await node.shelf.find(request.query_params.get("model", ""))
+        ring = node.supervisor.rings.get(entry.model.id)
+        if request.query_params.get("follow"):
+            follow = node.supervisor.ring_of(entry.model.id).subscribe()
+            return StreamingResponse(_lines(follow), media_type="text/plain; charset=utf-8")
+        if ring is None:
+            raise NotFound(f"model '{entry.model.id}' has no log yet: it was not started")
+        return PlainTextResponse("".join(f"{line}\n" for line in ring.lines()))
+
+    async def explain(self, request: Request) -> Response:
+        node = self._node
+        entry = await node.shelf.find(request.query_params.get("model", ""))
+        return Json(node.explain(entry))
+
+    async def stop(self, request: Request) -> Response:
+        self._node.stop()
+        return Json({"success": True})
+
+    async def _reload(self) -> None:
+        try:
+            await self._node.shelf.look(force=True)
+        except UsageError as error:
+            raise Internal(f"reload refused, everything stays as it was: {error}") from error
+
+
+async def _object(request: Request) -> dict[str, Any]:
+    try:
+        body = msgspec.json.decode(await request.body())
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidJson(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidJson("the body is not a JSON object")
+    return body
+
+
+def _model_of(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise ModelNotFound("the body names no model: {\"model\": \"ID\"} is needed")
+    return model
+
+
+async def _lines(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for line in lines:
+        yield line.encode() + b"\n"

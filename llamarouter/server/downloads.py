@@ -1,0 +1,136 @@
+"""Downloads: at most one for each model, in a process of its own, watched by everybody who asks for it.
+
+The bytes are fetched by `host.fetch`; here it is only known which run, how far each is, and who waits for it.
+A download ends with None or with the error that its waiters are told; it never raises into its siblings.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+
+from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import BadRequest, Forbidden, NoSpace, NotFound, RouterError, Unavailable
+from llamarouter.core.fetch_events import Failed, FetchError, Fetched, Planned, Progressed
+from llamarouter.core.hub_names import parse_spec
+from llamarouter.host.fetching import fetch_events
+from llamarouter.server.feed import Feed
+
+log = logging.getLogger("llamarouter")
+
+_REFUSALS: dict[str, type[RouterError]] = {
+    "bad_request": BadRequest,
+    "not_found": NotFound,
+    "unauthorized": Forbidden,
+    "gated": Forbidden,
+    "insufficient_storage": NoSpace,
+}
+
+
+@dataclass(slots=True, eq=False)
+class _Download:
+    """One that runs; `done` and `total` are bytes by URL."""
+
+    task: asyncio.Task[RouterError | None] | None = None
+    done: dict[str, int] = field(default_factory=dict)
+    total: dict[str, int] = field(default_factory=dict)
+
+
+class Downloads:
+    """Every download that runs, by the id under which its model is, or will be, listed."""
+
+    def __init__(
+        self,
+        tasks: asyncio.TaskGroup,
+        feed: Feed,
+        cache: str,
+        environ: Mapping[str, str],
+        on_done: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._tasks = tasks
+        self._feed = feed
+        self._cache = cache
+        self._environ = environ
+        self._on_done = on_done
+        self._running: dict[str, _Download] = {}
+
+    def progress(self) -> dict[str, float]:
+        """How much of each is here, 0 to 1."""
+        return {
+            model: sum(each.done.values()) / max(1, sum(each.total.values())) for model, each in self._running.items()
+        }
+
+    def begin(self, spec: str, catalog: Catalog) -> None:
+        """Start what an operator asked for. Raises `BadRequest` for a name that is none, or is here already."""
+        try:
+            parse_spec(spec)
+        except FetchError as error:
+            raise BadRequest(error.message) from error
+        entry = catalog.resolve(spec)
+        if spec in self._running or (entry is not None and entry.hf_wanted is None):
+            raise BadRequest(f"model '{spec}' already exists")
+        self._start(entry.model.id if entry is not None else spec, spec)
+
+    async def fetch(self, model: str, spec: str) -> None:
+        """Join the download of a model, or start it; returns when its files are here. Raises `RouterError`."""
+        error = await asyncio.shield(self._start(model, spec))
+        if error is not None:
+            raise error
+
+    def cancel(self, model: str) -> bool:
+        """Stop a download, keeping what is here for a resume; False if none runs."""
+        running = self._running.get(model)
+        return running is not None and running.task is not None and running.task.cancel()
+
+    def end(self) -> None:
+        """Stop all of them: the router goes away."""
+        for model in tuple(self._running):
+            self.cancel(model)
+
+    def _start(self, model: str, spec: str) -> asyncio.Task[RouterError | None]:
+        running = self._running.get(model)
+        if running is not None and running.task is not None:
+            return running.task
+        running = self._running[model] = _Download()
+        running.task = self._tasks.create_task(self._run(model, spec, running), name=f"download {model}")
+        # The done-callback, because a task that is cancelled before its first step reaches no `finally`.
+        running.task.add_done_callback(lambda task: self._over(model, task))
+        log.info("downloading %s", spec)
+        self._feed.tell(model, "model_status", {"status": "downloading"})
+        return running.task
+
+    async def _run(self, model: str, spec: str, running: _Download) -> RouterError | None:
+        error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
+        async for event in fetch_events(spec, self._cache, self._environ):
+            match event:
+                case Planned():
+                    running.total = {file.url: file.size for file in event.files}
+                    running.done = {file.url: file.size if file.cached else file.have for file in event.files}
+                case Progressed():
+                    running.done[event.url] = event.done
+                    self._tell_progress(model, running)
+                case Failed():
+                    error = _refusal(spec, event)
+                case Fetched():
+                    error = None
+        if error is None:
+            await self._on_done()
+        return error
+
+    def _tell_progress(self, model: str, running: _Download) -> None:
+        progress = {url: {"done": running.done.get(url, 0), "total": total} for url, total in running.total.items()}
+        self._feed.tell(model, "download_progress", {"progress": progress})
+
+    def _over(self, model: str, task: asyncio.Task[RouterError | None]) -> None:
+        del self._running[model]
+        failed = task.cancelled() or task.result() is not None
+        if not task.cancelled() and (error := task.result()) is not None:
+            log.error("the download of %s failed: %s", model, error)
+        self._feed.tell(model, "download_failed" if failed else "download_finished")
+
+
+def _refusal(spec: str, failed: Failed) -> RouterError:
+    kind = _REFUSALS.get(failed.reason, Unavailable)
+    return kind(f"model '{spec}' cannot be downloaded: {failed.message}")

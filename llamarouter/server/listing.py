@@ -1,0 +1,148 @@
+"""What `GET /models` says: llama-server's fields, and ours below `lr`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import Any
+
+from llamarouter.core.catalog import Entry
+from llamarouter.host.inventory import Inventory
+from llamarouter.server.resident import Resident, Stage
+from llamarouter.server.supervisor import Supervisor
+
+_SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
+_SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*=.*$", re.MULTILINE)
+
+
+def list_models(inventory: Inventory, supervisor: Supervisor, downloading: dict[str, float], created: int) -> Any:
+    """The whole answer of `GET /models`; `created` is the unix time that every entry carries."""
+    catalog = inventory.catalog
+    return {
+        "object": "list",
+        "data": [
+            describe(entry, inventory, supervisor, downloading.get(entry.model.id), created)
+            for entry in catalog.entries.values()
+            if not entry.hidden
+        ],
+        "warnings": [{"where": each.where, "reason": each.reason} for each in catalog.skipped],
+    }
+
+
+def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, download: float | None, created: int) -> Any:
+    """One model; `download`: how much of it is fetched (0 to 1), None when nothing is."""
+    model = entry.model
+    resident = supervisor.residents.get(model.id)
+    info = dict(resident.ready.info) if resident is not None and resident.ready is not None else {}
+    described: dict[str, Any] = {
+        "id": model.id,
+        "aliases": list(entry.aliases),
+        "tags": list(entry.tags),
+        "object": "model",
+        "owned_by": "llamacpp",
+        "created": created,
+        "status": _status(entry, inventory, supervisor, resident, download),
+        "architecture": info.get("architecture") or _architecture(entry),
+        "source": model.source.value,
+        "can_remove": model.removable,
+        "lr": _ours(entry, supervisor, resident, download),
+    }
+    if "meta" in info:
+        described["meta"] = info["meta"]
+    return described
+
+
+def _status(
+    entry: Entry,
+    inventory: Inventory,
+    supervisor: Supervisor,
+    resident: Resident | None,
+    download: float | None,
+) -> dict[str, Any]:
+    status: dict[str, Any] = {"value": _value(resident, download)}
+    if entry.launch is not None:
+        status["args"] = without_secrets((*inventory.engine_of(entry.launch.engine_key).command, *entry.launch.argv()))
+    status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
+    if resident is not None and resident.progress is not None and resident.stage is Stage.LOADING:
+        status["progress"] = resident.progress.value
+    elif download is not None:
+        status["progress"] = download
+    if resident is None and (failed := supervisor.failures.get(entry.model.id)) is not None:
+        status["failed"] = True
+        status["exit_code"] = failed[0].code or 1
+    return status
+
+
+def _value(resident: Resident | None, download: float | None) -> str:
+    if resident is not None:
+        return resident.stage.value
+    return "unloaded" if download is None else "downloading"
+
+
+def _architecture(entry: Entry) -> dict[str, list[str]]:
+    header = entry.model.header
+    modalities = list(header.input_modalities) if header is not None else ["text"]
+    files = entry.model.files
+    if files is not None and files.mmproj is not None and modalities == ["text"]:
+        modalities.append("image")
+    return {"input_modalities": modalities, "output_modalities": ["text"]}
+
+
+def _ours(entry: Entry, supervisor: Supervisor, resident: Resident | None, download: float | None) -> dict[str, Any]:
+    model, header = entry.model, entry.model.header
+    ours: dict[str, Any] = {
+        "size": model.size or None,
+        "quant": header.quant if header is not None else None,
+        "n_params": header.n_params if header is not None else None,
+        "context": header.n_ctx_train if header is not None else None,
+        "path": model.files.model if model.files is not None else None,
+        "problem": entry.problem or model.problem,
+        "waiting": supervisor.scheduler.waiting(model.id),
+        "cooldown": supervisor.cooldown_left(model.id),
+        "failure": _failure(supervisor, model.id),
+        "progress": download,
+    }
+    if resident is not None:
+        ours |= _running(resident, supervisor)
+    return ours
+
+
+def _running(resident: Resident, supervisor: Supervisor) -> dict[str, Any]:
+    now = asyncio.get_running_loop().time()
+    ready = resident.ready
+    return {
+        "pid": resident.pid,
+        "uptime": now - resident.started,
+        "in_flight": supervisor.scheduler.in_flight(resident.model),
+        "tokens_per_second": resident.tokens_per_second,
+        "last_used": None if resident.last_used is None else now - resident.last_used,
+        "slots": ready.slots if ready is not None else None,
+        "n_ctx": ready.n_ctx if ready is not None else None,
+        "layers_offloaded": ready.layers_offloaded if ready is not None else None,
+        "layers": ready.layers if ready is not None else None,
+        "load_seconds": ready.load_seconds if ready is not None else None,
+        "progress": resident.progress.value if resident.progress is not None else None,
+    }
+
+
+def _failure(supervisor: Supervisor, model: str) -> dict[str, Any] | None:
+    failed = supervisor.failures.get(model)
+    if failed is None:
+        return None
+    end, at = failed
+    return {
+        "reason": end.cause.name.lower(),
+        "message": end.message,
+        "last_words": list(end.last_words),
+        "seconds_ago": asyncio.get_running_loop().time() - at,
+    }
+
+
+def without_secrets(argv: tuple[str, ...]) -> list[str]:
+    """A command line as it may be shown: the values of secret options are starred."""
+    shown = []
+    hide = False
+    for word in argv:
+        shown.append("***" if hide else word)
+        hide = word in _SECRET_OPTIONS
+    return shown

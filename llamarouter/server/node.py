@@ -1,0 +1,145 @@
+"""The router, assembled: who knows what, and the few actions that concern more than one of them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any
+
+import llamarouter
+from llamarouter.core.catalog import Catalog, Entry
+from llamarouter.core.child_env import child_env
+from llamarouter.core.errors import RouterError
+from llamarouter.core.settings import Settings
+from llamarouter.host.removal import plan_removal, remove
+from llamarouter.server.downloads import Downloads
+from llamarouter.server.feed import Feed
+from llamarouter.server.listing import without_secrets
+from llamarouter.server.page import Page
+from llamarouter.server.reception import Reception
+from llamarouter.server.shelf import Shelf
+from llamarouter.server.supervisor import Supervisor
+
+
+class Node:
+    """Everything that the application needs, by name."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        environ: Mapping[str, str],
+        shelf: Shelf,
+        supervisor: Supervisor,
+        downloads: Downloads,
+        reception: Reception,
+        feed: Feed,
+        page: Page,
+        tasks: asyncio.TaskGroup,
+        created: int,
+        stop: Callable[[], None],
+    ) -> None:
+        self.settings = settings
+        self.shelf = shelf
+        self.supervisor = supervisor
+        self.downloads = downloads
+        self.reception = reception
+        self.feed = feed
+        self.page = page
+        self.created = created  # unix seconds: when this router started
+        self.stop = stop
+        self.listening: tuple[str, ...] = ()
+        self._environ = environ
+        self._tasks = tasks
+        self._started = asyncio.get_running_loop().time()
+
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Run something that nobody has to wait for; whoever waits sees its error, and so does no sibling."""
+        outcome: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        async def run() -> None:
+            try:
+                await work
+            except RouterError as error:
+                outcome.set_exception(error)
+                outcome.exception()  # it may be that nobody waits: then it is in the list of models
+            else:
+                outcome.set_result(None)
+
+        self._tasks.create_task(run())
+        return outcome
+
+    def apply(self, before: Catalog, after: Catalog) -> None:
+        """The shelf has changed: drain the children whose launch is another now, forget what was wrong."""
+        for model, entry in before.entries.items():
+            now = after.entries.get(model)
+            if now is None or now.launch != entry.launch or now.problem != entry.problem:
+                self.supervisor.forget(model, self.settings.drain_timeout)
+        if before.entries:
+            self.feed.tell("*", "models_reload")
+
+    async def remove(self, entry: Entry) -> None:
+        """Delete the files of a cached model, after its child has drained and gone."""
+        model = entry.model.id
+        if model in self.supervisor.residents:
+            self.supervisor.unload(model, self.settings.drain_timeout)
+            await self.supervisor.until_gone(model)
+        await asyncio.to_thread(lambda: remove(plan_removal(entry.model)))
+        await self.shelf.look(force=True)
+        self.feed.tell(model, "model_remove")
+
+    def props(self) -> dict[str, Any]:
+        """`GET /props` without a model: this is a router."""
+        return {
+            "role": "router",
+            "max_instances": self.settings.models_max,
+            "models_autoload": self.settings.autoload,
+            "model_alias": "llama-server",
+            "model_path": "none",
+            "default_generation_settings": {"params": None, "n_ctx": 0},
+            "ui_settings": {},
+            "build_info": f"llamarouter {llamarouter.__version__}, {self.shelf.inventory.engines[None].build}",
+            "cors_proxy_enabled": False,
+        }
+
+    def status(self) -> dict[str, Any]:
+        """What `lr` shows of a running router."""
+        inventory = self.shelf.inventory
+        engine = inventory.engines[None]
+        return {
+            "version": llamarouter.__version__,
+            "pid": os.getpid(),
+            "uptime": asyncio.get_running_loop().time() - self._started,
+            "listen": list(self.listening),
+            "engine": {
+                "command": list(engine.command),
+                "kind": engine.kind.name.lower(),
+                "build": engine.build,
+                "origin": engine.origin,
+            },
+            "models_dir": inventory.places.models_dir,
+            "hub_cache": inventory.places.hub_cache,
+            "preset": self.settings.preset,
+            "models_max": self.settings.models_max,
+            "draining": self.supervisor.closing,
+        }
+
+    def explain(self, entry: Entry) -> dict[str, Any]:
+        """How a model would be started, and where each flag came from."""
+        launch = entry.launch
+        if launch is None:
+            wanted = entry.hf_wanted and f"its files are not here yet: {entry.hf_wanted} is fetched at the first request"
+            return {"model": entry.model.id, "problem": entry.problem or wanted}
+        engine = self.shelf.inventory.engine_of(launch.engine_key)
+        flags = [
+            {"option": flag.option, "values": without_secrets((flag.option, *flag.values))[1:], "origin": flag.origin}
+            for flag in launch.flags
+        ]
+        return {
+            "model": entry.model.id,
+            "command": without_secrets((*engine.command, *launch.argv())),
+            "env": child_env(self._environ, dict(launch.env)),
+            "flags": flags,
+            "problem": entry.problem,
+        }

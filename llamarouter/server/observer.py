@@ -1,0 +1,70 @@
+"""What one child tells about itself, written into its resident and told to whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from llamarouter.core.child_protocol import LoadProgress
+from llamarouter.core.events import Event, Ready
+from llamarouter.host.process import ReadyChild
+from llamarouter.relay.connections import ChildConnections
+from llamarouter.server.feed import Feed
+from llamarouter.server.resident import Resident, Stage
+
+
+class Observer:
+    """The `ChildObserver` of one resident."""
+
+    def __init__(
+        self, resident: Resident, feed: Feed, dispatch: Callable[[Event], None], on_ready: Callable[[Resident], None]
+    ) -> None:
+        self._resident = resident
+        self._feed = feed
+        self._dispatch = dispatch
+        self._on_ready = on_ready
+
+    def spawned(self, pid: int) -> None:
+        """The process is there; it loads."""
+        self._resident.pid = pid
+
+    def progress(self, value: LoadProgress) -> None:
+        """How far the load is."""
+        self._resident.progress = value
+        self._tell({"status": "loading", "progress": msgspec.to_builtins(value)})
+
+    def ready(self, ready: ReadyChild) -> None:
+        """The child answers: whoever waits may go in."""
+        resident = self._resident
+        resident.ready = ready
+        resident.stage = Stage.LOADED
+        resident.connections = ChildConnections(ready.address, ready.api_key)
+        self._tell({"status": "loaded", "info": dict(ready.info)})
+        self._dispatch(Ready(resident.model, max(1, ready.slots)))
+        self._on_ready(resident)
+
+    def state(self, word: str) -> None:
+        """A later state line: `sleeping`, or `ready` after a sleep."""
+        if word == "sleeping":
+            self._resident.stage = Stage.SLEEPING
+            self._tell({"status": "sleeping"})
+        elif word == "ready" and self._resident.stage is Stage.SLEEPING:
+            self._resident.stage = Stage.LOADED
+            self._tell({"status": "loaded"})
+
+    def leases(self) -> int:
+        """Requests inside the child now."""
+        return self._resident.connections.in_flight if self._resident.connections is not None else 0
+
+    def silence(self) -> float:
+        """Seconds since the last byte of any answer; 0.0 when nothing is inside."""
+        return self._resident.connections.silence() if self._resident.connections is not None else 0.0
+
+    def close_connections(self) -> None:
+        """Cut everything that runs between the router and the child."""
+        if self._resident.connections is not None:
+            self._resident.connections.close()
+
+    def _tell(self, data: object) -> None:
+        self._feed.tell(self._resident.model, "status_change", data)

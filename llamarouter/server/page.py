@@ -1,0 +1,163 @@
+"""The page at `/`: llama-server's own web UI, taken from a child or from `--path DIR`.
+
+An engine that carries the UI serves it from every child. The first child that is ready is asked for the page and
+for all that the page names; the assets are kept (gzip, as they came) in the state folder under the engine's name, so
+that the page is there before any model is, the next time. Assets are public; everything that they call is not.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import re
+from pathlib import Path
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Receive, Scope, Send
+
+from llamarouter.core.child_protocol import Address
+from llamarouter.core.errors import NotFound
+from llamarouter.host.engine import Engine
+from llamarouter.host.probe import ProbeError, get
+from llamarouter.host.state import write_atomically
+
+# Not named by the page, but asked for by the browser or by the page's script.
+_EXTRAS = ("sw.js", "manifest.webmanifest", "build.json", "_app/version.json", "favicon.ico", "favicon.svg")
+_NAMED = re.compile(rb"""(?:href|src)="\.?/?([\w./-]+\.(?:js|css|svg|png|ico|webmanifest))\"""")
+# The service worker lists what it will want to have: {"url":"./..."} or 'url: "..."'.
+_PRECACHED = re.compile(rb"""["']?url["']?\s*:\s*["']\.?/?([\w./-]+)["']""")
+_KEPT_HEADERS = ("content-type", "etag", "cache-control")
+_MOST_ASSETS = 200
+
+_WAITING = """<!doctype html><meta charset="utf-8"><title>llamarouter</title>
+<meta http-equiv="refresh" content="2"><style>body{font:16px system-ui;margin:4em auto;max-width:36em}</style>
+<h1>llamarouter</h1><p>%s</p><p><a href="models">The models of this router</a> as JSON.</p>"""
+
+
+class Asset(msgspec.Struct, frozen=True, array_like=True):
+    """One file of the page; `body` is compressed with gzip."""
+
+    headers: dict[str, str]
+    body: bytes
+
+
+class PageStore:
+    """The assets of one engine's page, in memory and in a file of the state folder."""
+
+    def __init__(self, engine: Engine, state: str | None) -> None:
+        digest = hashlib.sha256(f"{engine.command[-1]} {engine.build} {engine.help_text}".encode()).hexdigest()[:16]
+        self._file = os.path.join(state, f"page-{digest}.msgpack") if state is not None else None
+        self.assets: dict[str, Asset] = self._read()
+        self.absent = False  # the engine was asked, and carries no page
+
+    def _read(self) -> dict[str, Asset]:
+        if self._file is None:
+            return {}
+        try:
+            return msgspec.msgpack.decode(Path(self._file).read_bytes(), type=dict[str, Asset])
+        except (OSError, msgspec.DecodeError):
+            return {}
+
+    async def take(self, address: Address, api_key: str | None) -> None:
+        """Ask a ready child for the page and all that it names, unless it is here already."""
+        if self.assets or self.absent:
+            return
+        index = await self._ask(address, api_key, "")
+        if index is None:
+            self.absent = True
+            return
+        assets = {"": index}
+        page = gzip.decompress(index.body)
+        wanted = [*_names(_NAMED, page), *_EXTRAS]
+        for name in wanted:
+            if name in assets or len(assets) >= _MOST_ASSETS:
+                continue
+            asset = await self._ask(address, api_key, name)
+            if asset is not None:
+                assets[name] = asset
+                if name == "sw.js":
+                    wanted.extend(_names(_PRECACHED, gzip.decompress(asset.body)))
+        self.assets = assets
+        if self._file is not None:
+            try:
+                write_atomically(Path(self._file), msgspec.msgpack.encode(assets))
+            except OSError:
+                return  # the page is served from memory; it will be taken again after a restart
+
+    @staticmethod
+    async def _ask(address: Address, api_key: str | None, name: str) -> Asset | None:
+        try:
+            answer = await get(address, f"/{name}", api_key=api_key, timeout=5.0, headers={"accept-encoding": "gzip"})
+        except ProbeError:
+            return None
+        if answer.status != 200:
+            return None
+        body = answer.body
+        if answer.headers.get("content-encoding") != "gzip":
+            body = gzip.compress(body)
+        return Asset({name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}, body)
+
+
+def _names(pattern: re.Pattern[bytes], text: bytes) -> list[str]:
+    return [name.decode() for name in pattern.findall(text)]
+
+
+class Page:
+    """Serves the page, from a folder of the operator's or from the store."""
+
+    def __init__(self, store: PageStore, *, enabled: bool, folder: str | None) -> None:
+        self._store = store
+        self._enabled = enabled
+        self._static = StaticFiles(directory=folder, html=True) if folder is not None and enabled else None
+
+    def is_asset(self, path: str) -> bool:
+        """Whether a path is an asset: assets are public."""
+        return self._enabled and (path.lstrip("/") in self._store.assets or self._in_folder(path))
+
+    def _in_folder(self, path: str) -> bool:
+        return self._static is not None and os.path.isfile(self._static.lookup_path(path.lstrip("/"))[0])
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What answers when no route does: an asset, or 404."""
+        request = Request(scope)
+        response = await self._serve(request)
+        await response(scope, receive, send)
+
+    async def _serve(self, request: Request) -> Response:
+        name = request.url.path.lstrip("/")
+        if not self._enabled or request.method not in ("GET", "HEAD"):
+            raise NotFound("File Not Found")
+        if self._static is not None:
+            return await self._static.get_response(name or "index.html", request.scope)
+        name = "" if name == "index.html" else name
+        asset = self._store.assets.get(name)
+        if asset is not None:
+            return _answer(asset, request)
+        if name == "" and not self._store.assets:
+            return self._waiting()
+        raise NotFound("File Not Found")
+
+    def _waiting(self) -> Response:
+        if self._store.absent:
+            raise NotFound("this engine carries no web page; --path DIR serves one")
+        return HTMLResponse(
+            _WAITING % "The page comes with the first model that is loaded; this one looks again by itself."
+        )
+
+
+def _answer(asset: Asset, request: Request) -> Response:
+    headers = dict(asset.headers)
+    headers["vary"] = "Accept-Encoding"
+    if "text/html" in headers.get("content-type", ""):
+        headers |= {"cross-origin-embedder-policy": "require-corp", "cross-origin-opener-policy": "same-origin"}
+    etag = headers.get("etag")
+    if etag is not None and request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers=headers)
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        return Response(asset.body, headers={**headers, "content-encoding": "gzip"})
+    return Response(gzip.decompress(asset.body), headers=headers)
+

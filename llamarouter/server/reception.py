@@ -1,0 +1,91 @@
+"""The reception: what stands between a request and its place, the `Switchboard` that the relay asks.
+
+    credentials -> which model is meant -> (its files, if they must be fetched first) -> a place in its child
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from hashlib import sha256
+
+from llamarouter.core.catalog import Entry
+from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid
+from llamarouter.core.settings import Settings
+from llamarouter.relay.switchboard import Ask, Lease
+from llamarouter.server.downloads import Downloads
+from llamarouter.server.shelf import Shelf
+from llamarouter.server.supervisor import Supervisor
+
+
+class Reception:
+    """Checks keys, resolves names, asks the supervisor for places."""
+
+    def __init__(self, settings: Settings, shelf: Shelf, supervisor: Supervisor, downloads: Downloads) -> None:
+        # Digests of one length: the comparison tells nothing of a key, not even how long it is.
+        self._keys = tuple(sha256(key.encode()).digest() for key in settings.api_keys)
+        self._autoload = settings.autoload
+        self._patience = settings.queue_timeout
+        self._shelf = shelf
+        self._supervisor = supervisor
+        self._downloads = downloads
+
+    @property
+    def open(self) -> bool:
+        """Whether no key is asked for."""
+        return not self._keys
+
+    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
+        """Raise `InvalidApiKey` unless the credentials open the routes, or none are needed."""
+        if not self._keys:
+            return
+        given = sha256(_bare(authorization if authorization is not None else x_api_key)).digest()
+        good = False
+        for key in self._keys:  # all of them, whichever fits: the time taken tells nothing
+            good |= hmac.compare_digest(key, given)
+        if not good:
+            raise InvalidApiKey("Invalid API Key")
+
+    def lease_now(self, ask: Ask) -> Lease | None:
+        """A place at once in a ready child, or None: then `lease` must be asked."""
+        model = self._shelf.id_of(ask.model)
+        return None if model is None else self._supervisor.lease_now(model, ask.route.slot, ask.body_bytes)
+
+    async def lease(self, ask: Ask) -> Lease:
+        """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
+        entry = await self._shelf.find(ask.model)
+        autoload = self._autoload if ask.autoload is None else ask.autoload
+        if entry.hf_wanted is not None and autoload:
+            entry = await self._fetched(entry)
+        self.check(entry)
+        return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload)
+
+    async def load(self, asked: str) -> None:
+        """Load a model by request of an operator; returns when it is ready. Raises `RouterError`."""
+        entry = await self._shelf.find(asked)
+        if entry.hf_wanted is not None:
+            entry = await self._fetched(entry)
+        self.check(entry)
+        await self._supervisor.load(entry.model.id)
+
+    def check(self, entry: Entry) -> None:
+        """Raise `ModelInvalid` where the model cannot be started, without trying."""
+        problem = entry.problem or entry.model.problem
+        if problem is not None:
+            raise ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {problem}")
+
+    async def _fetched(self, entry: Entry) -> Entry:
+        """The entry once its files are here."""
+        try:
+            async with asyncio.timeout(self._patience):
+                await self._downloads.fetch(entry.model.id, entry.hf_wanted or entry.model.id)
+        except TimeoutError:
+            raise Downloading(f"model '{entry.model.id}' is still being downloaded", retry_after=30) from None
+        return self._shelf.entry(entry.model.id)
+
+
+def _bare(credential: bytes | None) -> bytes:
+    """The key of an `Authorization` or `X-Api-Key` value: the scheme is optional, as in llama-server."""
+    if credential is None:
+        return b""
+    return credential[7:].strip() if credential[:7].lower() == b"bearer " else credential.strip()

@@ -1,0 +1,97 @@
+"""A resident: one child of a model from its spawn to its reap, as the router sees it.
+
+    LOADING -> LOADED <-> SLEEPING -> gone (an `Exit` is known)
+
+A new spawn is a new resident; leases keep the one that they were granted in. The supervisor owns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from llamarouter.core.child_protocol import LoadProgress
+from llamarouter.core.errors import ModelCrashed, RouterError
+from llamarouter.core.exits import Exit
+from llamarouter.core.launch import Launch
+from llamarouter.host.engine import Engine
+from llamarouter.host.process import ReadyChild
+from llamarouter.relay.connections import ChildConnections
+from llamarouter.relay.switchboard import Outcome
+
+# How long the answer to a broken connection waits for the process's own end to be known.
+_POST_MORTEM = 0.25
+
+_PER_SECOND = re.compile(rb'"predicted_per_second":\s*([0-9.]+)')
+
+
+class Stage(enum.Enum):
+    """llama-server's words for what a child is doing."""
+
+    LOADING = "loading"
+    LOADED = "loaded"
+    SLEEPING = "sleeping"
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """One child."""
+
+    model: str
+    launch: Launch
+    engine: Engine
+    command: tuple[str, ...]
+    started: float
+    stage: Stage = Stage.LOADING
+    pid: int | None = None
+    progress: LoadProgress | None = None
+    ready: ReadyChild | None = None
+    connections: ChildConnections | None = None
+    error: RouterError | None = None
+    tokens_per_second: float | None = None
+    last_used: float | None = None
+    task: asyncio.Task[Exit] | None = None
+    stopping: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def note(self, outcome: Outcome) -> None:
+        """Learn the speed from an answer's timings, where it has any."""
+        found = _PER_SECOND.findall(outcome.tail)
+        if found:
+            self.tokens_per_second = float(found[-1])
+
+    async def failure(self) -> RouterError:
+        """Why a connection to this child broke: its end is awaited for a moment."""
+        try:
+            async with asyncio.timeout(_POST_MORTEM):
+                await self.gone.wait()
+        except TimeoutError:
+            pass
+        return self.error or ModelCrashed(f"the process of model '{self.model}' closed the connection")
+
+
+@dataclass(slots=True, eq=False)
+class Lease:
+    """A place inside a resident, from the grant to `end`."""
+
+    ticket: int
+    resident: Resident
+    connections: ChildConnections
+    release: Callable[[int], None]
+    ended: bool = False
+
+    def end(self, outcome: Outcome) -> None:
+        """Give the place back; more than one call is the same as one."""
+        if self.ended:
+            return
+        self.ended = True
+        if outcome.tail:
+            self.resident.note(outcome)
+        self.release(self.ticket)
+
+    async def failure(self) -> RouterError:
+        """Why the child broke the connection."""
+        return await self.resident.failure()

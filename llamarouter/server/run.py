@@ -1,0 +1,221 @@
+"""The router's life: sockets, supervisor, servers, signals, and the order in which they go.
+
+    bind -> runtime folder -> supervisor { servers, start-up loads } -> drain -> servers end -> children gone -> exit 0
+
+The supervisor is the outer block, not uvicorn's lifespan: were it inside, a failure of it would leave `/health`
+answering with nobody behind. First SIGTERM or SIGINT drains, a second one hurries, SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import uvicorn
+
+from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import UsageError
+from llamarouter.core.scheduler import Limits, Scheduler
+from llamarouter.core.settings import Settings
+from llamarouter.host.engine import Engine
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.inventory import Inventory
+from llamarouter.host.listening import Bound, bind
+from llamarouter.host.runtime_folder import RuntimeFolder
+from llamarouter.relay.door import fast_lane
+from llamarouter.server.app import application
+from llamarouter.server.cors import cors_block
+from llamarouter.server.downloads import Downloads
+from llamarouter.server.feed import Feed
+from llamarouter.server.node import Node
+from llamarouter.server.page import Page, PageStore
+from llamarouter.server.reception import Reception
+from llamarouter.server.resident import Resident
+from llamarouter.server.shelf import Shelf
+from llamarouter.server.spawner import Spawner
+from llamarouter.server.supervisor import Supervisor
+
+log = logging.getLogger("llamarouter")
+
+# Longer than nginx's 60 s, so that nginx closes idle connections first and never races with us.
+_KEEP_ALIVE = 75
+# How long uvicorn waits for answers that still run when all children have gone.
+_LAST_ANSWERS = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Everything that is known before the router runs."""
+
+    settings: Settings
+    environ: Mapping[str, str]
+    engine: Engine
+    headers: HeaderCache
+    inventory: Inventory
+    state: str | None  # the state folder, None where there is none to write to
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: ours drain first."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
+    """Run the router until it is told to stop. Raises `UsageError` where it cannot start."""
+    settings = plan.settings
+    bound = bind(settings.host, settings.port)
+    port = next((each.port for each in bound if each.port is not None), None)
+    with contextlib.ExitStack() as stack:
+        for each in bound:
+            stack.callback(each.socket.close)
+        folder = stack.enter_context(RuntimeFolder.open(plan.environ, port))
+        async with asyncio.TaskGroup() as tasks:
+            await _Life(plan, folder, bound, tasks, announce).run()
+
+
+class _Life:
+    """One run: what is built, and what signals do to it."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        folder: RuntimeFolder,
+        bound: list[Bound],
+        tasks: asyncio.TaskGroup,
+        announce: Callable[[Node], None],
+    ) -> None:
+        settings = plan.settings
+        self._plan = plan
+        self._settings = settings
+        self._folder = folder
+        self._bound = bound
+        self._tasks = tasks
+        self._announce = announce
+        self._stopping = asyncio.Event()
+        self._feed = Feed()
+        self._shelf = Shelf(
+            plan.inventory,
+            settings=settings,
+            environ=plan.environ,
+            engine=plan.engine,
+            headers=plan.headers,
+            on_change=self._changed,
+        )
+        limits = Limits(settings.models_max, settings.max_wait, settings.queue_timeout)
+        spawner = Spawner(settings, self._shelf, folder, plan.environ)
+        self._store = PageStore(plan.engine, plan.state)
+        self._supervisor = Supervisor(Scheduler(limits), spawner, self._feed, self._ready)
+        self._downloads = Downloads(
+            tasks, self._feed, plan.inventory.places.hub_cache, plan.environ, lambda: self._shelf.look(force=True)
+        )
+        reception = Reception(settings, self._shelf, self._supervisor, self._downloads)
+        self._node = Node(
+            settings=settings,
+            environ=plan.environ,
+            shelf=self._shelf,
+            supervisor=self._supervisor,
+            downloads=self._downloads,
+            reception=reception,
+            feed=self._feed,
+            page=Page(self._store, enabled=settings.ui, folder=settings.ui_path),
+            tasks=tasks,
+            created=int(time.time()),  # noqa: TID251 (an API field that is a date)
+            stop=self._stopping.set,
+        )
+        self._node.listening = tuple(each.url for each in bound)
+
+    async def run(self) -> None:
+        """Serve until stopped; every child is gone on return."""
+        servers = self._servers()
+        async with self._supervisor:
+            running = [self._tasks.create_task(server.serve(sockets)) for server, sockets in servers]
+            self._handle_signals()
+            self._announce(self._node)
+            self._load_on_startup()
+            await self._stopping.wait()
+            await self._drain()
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.wait(running)
+        self._downloads.end()
+
+    def _servers(self) -> list[tuple[_Server, list[object]]]:
+        lane = fast_lane(self._node.reception, cors_block)
+        door = _config(application(self._node, trusted=False), lane)
+        admin = _config(application(self._node, trusted=True), "httptools")
+        admin_socket = bind((self._folder.admin_socket,), 0)
+        return [
+            (_Server(door), [each.socket for each in self._bound]),
+            (_Server(admin), [each.socket for each in admin_socket]),
+        ]
+
+    def _load_on_startup(self) -> None:
+        wanted = [entry.model.id for entry in self._shelf.catalog.entries.values() if entry.load_on_startup]
+        places = self._settings.models_max or len(wanted)
+        for model in wanted[places:]:
+            log.warning("%s is not loaded at start: --models-max is %d", model, places)
+        for model in wanted[:places]:
+            self._node.begin(self._node.reception.load(model))
+
+    def _ready(self, resident: Resident) -> None:
+        ready = resident.ready
+        if self._settings.ui and ready is not None:
+            self._tasks.create_task(self._store.take(ready.address, ready.api_key))
+
+    def _changed(self, before: Catalog, after: Catalog) -> None:
+        self._node.apply(before, after)
+
+    # --- the end ----------------------------------------------------------------------------------------------------
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._asked_to_stop)
+        loop.add_signal_handler(signal.SIGHUP, self._asked_to_reload)
+
+    def _asked_to_stop(self) -> None:
+        if self._stopping.is_set():
+            log.warning("stopping at once")
+            self._supervisor.close(0.0)
+        self._stopping.set()
+
+    def _asked_to_reload(self) -> None:
+        self._tasks.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        try:
+            await self._shelf.look(force=True)
+        except UsageError as error:
+            log.error("reload refused, everything stays as it was: %s", error)
+        else:
+            log.info("reloaded: %d models", len(self._shelf.catalog.entries))
+
+    async def _drain(self) -> None:
+        busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.residents)
+        log.info("stopping: %d requests may end within %g s", busy, self._settings.drain_timeout)
+        self._feed.end()
+        self._supervisor.close(self._settings.drain_timeout)
+        await self._supervisor.until_empty()
+
+
+def _config(app: object, protocol: object) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,  # type: ignore[arg-type]
+        http=protocol,  # type: ignore[arg-type]
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=_KEEP_ALIVE,
+        timeout_graceful_shutdown=_LAST_ANSWERS,
+    )

@@ -1,0 +1,102 @@
+"""The shelf: what can be asked for now, looked at again when the folders have changed.
+
+Looking reads files, so it runs in a thread; looks are shared by whoever asks meanwhile, and there is at most one
+every two seconds. What a look or a reload changed is told to `on_change`, which drains what it concerns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from llamarouter.core.catalog import Catalog, Entry
+from llamarouter.core.errors import ModelNotFound
+from llamarouter.core.settings import Settings
+from llamarouter.host.engine import Engine
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.inventory import Inventory, changed, take_inventory
+
+# A folder is looked at again at most this often (seconds).
+_LOOK_INTERVAL = 2.0
+
+
+class Shelf:
+    """The current inventory and the ways to renew it."""
+
+    def __init__(
+        self,
+        inventory: Inventory,
+        *,
+        settings: Settings,
+        environ: Mapping[str, str],
+        engine: Engine,
+        headers: HeaderCache,
+        on_change: Callable[[Catalog, Catalog], None],
+    ) -> None:
+        self.inventory = inventory
+        self._settings = settings
+        self._environ = environ
+        self._engine = engine
+        self._headers = headers
+        self._on_change = on_change
+        self._ids: dict[str, str] = {}
+        self._looking: asyncio.Task[None] | None = None
+        self._looked = asyncio.get_running_loop().time()
+
+    @property
+    def catalog(self) -> Catalog:
+        """Everything that can be asked for."""
+        return self.inventory.catalog
+
+    def id_of(self, asked: str) -> str | None:
+        """The id that a client's word means, or None; remembered, because every request asks."""
+        known = self._ids.get(asked)
+        if known is None and (entry := self.catalog.resolve(asked)) is not None:
+            known = self._ids[asked] = entry.model.id
+        return known
+
+    def entry(self, asked: str) -> Entry:
+        """The entry that a client's word means. Raises `ModelNotFound`."""
+        entry = self.catalog.resolve(asked)
+        if entry is None:
+            raise ModelNotFound(f"model '{_printable(asked)}' not found")
+        return entry
+
+    async def find(self, asked: str) -> Entry:
+        """Like `entry`, but looks at the folders again before it says no."""
+        if self.catalog.resolve(asked) is None:
+            await self.look()
+        return self.entry(asked)
+
+    async def look(self, *, force: bool = False) -> None:
+        """Renew the inventory if the folders have changed; `force`: whether they have or not."""
+        loop = asyncio.get_running_loop()
+        if not force and loop.time() - self._looked < _LOOK_INTERVAL:
+            return
+        if self._looking is not None and not force:
+            await asyncio.shield(self._looking)
+            return
+        self._looking = task = loop.create_task(self._renew(force))
+        try:
+            await asyncio.shield(task)
+        finally:
+            if self._looking is task:
+                self._looking = None
+
+    async def _renew(self, force: bool) -> None:
+        before = self.inventory
+        after = await asyncio.to_thread(self._take, before, force)
+        self._looked = asyncio.get_running_loop().time()
+        if after is not None:
+            self.inventory = after
+            self._ids.clear()
+            self._on_change(before.catalog, after.catalog)
+
+    def _take(self, before: Inventory, force: bool) -> Inventory | None:
+        if not force and not changed(before):
+            return None
+        return take_inventory(self._settings, self._environ, self._engine, self._headers, before)
+
+
+def _printable(asked: str) -> str:
+    return asked[:64].encode("ascii", "backslashreplace").decode()

@@ -1,0 +1,47 @@
+"""How a resident is prepared and lived: its launch from the shelf, its engine, its environment, its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llamarouter.core.child_env import child_env
+from llamarouter.core.errors import ModelInvalid
+from llamarouter.core.exits import Exit
+from llamarouter.core.settings import Settings
+from llamarouter.host.child_log import LogRing
+from llamarouter.host.process import ChildObserver, ChildSpec, live
+from llamarouter.host.runtime_folder import RuntimeFolder
+from llamarouter.server.resident import Resident
+from llamarouter.server.shelf import Shelf
+
+
+class Spawner:
+    """Prepares and lives children."""
+
+    def __init__(self, settings: Settings, shelf: Shelf, folder: RuntimeFolder, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._shelf = shelf
+        self._folder = folder
+        self._environ = environ
+
+    def prepare(self, model: str, started: float) -> Resident:
+        """The resident of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+        entry = self._shelf.entry(model)
+        if entry.launch is None:
+            raise ModelInvalid(f"model '{model}' cannot be loaded: {entry.problem or 'it has no file'}")
+        engine = self._shelf.inventory.engine_of(entry.launch.engine_key)
+        return Resident(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started)
+
+    async def live(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
+        """Run the child of `resident` until it is reaped."""
+        spec = ChildSpec(
+            model=resident.model,
+            command=resident.command,
+            env=child_env(self._environ, dict(resident.launch.env)),
+            unix_socket=resident.engine.unix_socket,
+            state_lines=resident.engine.state_lines,
+            stop_timeout=resident.launch.stop_timeout,
+            load_stall=self._settings.load_stall,
+            busy_stall=self._settings.busy_stall,
+        )
+        return await live(spec, self._folder, ring, observer)

@@ -1,0 +1,317 @@
+"""The supervisor: the one owner of all state that changes.
+
+    relay --ask--> Supervisor --event--> core.Scheduler --commands--> Supervisor --spawn, cancel--> host.process.live
+                        ^-------------------- Ready, Exited -----------------------------------------'
+
+`_dispatch` is a plain function that never awaits: what happens while it runs (a grant whose relay ends at once) waits
+in the inbox, which the outermost call empties. A child's life is one task; its end is announced by the task's
+done-callback, because a task that is cancelled before its first step never reaches a `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Protocol, Self
+
+from llamarouter.core.errors import Internal, ModelUnloaded, RouterError
+from llamarouter.core.events import (
+    Arrived,
+    Closing,
+    Command,
+    Event,
+    Exited,
+    Forgotten,
+    Grant,
+    Left,
+    Refuse,
+    Released,
+    Start,
+    Stop,
+    TimePassed,
+    UnloadAsked,
+)
+from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.failures import error_of
+from llamarouter.core.scheduler import Phase, Scheduler
+from llamarouter.host.child_log import LogRing
+from llamarouter.host.process import ChildObserver
+from llamarouter.server.feed import Feed
+from llamarouter.server.observer import Observer
+from llamarouter.server.resident import Lease, Resident
+
+log = logging.getLogger("llamarouter")
+
+
+class Spawner(Protocol):
+    """Prepares and lives children: what the supervisor needs of the machine."""
+
+    def prepare(self, model: str, started: float) -> Resident:
+        """The resident of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+        ...
+
+    async def live(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
+        """Run the child of `resident` until it is reaped."""
+        ...
+
+
+class Supervisor:
+    """Owns the scheduler, the residents and everybody who waits."""
+
+    def __init__(self, scheduler: Scheduler, spawner: Spawner, feed: Feed, on_ready: Callable[[Resident], None]) -> None:
+        self._scheduler = scheduler
+        self._spawner = spawner
+        self._feed = feed
+        self._on_ready = on_ready
+        self._tasks = asyncio.TaskGroup()
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[Event] = deque()
+        self._dispatching = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._tickets = 0
+        self._waiting: dict[int, asyncio.Future[Lease | None]] = {}
+        self._loads: set[int] = set()  # tickets without a client: over as soon as their model is ready
+        self._granted: Lease | None = None
+        self._refused: RouterError | None = None
+        self._quick = 0  # the ticket that `lease_now` is asking for, else 0
+        self.residents: dict[str, Resident] = {}
+        self.rings: dict[str, LogRing] = {}
+        self.failures: dict[str, tuple[Exit, float]] = {}
+        self.closing = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for resident in self.residents.values():
+            if resident.task is not None:
+                resident.task.cancel()
+        await self._tasks.__aexit__(kind, error, trace)
+
+    # --- the relay's side -------------------------------------------------------------------------------------------
+
+    def lease_now(self, model: str, slot: bool, body_bytes: int) -> Lease | None:
+        """A place in a ready child at once, else None; `model` is an id."""
+        if self._scheduler.phase_of(model) is not Phase.READY:
+            return None
+        self._tickets = ticket = self._quick = self._tickets + 1
+        self._dispatch(Arrived(ticket, model, slot, body_bytes))
+        self._quick = 0
+        granted, self._granted = self._granted, None
+        if granted is None:
+            refused, self._refused = self._refused, None
+            if refused is not None:
+                raise refused
+            self._dispatch(Left(ticket))
+        return granted
+
+    async def lease(self, model: str, slot: bool, body_bytes: int, autoload: bool) -> Lease:
+        """A place, after waiting for one; cancelled, the request leaves the queue."""
+        lease = await self._wait(lambda ticket: Arrived(ticket, model, slot, body_bytes, autoload))
+        if lease is None:
+            raise Internal("a request was granted without a place")
+        return lease
+
+    async def load(self, model: str) -> None:
+        """Load a model and return when it is ready; joins the queue like a request without a client."""
+
+        def arrival(ticket: int) -> Arrived:
+            self._loads.add(ticket)
+            return Arrived(ticket, model, slot=False, ends_with_load=True)
+
+        await self._wait(arrival)
+
+    async def _wait(self, arrival: Callable[[int], Arrived]) -> Lease | None:
+        self._tickets = ticket = self._tickets + 1
+        future: asyncio.Future[Lease | None] = self._loop.create_future()
+        self._waiting[ticket] = future
+        self._dispatch(arrival(ticket))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            self._abandon(ticket, future)
+            raise
+
+    def _abandon(self, ticket: int, future: asyncio.Future[Lease | None]) -> None:
+        # The grant may have crossed the cancellation: then there is a place to give back.
+        self._loads.discard(ticket)
+        if self._waiting.pop(ticket, None) is not None:
+            self._dispatch(Left(ticket))
+        elif future.done() and not future.cancelled() and future.exception() is None and future.result() is not None:
+            self._release(ticket)
+
+    def _release(self, ticket: int) -> None:
+        self._dispatch(Released(ticket))
+
+    # --- administration ---------------------------------------------------------------------------------------------
+
+    def unload(self, model: str, drain: float) -> None:
+        """Unload a model: its requests may end within `drain` seconds."""
+        self._dispatch(UnloadAsked(model, drain))
+
+    def forget(self, model: str, drain: float) -> None:
+        """The model was changed or removed: drain its child, forget its failures."""
+        self.failures.pop(model, None)
+        self._dispatch(Forgotten(model, drain))
+
+    def close(self, drain: float) -> None:
+        """Refuse newcomers and waiters; running requests may end within `drain` seconds. May be called again."""
+        self.closing = True
+        self._dispatch(Closing(drain))
+
+    def ring_of(self, model: str) -> LogRing:
+        """The log of a model's children, also before there is one."""
+        return self.rings.setdefault(model, LogRing())
+
+    async def until_gone(self, model: str) -> None:
+        """Return when the model has no process."""
+        while (resident := self.residents.get(model)) is not None:
+            await resident.gone.wait()
+
+    async def until_empty(self) -> None:
+        """Return when no child is left."""
+        await self._idle.wait()
+
+    def cooldown_left(self, model: str) -> float:
+        """Seconds until a model that failed may be tried again; 0.0 when it may be now."""
+        return self._scheduler.cooldown_left(model, self._loop.time())
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """For its read-only views."""
+        return self._scheduler
+
+    # --- events in, commands out ------------------------------------------------------------------------------------
+
+    def _dispatch(self, event: Event) -> None:
+        self._inbox.append(event)
+        if self._dispatching:
+            return
+        self._dispatching = True
+        try:
+            while self._inbox:
+                for command in self._scheduler.handle(self._inbox.popleft(), self._loop.time()):
+                    self._obey(command)
+        finally:
+            self._dispatching = False
+        self._arm()
+
+    def _arm(self) -> None:
+        due = self._scheduler.deadline()
+        if self._timer is not None:
+            if due == self._timer.when():
+                return
+            self._timer.cancel()
+            self._timer = None
+        if due is not None:
+            self._timer = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._dispatch(TimePassed())
+
+    def _obey(self, command: Command) -> None:
+        match command:
+            case Grant(ticket, model):
+                self._grant(ticket, model)
+            case Refuse(ticket, error):
+                self._refuse(ticket, error)
+            case Start(model):
+                self._start(model)
+            case Stop():
+                self._stop(command)
+
+    def _grant(self, ticket: int, model: str) -> None:
+        resident = self.residents[model]
+        if resident.connections is None:
+            raise Internal(f"model '{model}' was granted before it was ready")
+        if ticket in self._loads:
+            self._loads.discard(ticket)
+            self._answer(ticket, None)
+            return
+        resident.last_used = self._loop.time()
+        lease = Lease(ticket, resident, resident.connections, self._release)
+        if ticket == self._quick:
+            self._granted = lease
+        elif not self._answer(ticket, lease):
+            self._release(ticket)
+
+    def _answer(self, ticket: int, lease: Lease | None) -> bool:
+        """Give a waiter its place; False if nobody waits any more."""
+        future = self._waiting.pop(ticket, None)
+        if future is None or future.done():
+            return False
+        future.set_result(lease)
+        return True
+
+    def _refuse(self, ticket: int, error: RouterError) -> None:
+        self._loads.discard(ticket)
+        if ticket == self._quick:
+            self._refused = error
+            return
+        future = self._waiting.pop(ticket, None)
+        if future is not None and not future.done():
+            future.set_exception(error)
+
+    def _start(self, model: str) -> None:
+        try:
+            resident = self._spawner.prepare(model, self._loop.time())
+        except RouterError as error:
+            self._inbox.append(Exited(model, error, deterministic=True))
+            return
+        self.residents[model] = resident
+        self._idle.clear()
+        ring = self.ring_of(model)
+        observer = Observer(resident, self._feed, self._dispatch, self._on_ready)
+        resident.task = self._tasks.create_task(self._life(resident, ring, observer), name=f"child {model}")
+        resident.task.add_done_callback(lambda task: self._ended(resident, task))
+        log.info("loading %s", model)
+        self._feed.tell(model, "model_status", {"status": "loading"})
+
+    async def _life(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
+        try:
+            return await self._spawner.live(resident, ring, observer)
+        except Exception as error:  # noqa: BLE001 (one child's bug must not cancel its siblings)
+            log.exception("the supervision of %s failed", resident.model)
+            return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {error}")
+
+    def _stop(self, command: Stop) -> None:
+        resident = self.residents.get(command.model)
+        if resident is None or resident.task is None:
+            return
+        if not resident.stopping:
+            resident.stopping = True
+            log.info("stopping %s (%s)", command.model, command.reason.value)
+            resident.task.cancel()
+        elif command.cut:
+            resident.task.cancel()
+
+    def _ended(self, resident: Resident, task: asyncio.Task[Exit]) -> None:
+        end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
+        model = resident.model
+        if resident.connections is not None:
+            resident.connections.close()
+        error = None if resident.stopping else error_of(model, end)
+        resident.error = error or ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
+        if error is not None:
+            self.failures[model] = (end, self._loop.time())
+            log.warning("%s ended: %s", model, end.message)
+        else:
+            log.info("%s is gone", model)
+        del self.residents[model]
+        resident.gone.set()
+        if not self.residents:
+            self._idle.set()
+        code = 0 if error is None else (end.code if end.code else 1)
+        self._feed.tell(model, "status_change", {"status": "unloaded", "exit_code": code})
+        self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
