@@ -1,0 +1,57 @@
+"""Who may wait at all: the limits of the queue, and the reasons for which a request is refused at once.
+
+the router closes -> may not load what is not loaded -> the model cools down -> its line is full -> all are full
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamarouter.core import refusals
+from llamarouter.core.cooldown import Cooldowns
+from llamarouter.core.errors import RouterError
+from llamarouter.core.events import Arrived, StopReason
+from llamarouter.core.residents import Phase, Resident
+from llamarouter.core.waiting import Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the operator allows; times in seconds."""
+
+    models_max: int = 4  # living children; 0: without limit
+    max_wait: float = 10.0  # for an idle victim; then a busy one takes no newcomers
+    queue_timeout: float = 300.0
+    queue_per_model: int = 1024
+    queue_in_all: int = 4096
+    queue_bytes: int = 256 << 20
+    linger: float = 1.0  # how long a fresh model stays though it is idle and its place is wanted
+
+
+def objection(
+    event: Arrived, resident: Resident | None, queue: Queue, limits: Limits, cooldowns: Cooldowns, now: float
+) -> RouterError | None:
+    """Why a request that finds no room may not wait for some; None: it may."""
+    if not may_load(event) and not _may_serve(resident):
+        return refusals.not_loaded(event.model)
+    left = cooldowns.left(event.model, now)
+    if resident is None and left > 0.0:
+        return refusals.cooling(event.model, cooldowns.failure_of(event.model), left)
+    waiting = queue.waiting(event.model)
+    if waiting >= limits.queue_per_model:
+        return refusals.line_full(event.model, waiting, limits.max_wait)
+    if len(queue) >= limits.queue_in_all or queue.bytes + event.body_bytes > limits.queue_bytes:
+        return refusals.queue_full(len(queue), queue.bytes, limits.max_wait)
+    return None
+
+
+def may_load(event: Arrived) -> bool:
+    """Whether a child may be started for this request; an explicit load needs no leave."""
+    return event.autoload or event.ends_with_load
+
+
+def _may_serve(resident: Resident | None) -> bool:
+    """Whether a child is there, or coming, that may still take requests: a claim on it may be taken back."""
+    if resident is None or resident.phase is Phase.STOPPING:
+        return False
+    return resident.leaving is None or resident.leaving.reason is StopReason.EVICTED

@@ -1,0 +1,72 @@
+"""How long a model that fails is left alone: 1, 2, 4 ... 60 s, the first crash of a model that served excepted.
+
+    a load fails            2^n s          n: failures before this one, forgotten after `HEALTHY` seconds without any
+    a ready child crashes   0 s if n = 0, else 2^(n-1) s: what ran well is restarted at once, once
+
+The end of a cool-down starts nothing: the next request does, and whoever comes while it loads waits with it.
+The scheme is the kubelet's (its CrashLoopBackOff), with a lower top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llamarouter.core.errors import RouterError
+
+LONGEST = 60.0
+HEALTHY = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """The last failure of a model: what its waiters were told, and when."""
+
+    error: RouterError
+    at: float
+    count: int  # in a row
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    failure: Failure
+    until: float
+    current: bool = True  # False: the model has been loaded since
+
+
+class Cooldowns:
+    """The failures of all models. `jitter` gives a factor for each delay, so that models do not retry in step."""
+
+    def __init__(self, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        self._jitter = jitter
+        self._records: dict[str, _Record] = {}
+
+    def failed(self, model: str, error: RouterError, now: float, *, spare_first: bool = False) -> float:
+        """Note a failure; returns for how many seconds the model is left alone. `spare_first`: the first costs none."""
+        record = self._records.get(model)
+        before = record.failure.count if record is not None and now < record.failure.at + HEALTHY else 0
+        steps = before - 1 if spare_first else before
+        # The exponent is bounded too: a float overflows after 1,024 failures.
+        delay = min(LONGEST, 2.0 ** min(steps, 10)) * self._jitter() if steps >= 0 else 0.0
+        self._records[model] = _Record(Failure(error, now, before + 1), now + delay)
+        return delay
+
+    def loaded(self, model: str) -> None:
+        """The model is ready: its last failure is no longer its state, but still counts if it fails again soon."""
+        record = self._records.get(model)
+        if record is not None:
+            self._records[model] = _Record(record.failure, record.until, current=False)
+
+    def forget(self, model: str) -> None:
+        """The model is another one now: what the old one did says nothing."""
+        self._records.pop(model, None)
+
+    def left(self, model: str, now: float) -> float:
+        """Seconds until the model may be tried again; 0: at once."""
+        record = self._records.get(model)
+        return 0.0 if record is None else max(0.0, record.until - now)
+
+    def failure_of(self, model: str) -> Failure | None:
+        """Why the last load or run ended, unless the model has been loaded since."""
+        record = self._records.get(model)
+        return record.failure if record is not None and record.current else None

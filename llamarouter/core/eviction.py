@@ -1,0 +1,115 @@
+"""Who gets a place, and who has to give one up: a frozen plan, made from what is there and carried out by others.
+
+    a model wants a place -- one is free --------------------------------> start it
+                          -- enough are being freed already -------------> wait
+                          -- somebody is idle ---------------------------> evict the least recently used of them
+                          -- all are busy, and it has waited `max_wait` -> claim the least recently used of them:
+                                                                           it takes no newcomers, drains, is stopped
+Idle before busy, always: by plain least-recently-used a busy victim that drains becomes the newest and the choice
+flips for ever. A claim stands until its place is needed no more; which of two claims is given back: the later one.
+
+A fresh model keeps its place for as long as it took to load, so that models in turns spend at most half of the time
+loading. One that nobody uses need not: it goes when it has been idle for `linger` (a client that asks one question
+after the other leaves its model idle for a moment in between).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from llamarouter.core.events import StopReason
+from llamarouter.core.residents import Phase, Resident
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A model that somebody waits for and that has no child, or only one that is being stopped."""
+
+    model: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done about the places now. Every entry is a model."""
+
+    start: tuple[str, ...] = ()
+    evict: tuple[str, ...] = ()
+    claim: tuple[str, ...] = ()
+    release: tuple[str, ...] = ()  # claims that are needed no more
+    look_again: float | None = None  # when the plan may change although nothing happens
+
+
+def plan_places(
+    wants: Sequence[Want],
+    residents: Sequence[Resident],
+    *,
+    places: int | None,
+    max_wait: float,
+    linger: float,
+    now: float,
+) -> Plan:
+    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one."""
+    here = {resident.model for resident in residents}
+    absent = [want for want in wants if want.model not in here]
+    free = len(absent) if places is None else max(0, places - len(residents))
+    start = [want.model for want in absent[:free]]
+    started = set(start)
+
+    # What is left over wants the places that become free, and so do those whose old child is still being stopped.
+    unserved = [want for want in wants if want.model not in started]
+    stopping = sum(resident.phase is Phase.STOPPING for resident in residents)
+    open_ones = [resident for resident in residents if resident.is_open]
+    shortfall = len(unserved) - stopping
+    evict = idle_victims(open_ones, linger=linger, now=now)[: max(0, shortfall)]
+
+    overdue = sum(now >= want.since + max_wait for want in unserved)
+    draining = sum(_leaves(resident) and not _is_claimed(resident) for resident in residents)
+    needed = max(0, overdue - stopping - len(evict) - draining)
+    claimed = [resident.model for resident in residents if _is_claimed(resident)]
+    victims = [one for one in open_ones if one not in evict and now >= one.keeps_until]
+    claim = _by_use(victims)[: max(0, needed - len(claimed))]
+    return Plan(
+        start=tuple(start),
+        evict=tuple(one.model for one in evict),
+        claim=tuple(one.model for one in claim),
+        release=tuple(claimed[needed:]),
+        look_again=_look_again(unserved, open_ones, max_wait=max_wait, linger=linger, now=now),
+    )
+
+
+def idle_victims(residents: Iterable[Resident], *, linger: float, now: float) -> list[Resident]:
+    """The idle ones that may go, the least recently used first."""
+    return _by_use(
+        one
+        for one in residents
+        if one.is_open and not one.in_flight and now >= min(one.idle_since + linger, one.keeps_until)
+    )
+
+
+def _by_use(residents: Iterable[Resident]) -> list[Resident]:
+    return sorted(residents, key=lambda one: one.idle_since)
+
+
+def _leaves(resident: Resident) -> bool:
+    """Whether it still serves, and will be stopped then."""
+    return resident.phase is Phase.READY and resident.leaving is not None
+
+
+def _is_claimed(resident: Resident) -> bool:
+    return _leaves(resident) and resident.leaving is not None and resident.leaving.reason is StopReason.EVICTED
+
+
+def _look_again(
+    unserved: Sequence[Want], open_ones: Sequence[Resident], *, max_wait: float, linger: float, now: float
+) -> float | None:
+    """Only what lies ahead counts: a time that is over would be looked at again and again."""
+    if not unserved:
+        return None
+    times = [want.since + max_wait for want in unserved]
+    for one in open_ones:
+        times.append(one.keeps_until)
+        if not one.in_flight:
+            times.append(one.idle_since + linger)
+    return min((time for time in times if time > now), default=None)

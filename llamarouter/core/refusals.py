@@ -1,0 +1,50 @@
+"""What the scheduler says to those whom it does not serve: one function for each cause."""
+
+from __future__ import annotations
+
+from llamarouter.core.cooldown import Failure
+from llamarouter.core.errors import (
+    Cooldown,
+    Draining,
+    ModelCrashed,
+    ModelUnloaded,
+    NotLoaded,
+    QueueFull,
+    QueueTimeout,
+)
+
+
+def not_loaded(model: str) -> NotLoaded:
+    return NotLoaded(f"model '{model}' is not loaded, and this request may not load it")
+
+
+def draining() -> Draining:
+    return Draining("the router is shutting down", retry_after=5.0)
+
+
+def cooling(model: str, failure: Failure | None, left: float) -> Cooldown:
+    """`left`: seconds until the model may be tried again."""
+    cause = "" if failure is None else f": {failure.error.message}"
+    return Cooldown(
+        f"model '{model}' failed and is left alone for {max(1, round(left))} s more{cause}", retry_after=left
+    )
+
+
+def line_full(model: str, waiting: int, retry_after: float) -> QueueFull:
+    return QueueFull(f"{waiting} requests wait for model '{model}' already", retry_after=retry_after)
+
+
+def queue_full(waiting: int, body_bytes: int, retry_after: float) -> QueueFull:
+    return QueueFull(f"{waiting} requests with {body_bytes >> 20} MiB of bodies wait already", retry_after=retry_after)
+
+
+def waited_too_long(model: str, seconds: float, retry_after: float) -> QueueTimeout:
+    return QueueTimeout(f"model '{model}' had no room for this request within {seconds:g} s", retry_after=retry_after)
+
+
+def unloaded_while_loading(model: str) -> ModelUnloaded:
+    return ModelUnloaded(f"model '{model}' was unloaded while it was loading", retry_after=1.0)
+
+
+def ended_unasked(model: str) -> ModelCrashed:
+    return ModelCrashed(f"model '{model}' ended though nobody asked it to")

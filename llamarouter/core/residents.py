@@ -1,0 +1,100 @@
+"""A resident: one living child, as the scheduler sees it.
+
+    Start              Ready                 idle, or its drain is over        Exited
+    ------> STARTING -----------> READY -------------------------------> STOPPING -----> (absent)
+               |                    |  `leaving` set: no newcomers           ^
+               +--------------------+----------------------------------------+
+
+Its bytes and its place are free when it is gone, never before. Requests inside belong to the resident into which they
+were granted: what is released after its end counts nowhere else.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from llamarouter.core.events import StopReason
+from llamarouter.core.waiting import Lane
+
+
+class Phase(enum.Enum):
+    """Where in its life the child of a model is; a model without one is ABSENT."""
+
+    ABSENT = "absent"
+    STARTING = "starting"
+    READY = "ready"
+    STOPPING = "stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """Why a resident takes no newcomers. A claim (EVICTED) may be taken back while the child is READY."""
+
+    reason: StopReason
+    by: float | None = None  # then it is cut; None: its requests end by themselves
+
+
+@dataclass(slots=True, eq=False)
+class Resident:
+    """One child from `Start` to `Exited`."""
+
+    model: str
+    started_at: float
+    phase: Phase = Phase.STARTING
+    attempt: int = 1  # 2: its first load died of memory
+    # The model whose end must come first: until then nothing was spawned, only the place is kept.
+    waits_for: str | None = None
+    slots: int = 0  # none before it is ready
+    connections: int = 0
+    in_slots: int = 0
+    in_open: int = 0
+    ready_at: float = 0.0
+    load_seconds: float = 0.0
+    # Of the last grant, or of the moment at which it last became idle. Not of each release: a victim that drains would
+    # become the newest by its own last requests.
+    last_used: float | None = None
+    leaving: Leaving | None = None
+    cut: bool = False  # its stop was asked for without waiting for its requests
+
+    @property
+    def in_flight(self) -> int:
+        return self.in_slots + self.in_open
+
+    @property
+    def idle_since(self) -> float:
+        """Since when nobody is inside (asked only of an idle one); also its place in the order of use."""
+        return self.ready_at if self.last_used is None else self.last_used
+
+    @property
+    def keeps_until(self) -> float:
+        """A fresh model keeps its place at least as long as it took to load."""
+        return self.ready_at + self.load_seconds
+
+    @property
+    def is_open(self) -> bool:
+        """Ready, and nothing keeps newcomers out."""
+        return self.phase is Phase.READY and self.leaving is None
+
+    def takes(self, lane: Lane) -> bool:
+        """Whether one more request of `lane` may go in now."""
+        if self.phase is not Phase.READY or self.leaving is not None:
+            return False
+        if lane is Lane.SLOT:
+            return self.in_slots < self.slots
+        return lane is Lane.LOAD or self.in_open < self.connections
+
+    def enter(self, lane: Lane, now: float) -> None:
+        self.last_used = now
+        if lane is Lane.SLOT:
+            self.in_slots += 1
+        elif lane is Lane.OPEN:
+            self.in_open += 1
+
+    def exit(self, lane: Lane, now: float) -> None:
+        if lane is Lane.SLOT:
+            self.in_slots -= 1
+        else:
+            self.in_open -= 1
+        if not self.in_slots and not self.in_open:
+            self.last_used = now

@@ -1,0 +1,385 @@
+"""Decides which request goes into which child, which child is started, and which has to go.
+
+    handle(event, now) -> commands: the event is noted, then the whole queue is settled once:
+
+    1. who has waited too long is refused           3. who waits for a ready model goes in, as far as it has room
+    2. who leaves and is done (or due) is stopped   4. the places are shared out anew (`eviction`)
+
+After every event nobody is left waiting who could be served; `deadline()` says when something may change by itself.
+Two events are answered without settling, since they can change nothing for others: a request for a ready model with
+room, and the end of one while nobody waits. A grant *is* the count of requests inside: there is no moment between.
+
+The bound on waiting, and why it holds: `docs/fairness.md`. Nothing here reads a clock or draws a number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_never
+
+from llamarouter.core import refusals
+from llamarouter.core.admission import Limits, may_load, objection
+from llamarouter.core.cooldown import Cooldowns, Failure
+from llamarouter.core.errors import RouterError
+from llamarouter.core.events import (
+    Arrived,
+    Closing,
+    Command,
+    Event,
+    Exited,
+    Forgotten,
+    Grant,
+    Left,
+    Ready,
+    Refuse,
+    Released,
+    Start,
+    Stop,
+    StopReason,
+    TimePassed,
+    UnloadAsked,
+)
+from llamarouter.core.eviction import Want, idle_victims, plan_places
+from llamarouter.core.residents import Leaving, Phase, Resident
+from llamarouter.core.waiting import Lane, Line, Mark, Queue, Waiter
+
+__all__ = ["Limits", "Phase", "Scheduler"]
+
+_NEVER = float("inf")
+
+
+class Scheduler:
+    """The one owner of who may be where. Called by one thread, never from within itself."""
+
+    def __init__(self, limits: Limits, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        self._limits = limits
+        self._queue = Queue()
+        self._residents: dict[str, Resident] = {}
+        self._inside: dict[int, tuple[Resident, Lane]] = {}
+        self._cooldowns = Cooldowns(jitter)
+        self._closing = False
+        self._marks = 0
+        self._wake = _NEVER
+        self._commands: list[Command] = []
+
+    def handle(self, event: Event, now: float) -> list[Command]:
+        """Note `event` and settle; the commands are to be carried out in their order."""
+        if isinstance(event, Arrived):
+            resident = self._residents.get(event.model)
+            lane = _lane_of(event)
+            if resident is not None and now < self._wake and resident.takes(lane):
+                return [self._enter(resident, event.ticket, lane, now)]
+        elif isinstance(event, Released):
+            left = self._leave(event.ticket, now)
+            if (left is None or left.leaving is None) and now < self._wake and not self._queue:
+                return []
+        self._note(event, now)
+        self._settle(now)
+        commands, self._commands = self._commands, []
+        return commands
+
+    def deadline(self) -> float | None:
+        """When to call again with `TimePassed`, if nothing happens before; None: not at all."""
+        return None if self._wake == _NEVER else self._wake
+
+    # --- views ------------------------------------------------------------------------------------------------------
+
+    def phase_of(self, model: str) -> Phase:
+        resident = self._residents.get(model)
+        return Phase.ABSENT if resident is None else resident.phase
+
+    def in_flight(self, model: str) -> int:
+        """Requests inside the child that lives now."""
+        resident = self._residents.get(model)
+        return 0 if resident is None else resident.in_flight
+
+    def waiting(self, model: str) -> int:
+        return self._queue.waiting(model)
+
+    def position(self, ticket: int) -> int | None:
+        """The place of a waiting ticket among those that wait for the same, from 1; None: it does not wait."""
+        return self._queue.position(ticket)
+
+    def last_used(self, model: str) -> float | None:
+        """When the living child was last given a request, or became idle; None: never."""
+        resident = self._residents.get(model)
+        return None if resident is None else resident.last_used
+
+    def ready_since(self, model: str) -> float | None:
+        resident = self._residents.get(model)
+        return None if resident is None or not resident.slots else resident.ready_at
+
+    def is_claimed(self, model: str) -> bool:
+        """Whether the child takes no newcomers because its place is wanted."""
+        resident = self._residents.get(model)
+        leaving = None if resident is None else resident.leaving
+        return leaving is not None and leaving.reason is StopReason.EVICTED
+
+    def cooldown_left(self, model: str, now: float) -> float:
+        return self._cooldowns.left(model, now)
+
+    def failure_of(self, model: str) -> Failure | None:
+        """Why the model is not there, if it failed and has not been loaded since."""
+        return self._cooldowns.failure_of(model)
+
+    def living(self) -> tuple[str, ...]:
+        """The models that hold a place, in the order of their start."""
+        return tuple(self._residents)
+
+    def idle(self) -> bool:
+        """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""
+        return not self._residents and not self._queue and not self._inside
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def _note(self, event: Event, now: float) -> None:
+        match event:
+            case Arrived():
+                self._arrived(event, now)
+            case Left():
+                self._queue.leave(event.ticket)
+            case Released() | TimePassed():
+                pass
+            case Ready():
+                self._ready(event, now)
+            case Exited():
+                self._exited(event, now)
+            case UnloadAsked():
+                self._unload(event.model, now + event.drain, now, tell_waiters=True)
+            case Forgotten():
+                self._cooldowns.forget(event.model)
+                self._unload(event.model, now + event.drain, now, tell_waiters=False)
+            case Closing():
+                self._close(now + event.drain, now)
+            case _:
+                assert_never(event)
+
+    def _arrived(self, event: Arrived, now: float) -> None:
+        lane = _lane_of(event)
+        resident = self._residents.get(event.model)
+        if resident is not None and resident.takes(lane):
+            self._commands.append(self._enter(resident, event.ticket, lane, now))
+            return
+        error = (
+            refusals.draining()
+            if self._closing
+            else objection(event, resident, self._queue, self._limits, self._cooldowns, now)
+        )
+        if error is None:
+            self._queue.join(
+                Waiter(event.ticket, event.model, lane, event.body_bytes, may_load(event), self._mark(now))
+            )
+        else:
+            self._refuse(event.ticket, error)
+
+    def _ready(self, event: Ready, now: float) -> None:
+        resident = self._residents.get(event.model)
+        # A stop and this may have crossed.
+        if resident is None or resident.phase is not Phase.STARTING or resident.waits_for is not None:
+            return
+        resident.phase = Phase.READY
+        resident.slots, resident.connections = max(1, event.slots), max(1, event.connections)
+        resident.ready_at, resident.load_seconds = now, now - resident.started_at
+        self._cooldowns.loaded(event.model)
+
+    def _exited(self, event: Exited, now: float) -> None:
+        resident = self._residents.get(event.model)
+        if resident is None or resident.waits_for is not None:
+            return
+        del self._residents[event.model]
+        if resident.phase is Phase.STOPPING:  # with any code: we asked
+            return
+        if resident.phase is Phase.STARTING and event.memory and self._try_again(resident, now):
+            return
+        error = event.error or refusals.ended_unasked(event.model)
+        served = resident.phase is Phase.READY
+        delay = self._cooldowns.failed(event.model, error, now, spare_first=served and not event.deterministic)
+        if not served:
+            self._refuse_line(event.model, lambda _: error)
+        elif delay > 0.0:
+            failure = self._cooldowns.failure_of(event.model)
+            self._refuse_line(event.model, lambda _: refusals.cooling(event.model, failure, delay))
+        else:
+            self._queue.bar(event.model, self._mark(now))
+            self._turn_away(event.model)
+
+    def _try_again(self, failed: Resident, now: float) -> bool:
+        """The load died of memory: let the least recently used idle model go and keep the place for a second try."""
+        victims = idle_victims(self._residents.values(), linger=0.0, now=now)
+        if failed.attempt > 1 or not victims or not self._queue.waiting(failed.model):
+            return False
+        self._stop(victims[0], StopReason.EVICTED)
+        self._residents[failed.model] = Resident(failed.model, now, attempt=2, waits_for=victims[0].model)
+        return True
+
+    def _unload(self, model: str, by: float, now: float, *, tell_waiters: bool) -> None:
+        resident = self._residents.get(model)
+        if resident is None:
+            return
+        if resident.phase is Phase.STARTING and tell_waiters:
+            self._refuse_line(model, lambda _: refusals.unloaded_while_loading(model))
+        self._send_away(resident, StopReason.UNLOADED, by, now)
+
+    def _close(self, by: float, now: float) -> None:
+        self._closing = True
+        for line in self._queue.lines:
+            self._refuse_line(line.model, lambda _: refusals.draining())
+        for resident in tuple(self._residents.values()):
+            self._send_away(resident, StopReason.CLOSING, by, now)
+
+    def _send_away(self, resident: Resident, reason: StopReason, by: float, now: float) -> None:
+        """No newcomers from now on; settling stops it when it is idle, or at `by`. Asked twice, the sooner counts."""
+        before = resident.leaving
+        if before is not None and before.by is not None:
+            by = min(by, before.by)
+        resident.leaving = Leaving(reason, by)
+        if resident.phase is Phase.READY:
+            self._queue.bar(resident.model, self._mark(now))
+        elif resident.waits_for is not None:  # there is nothing to stop yet
+            del self._residents[resident.model]
+            self._turn_away(resident.model)
+        elif resident.phase is Phase.STARTING:
+            self._stop(resident, reason, cut=True)
+
+    # --- settling ---------------------------------------------------------------------------------------------------
+
+    def _settle(self, now: float) -> None:
+        self._refuse_overdue(now)
+        self._end_leaving(now)
+        self._begin_second_tries(now)
+        for line in self._queue.lines:
+            self._let_in(line, now)
+        look_again = self._share_places(now)
+        self._wake = self._next_change(look_again)
+
+    def _refuse_overdue(self, now: float) -> None:
+        while (oldest := self._queue.oldest()) is not None and now >= oldest.mark[0] + self._limits.queue_timeout:
+            self._queue.leave(oldest.ticket)
+            error = refusals.waited_too_long(oldest.model, self._limits.queue_timeout, self._limits.max_wait)
+            self._refuse(oldest.ticket, error)
+
+    def _end_leaving(self, now: float) -> None:
+        for resident in tuple(self._residents.values()):
+            leaving = resident.leaving
+            if leaving is None or resident.cut:
+                continue
+            if leaving.by is not None and now >= leaving.by:
+                self._stop(resident, leaving.reason, cut=True)
+            elif resident.phase is Phase.READY and not resident.in_flight:
+                self._stop(resident, leaving.reason)
+
+    def _begin_second_tries(self, now: float) -> None:
+        for resident in tuple(self._residents.values()):
+            if resident.waits_for is None:
+                continue
+            if not self._queue.waiting(resident.model):  # nobody is left to load it for
+                del self._residents[resident.model]
+            elif resident.waits_for not in self._residents:
+                resident.waits_for, resident.started_at = None, now
+                self._commands.append(Start(resident.model))
+
+    def _let_in(self, line: Line, now: float) -> None:
+        resident = self._residents.get(line.model)
+        if resident is None or not resident.is_open:
+            return
+        for lane in Lane:
+            while (waiter := line.first(lane)) is not None and resident.takes(lane):
+                self._queue.leave(waiter.ticket)
+                self._commands.append(self._enter(resident, waiter.ticket, lane, now))
+
+    def _share_places(self, now: float) -> float | None:
+        wants = self._wants()
+        claimed = any(resident.leaving is not None for resident in self._residents.values())
+        if not wants and not claimed:
+            return None
+        plan = plan_places(
+            wants,
+            tuple(self._residents.values()),
+            places=self._limits.models_max or None,
+            max_wait=self._limits.max_wait,
+            linger=self._limits.linger,
+            now=now,
+        )
+        for model in plan.evict:
+            self._stop(self._residents[model], StopReason.EVICTED)
+        for model in plan.claim:
+            self._residents[model].leaving = Leaving(StopReason.EVICTED)
+            self._queue.bar(model, self._mark(now))
+        for model in plan.start:
+            self._residents[model] = Resident(model, now)
+            self._commands.append(Start(model))
+        for model in plan.release:
+            self._residents[model].leaving = None
+            line = self._queue.line_of(model)
+            if line is not None:
+                self._let_in(line, now)
+        return plan.look_again
+
+    def _wants(self) -> list[Want]:
+        """The models that want a place, those first that have wanted one for longest."""
+        waiting = []
+        for line in self._queue.lines:
+            resident = self._residents.get(line.model)
+            if resident is None or resident.phase is Phase.STOPPING:
+                waiting.append((line.mark, line.model))
+        waiting.sort()
+        return [Want(model, mark[0]) for mark, model in waiting]
+
+    def _next_change(self, look_again: float | None) -> float:
+        times = [] if look_again is None else [look_again]
+        oldest = self._queue.oldest()
+        if oldest is not None:
+            times.append(oldest.mark[0] + self._limits.queue_timeout)
+        times.extend(
+            resident.leaving.by
+            for resident in self._residents.values()
+            if resident.leaving is not None and resident.leaving.by is not None and not resident.cut
+        )
+        return min(times, default=_NEVER)
+
+    # --- the few things that are done ---------------------------------------------------------------------------------
+
+    def _enter(self, resident: Resident, ticket: int, lane: Lane, now: float) -> Grant:
+        resident.enter(lane, now)
+        if lane is not Lane.LOAD:
+            self._inside[ticket] = (resident, lane)
+        return Grant(ticket, resident.model)
+
+    def _leave(self, ticket: int, now: float) -> Resident | None:
+        inside = self._inside.pop(ticket, None)
+        if inside is None:
+            return None
+        resident, lane = inside
+        resident.exit(lane, now)
+        return resident
+
+    def _stop(self, resident: Resident, reason: StopReason, *, cut: bool = False) -> None:
+        resident.phase, resident.cut = Phase.STOPPING, cut
+        if resident.leaving is None:
+            resident.leaving = Leaving(reason)
+        self._commands.append(Stop(resident.model, reason, cut))
+        self._turn_away(resident.model)
+
+    def _turn_away(self, model: str) -> None:
+        """The child is gone or as good as gone: who must not cause a load has nothing to wait for."""
+        self._refuse_line(model, lambda waiter: None if waiter.autoload else refusals.not_loaded(model))
+
+    def _refuse_line(self, model: str, why: Callable[[Waiter], RouterError | None]) -> None:
+        for waiter in sorted(self._queue.line_of(model) or (), key=lambda waiter: waiter.mark):
+            error = why(waiter)
+            if error is not None:
+                self._queue.leave(waiter.ticket)
+                self._refuse(waiter.ticket, error)
+
+    def _refuse(self, ticket: int, error: RouterError) -> None:
+        self._commands.append(Refuse(ticket, error))
+
+    def _mark(self, now: float) -> Mark:
+        self._marks += 1
+        return now, self._marks
+
+
+def _lane_of(event: Arrived) -> Lane:
+    if event.ends_with_load:
+        return Lane.LOAD
+    return Lane.SLOT if event.slot else Lane.OPEN

@@ -1,0 +1,128 @@
+"""The queue: who waits for which model, in arrival order, within limits.
+
+    Queue -- Line (one per model that somebody waits for) -- Lane (SLOT, OPEN, LOAD) -- Waiter
+
+A lane is served first come, first served; lanes of one line do not wait for each other, for what is scarce in one is
+not scarce in the other. Lines are ordered by their `Mark`: the moment since which their model wants a place. That is
+the arrival of its oldest waiter, or the moment its former child took no more newcomers, if that was later: a model that
+had its turn goes behind those that have not. Everything but a view costs O(1).
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+# When, and as the how-manieth event: the second number decides between equal times.
+Mark = tuple[float, int]
+
+
+class Lane(enum.Enum):
+    """What a request needs in a child."""
+
+    SLOT = "slot"  # one of its slots
+    OPEN = "open"  # only a connection
+    LOAD = "load"  # nothing: it is over as soon as the model is ready
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """One request in the queue."""
+
+    ticket: int
+    model: str
+    lane: Lane
+    body_bytes: int
+    autoload: bool  # False: it may wait for a child, but must not cause one
+    mark: Mark  # when it arrived
+
+
+@dataclass(slots=True)
+class Line:
+    """Those who wait for one model."""
+
+    model: str
+    lanes: dict[Lane, OrderedDict[int, Waiter]] = field(default_factory=lambda: {lane: OrderedDict() for lane in Lane})
+    barred: Mark = (float("-inf"), 0)  # when the model's child last stopped taking newcomers
+    size: int = 0
+
+    def __iter__(self) -> Iterator[Waiter]:
+        for lane in self.lanes.values():
+            yield from lane.values()
+
+    def first(self, lane: Lane) -> Waiter | None:
+        """The oldest waiter of `lane`."""
+        waiters = self.lanes[lane]
+        return next(iter(waiters.values())) if waiters else None
+
+    @property
+    def mark(self) -> Mark:
+        """Since when the model wants a place (asked only of a line in which somebody stands)."""
+        heads = [next(iter(lane.values())).mark for lane in self.lanes.values() if lane]
+        return max(min(heads), self.barred)
+
+
+class Queue:
+    """All lines, and all waiters in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._waiters: OrderedDict[int, Waiter] = OrderedDict()
+        self._lines: dict[str, Line] = {}
+        self.bytes = 0  # of the bodies of those who wait
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Every line in which somebody stands, in no order."""
+        return tuple(self._lines.values())
+
+    def line_of(self, model: str) -> Line | None:
+        return self._lines.get(model)
+
+    def waiting(self, model: str) -> int:
+        """How many wait for `model`."""
+        line = self._lines.get(model)
+        return 0 if line is None else line.size
+
+    def oldest(self) -> Waiter | None:
+        return next(iter(self._waiters.values())) if self._waiters else None
+
+    def position(self, ticket: int) -> int | None:
+        """How many stand before `ticket` in its lane, itself included (1: it is the next). O(position)."""
+        waiter = self._waiters.get(ticket)
+        if waiter is None:
+            return None
+        lane = self._lines[waiter.model].lanes[waiter.lane]
+        return next(place for place, other in enumerate(lane, start=1) if other == ticket)
+
+    def join(self, waiter: Waiter) -> None:
+        line = self._lines.get(waiter.model)
+        if line is None:
+            line = self._lines[waiter.model] = Line(waiter.model)
+        line.lanes[waiter.lane][waiter.ticket] = waiter
+        line.size += 1
+        self._waiters[waiter.ticket] = waiter
+        self.bytes += waiter.body_bytes
+
+    def leave(self, ticket: int) -> Waiter | None:
+        """Take `ticket` out, wherever it stands; None if it does not wait."""
+        waiter = self._waiters.pop(ticket, None)
+        if waiter is None:
+            return None
+        line = self._lines[waiter.model]
+        del line.lanes[waiter.lane][ticket]
+        line.size -= 1
+        if not line.size:
+            del self._lines[waiter.model]
+        self.bytes -= waiter.body_bytes
+        return waiter
+
+    def bar(self, model: str, mark: Mark) -> None:
+        """The child of `model` takes no newcomers from `mark` on: its line goes behind those who wait already."""
+        line = self._lines.get(model)
+        if line is not None:
+            line.barred = mark
