@@ -1,0 +1,96 @@
+"""One load: wrk against one candidate, and the CPU time that its router took meanwhile."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.candidates import Candidate
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What is sent: `tokens` is how many tokens each answer streams (0: it does not stream)."""
+
+    name: str
+    path: str
+    body: dict[str, object]
+    connections: int
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What was measured in one run. Times are microseconds."""
+
+    requests: int
+    per_second: float
+    p50: float
+    p99: float
+    cpu: float  # of the router, for each request; 0.0 where there is none
+    failed: int
+
+
+def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
+    """Put the load on the candidate for some seconds."""
+    lua = (
+        'wrk.method = "POST"\n'
+        f"wrk.body = {json.dumps(json.dumps(load.body))}\n"
+        'wrk.headers["Content-Type"] = "application/json"\n'
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(lua)
+        script.flush()
+        before = _cpu_of(candidate.pid)
+        how = ["-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", "-s", script.name]
+        output = subprocess.run(
+            ["wrk", *how, candidate.url + load.path],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        spent = _cpu_of(candidate.pid) - before
+    requests = int(_one(r"(\d+) requests in", output))
+    return Figure(
+        requests=requests,
+        per_second=float(_one(r"Requests/sec:\s+([\d.]+)", output)),
+        p50=_latency(output, "50"),
+        p99=_latency(output, "99"),
+        cpu=spent * 1e6 / max(1, requests),
+        failed=_failed(output),
+    )
+
+
+def _cpu_of(pid: int | None) -> float:
+    """Seconds of user and system time of a process, without its children, as the kernel counts them."""
+    if pid is None:
+        return 0.0
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+def _one(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    if found is None:
+        raise SystemExit(f"bench: wrk said something else than expected:\n{text}")
+    return found[1]
+
+
+def _latency(output: str, percent: str) -> float:
+    found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+def _failed(output: str) -> int:
+    errors = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
+    socket_errors = re.search(r"connect (\d+), read (\d+), write (\d+), timeout (\d+)", output)
+    failed = int(errors[1]) if errors else 0
+    return failed + (sum(int(each) for each in socket_errors.groups()) if socket_errors else 0)
