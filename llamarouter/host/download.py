@@ -28,7 +28,7 @@ import httpx
 from llamarouter import __version__
 from llamarouter.core.fetch_events import FetchError, FetchEvent, Noted, Progressed
 from llamarouter.host.hub import RemoteFile, in_gb, one_line
-from llamarouter.host.hub_cache import BAD_SUFFIX, PARTIAL_SUFFIX, VALIDATOR_SUFFIX, locked, sync_folder
+from llamarouter.host.hub_store import BAD_SUFFIX, PARTIAL_SUFFIX, VALIDATOR_SUFFIX, locked, sync_folder
 
 STALL_SECONDS: Final = 30.0
 TRIES: Final = 6

@@ -27,7 +27,7 @@ from llamarouter.host.hub import (
     plan_fetch,
     stored_token,
 )
-from llamarouter.host.hub_cache import link_into_snapshot, locked, publish
+from llamarouter.host.hub_store import link_into_snapshot, locked, publish
 
 
 def fetch(
@@ -51,6 +51,9 @@ def fetch(
     if not where.startswith(("http://", "https://")):
         raise FetchError("bad_request", f"MODEL_ENDPOINT or HF_ENDPOINT: {where!r} does not begin with https://")
     cache_is_writable(cache)
+    # Read when the library is imported: it would look for torch and ask the Hub for a list of coding agents, to say in
+    # its user agent beside what it runs.
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     token = stored_token()
     plan = plan_fetch(wanted, os.path.abspath(cache), where, token)
     tell(plan.announced())

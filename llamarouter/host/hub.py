@@ -20,7 +20,7 @@ from urllib.parse import quote
 
 from llamarouter.core.fetch_events import FetchError, Planned, PlannedFile
 from llamarouter.core.hub_names import Choice, NotInRepo, Wanted, choose, folder_of, is_commit, is_oid
-from llamarouter.host.hub_cache import look
+from llamarouter.host.hub_store import look
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
