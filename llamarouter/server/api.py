@@ -26,7 +26,7 @@ from llamarouter.core.errors import (
     NotFound,
     UsageError,
 )
-from llamarouter.server.listing import describe, list_models, without_secrets
+from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
 
 _JSON = msgspec.json.Encoder()
@@ -105,7 +105,7 @@ class _Api:
         entry = await self._node.shelf.find(_model_of(body))
         model = entry.model.id
         self._node.reception.check(entry)
-        if model in self._node.supervisor.residents and not body.get("wait"):
+        if model in self._node.supervisor.children and not body.get("wait"):
             raise BadRequest("model is already running")
         loading = self._node.begin(self._node.reception.load(model))
         if body.get("wait"):
@@ -121,7 +121,7 @@ class _Api:
         model = entry.model.id
         if node.downloads.cancel(model):
             return Json({"success": True})
-        if model not in node.supervisor.residents:
+        if model not in node.supervisor.children:
             raise BadRequest("model is not running")
         node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
         if body.get("wait"):
@@ -198,7 +198,7 @@ async def _object(request: Request) -> dict[str, Any]:
 def _model_of(body: dict[str, Any]) -> str:
     model = body.get("model")
     if not isinstance(model, str) or not model:
-        raise ModelNotFound("the body names no model: {\"model\": \"ID\"} is needed")
+        raise ModelNotFound('the body names no model: {"model": "ID"} is needed')
     return model
 
 

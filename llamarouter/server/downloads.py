@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import BadRequest, Forbidden, NoSpace, NotFound, RouterError, Unavailable
-from llamarouter.core.fetch_events import Failed, FetchError, Fetched, Planned, Progressed
+from llamarouter.core.fetch_events import Failed, Fetched, FetchError, Planned, Progressed
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.host.fetching import fetch_events
 from llamarouter.server.feed import Feed

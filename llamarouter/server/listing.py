@@ -8,7 +8,7 @@ from typing import Any
 
 from llamarouter.core.catalog import Entry
 from llamarouter.host.inventory import Inventory
-from llamarouter.server.resident import Resident, Stage
+from llamarouter.server.child import Child, Stage
 from llamarouter.server.supervisor import Supervisor
 
 _SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
@@ -32,8 +32,8 @@ def list_models(inventory: Inventory, supervisor: Supervisor, downloading: dict[
 def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, download: float | None, created: int) -> Any:
     """One model; `download`: how much of it is fetched (0 to 1), None when nothing is."""
     model = entry.model
-    resident = supervisor.residents.get(model.id)
-    info = dict(resident.ready.info) if resident is not None and resident.ready is not None else {}
+    child = supervisor.children.get(model.id)
+    info = dict(child.ready.info) if child is not None and child.ready is not None else {}
     described: dict[str, Any] = {
         "id": model.id,
         "aliases": list(entry.aliases),
@@ -41,11 +41,11 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
         "object": "model",
         "owned_by": "llamacpp",
         "created": created,
-        "status": _status(entry, inventory, supervisor, resident, download),
+        "status": _status(entry, inventory, supervisor, child, download),
         "architecture": info.get("architecture") or _architecture(entry),
         "source": model.source.value,
         "can_remove": model.removable,
-        "lr": _ours(entry, supervisor, resident, download),
+        "lr": _ours(entry, supervisor, child, download),
     }
     if "meta" in info:
         described["meta"] = info["meta"]
@@ -56,26 +56,26 @@ def _status(
     entry: Entry,
     inventory: Inventory,
     supervisor: Supervisor,
-    resident: Resident | None,
+    child: Child | None,
     download: float | None,
 ) -> dict[str, Any]:
-    status: dict[str, Any] = {"value": _value(resident, download)}
+    status: dict[str, Any] = {"value": _value(child, download)}
     if entry.launch is not None:
         status["args"] = without_secrets((*inventory.engine_of(entry.launch.engine_key).command, *entry.launch.argv()))
     status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
-    if resident is not None and resident.progress is not None and resident.stage is Stage.LOADING:
-        status["progress"] = resident.progress.value
+    if child is not None and child.progress is not None and child.stage is Stage.LOADING:
+        status["progress"] = child.progress.value
     elif download is not None:
         status["progress"] = download
-    if resident is None and (failed := supervisor.failures.get(entry.model.id)) is not None:
+    if child is None and (failed := supervisor.failures.get(entry.model.id)) is not None:
         status["failed"] = True
         status["exit_code"] = failed[0].code or 1
     return status
 
 
-def _value(resident: Resident | None, download: float | None) -> str:
-    if resident is not None:
-        return resident.stage.value
+def _value(child: Child | None, download: float | None) -> str:
+    if child is not None:
+        return child.stage.value
     return "unloaded" if download is None else "downloading"
 
 
@@ -88,7 +88,7 @@ def _architecture(entry: Entry) -> dict[str, list[str]]:
     return {"input_modalities": modalities, "output_modalities": ["text"]}
 
 
-def _ours(entry: Entry, supervisor: Supervisor, resident: Resident | None, download: float | None) -> dict[str, Any]:
+def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: float | None) -> dict[str, Any]:
     model, header = entry.model, entry.model.header
     ours: dict[str, Any] = {
         "size": model.size or None,
@@ -102,26 +102,26 @@ def _ours(entry: Entry, supervisor: Supervisor, resident: Resident | None, downl
         "failure": _failure(supervisor, model.id),
         "progress": download,
     }
-    if resident is not None:
-        ours |= _running(resident, supervisor)
+    if child is not None:
+        ours |= _running(child, supervisor)
     return ours
 
 
-def _running(resident: Resident, supervisor: Supervisor) -> dict[str, Any]:
+def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
     now = asyncio.get_running_loop().time()
-    ready = resident.ready
+    ready = child.ready
     return {
-        "pid": resident.pid,
-        "uptime": now - resident.started,
-        "in_flight": supervisor.scheduler.in_flight(resident.model),
-        "tokens_per_second": resident.tokens_per_second,
-        "last_used": None if resident.last_used is None else now - resident.last_used,
+        "pid": child.pid,
+        "uptime": now - child.started,
+        "in_flight": supervisor.scheduler.in_flight(child.model),
+        "tokens_per_second": child.tokens_per_second,
+        "last_used": None if child.last_used is None else now - child.last_used,
         "slots": ready.slots if ready is not None else None,
         "n_ctx": ready.n_ctx if ready is not None else None,
         "layers_offloaded": ready.layers_offloaded if ready is not None else None,
         "layers": ready.layers if ready is not None else None,
         "load_seconds": ready.load_seconds if ready is not None else None,
-        "progress": resident.progress.value if resident.progress is not None else None,
+        "progress": child.progress.value if child.progress is not None else None,
     }
 
 

@@ -82,7 +82,7 @@ class Node:
     async def remove(self, entry: Entry) -> None:
         """Delete the files of a cached model, after its child has drained and gone."""
         model = entry.model.id
-        if model in self.supervisor.residents:
+        if model in self.supervisor.children:
             self.supervisor.unload(model, self.settings.drain_timeout)
             await self.supervisor.until_gone(model)
         await asyncio.to_thread(lambda: remove(plan_removal(entry.model)))
@@ -129,7 +129,9 @@ class Node:
         """How a model would be started, and where each flag came from."""
         launch = entry.launch
         if launch is None:
-            wanted = entry.hf_wanted and f"its files are not here yet: {entry.hf_wanted} is fetched at the first request"
+            wanted = (
+                entry.hf_wanted and f"its files are not here yet: {entry.hf_wanted} is fetched at the first request"
+            )
             return {"model": entry.model.id, "problem": entry.problem or wanted}
         engine = self.shelf.inventory.engine_of(launch.engine_key)
         flags = [

@@ -1,4 +1,4 @@
-"""What one child tells about itself, written into its resident and told to whoever listens."""
+"""What one child tells about itself, written into its child and told to whoever listens."""
 
 from __future__ import annotations
 
@@ -10,61 +10,61 @@ from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.events import Event, Ready
 from llamarouter.host.process import ReadyChild
 from llamarouter.relay.connections import ChildConnections
+from llamarouter.server.child import Child, Stage
 from llamarouter.server.feed import Feed
-from llamarouter.server.resident import Resident, Stage
 
 
 class Observer:
-    """The `ChildObserver` of one resident."""
+    """The `ChildObserver` of one child."""
 
     def __init__(
-        self, resident: Resident, feed: Feed, dispatch: Callable[[Event], None], on_ready: Callable[[Resident], None]
+        self, child: Child, feed: Feed, dispatch: Callable[[Event], None], on_ready: Callable[[Child], None]
     ) -> None:
-        self._resident = resident
+        self._child = child
         self._feed = feed
         self._dispatch = dispatch
         self._on_ready = on_ready
 
     def spawned(self, pid: int) -> None:
         """The process is there; it loads."""
-        self._resident.pid = pid
+        self._child.pid = pid
 
     def progress(self, value: LoadProgress) -> None:
         """How far the load is."""
-        self._resident.progress = value
+        self._child.progress = value
         self._tell({"status": "loading", "progress": msgspec.to_builtins(value)})
 
     def ready(self, ready: ReadyChild) -> None:
         """The child answers: whoever waits may go in."""
-        resident = self._resident
-        resident.ready = ready
-        resident.stage = Stage.LOADED
-        resident.connections = ChildConnections(ready.address, ready.api_key)
+        child = self._child
+        child.ready = ready
+        child.stage = Stage.LOADED
+        child.connections = ChildConnections(ready.address, ready.api_key)
         self._tell({"status": "loaded", "info": dict(ready.info)})
-        self._dispatch(Ready(resident.model, max(1, ready.slots)))
-        self._on_ready(resident)
+        self._dispatch(Ready(child.model, max(1, ready.slots)))
+        self._on_ready(child)
 
     def state(self, word: str) -> None:
         """A later state line: `sleeping`, or `ready` after a sleep."""
         if word == "sleeping":
-            self._resident.stage = Stage.SLEEPING
+            self._child.stage = Stage.SLEEPING
             self._tell({"status": "sleeping"})
-        elif word == "ready" and self._resident.stage is Stage.SLEEPING:
-            self._resident.stage = Stage.LOADED
+        elif word == "ready" and self._child.stage is Stage.SLEEPING:
+            self._child.stage = Stage.LOADED
             self._tell({"status": "loaded"})
 
     def leases(self) -> int:
         """Requests inside the child now."""
-        return self._resident.connections.in_flight if self._resident.connections is not None else 0
+        return self._child.connections.in_flight if self._child.connections is not None else 0
 
     def silence(self) -> float:
         """Seconds since the last byte of any answer; 0.0 when nothing is inside."""
-        return self._resident.connections.silence() if self._resident.connections is not None else 0.0
+        return self._child.connections.silence() if self._child.connections is not None else 0.0
 
     def close_connections(self) -> None:
         """Cut everything that runs between the router and the child."""
-        if self._resident.connections is not None:
-            self._resident.connections.close()
+        if self._child.connections is not None:
+            self._child.connections.close()
 
     def _tell(self, data: object) -> None:
-        self._feed.tell(self._resident.model, "status_change", data)
+        self._feed.tell(self._child.model, "status_change", data)

@@ -160,4 +160,3 @@ def _answer(asset: Asset, request: Request) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         return Response(asset.body, headers={**headers, "content-encoding": "gzip"})
     return Response(gzip.decompress(asset.body), headers=headers)
-

@@ -1,6 +1,6 @@
 """The reception: what stands between a request and its place, the `Switchboard` that the relay asks.
 
-    credentials -> which model is meant -> (its files, if they must be fetched first) -> a place in its child
+credentials -> which model is meant -> (its files, if they must be fetched first) -> a place in its child
 """
 
 from __future__ import annotations

@@ -29,13 +29,13 @@ from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.relay.door import fast_lane
 from llamarouter.server.app import application
+from llamarouter.server.child import Child
 from llamarouter.server.cors import cors_block
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
 from llamarouter.server.page import Page, PageStore
 from llamarouter.server.reception import Reception
-from llamarouter.server.resident import Resident
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
 from llamarouter.server.supervisor import Supervisor
@@ -165,8 +165,8 @@ class _Life:
         for model in wanted[:places]:
             self._node.begin(self._node.reception.load(model))
 
-    def _ready(self, resident: Resident) -> None:
-        ready = resident.ready
+    def _ready(self, child: Child) -> None:
+        ready = child.ready
         if self._settings.ui and ready is not None:
             self._tasks.create_task(self._store.take(ready.address, ready.api_key))
 
@@ -199,7 +199,7 @@ class _Life:
             log.info("reloaded: %d models", len(self._shelf.catalog.entries))
 
     async def _drain(self) -> None:
-        busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.residents)
+        busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.children)
         log.info("stopping: %d requests may end within %g s", busy, self._settings.drain_timeout)
         self._feed.end()
         self._supervisor.close(self._settings.drain_timeout)

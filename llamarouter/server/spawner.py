@@ -1,4 +1,4 @@
-"""How a resident is prepared and lived: its launch from the shelf, its engine, its environment, its folder."""
+"""How a child is prepared and lived: its launch from the shelf, its engine, its environment, its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from llamarouter.core.settings import Settings
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver, ChildSpec, live
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.server.resident import Resident
+from llamarouter.server.child import Child
 from llamarouter.server.shelf import Shelf
 
 
@@ -24,23 +24,23 @@ class Spawner:
         self._folder = folder
         self._environ = environ
 
-    def prepare(self, model: str, started: float) -> Resident:
-        """The resident of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+    def prepare(self, model: str, started: float) -> Child:
+        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
         entry = self._shelf.entry(model)
         if entry.launch is None:
             raise ModelInvalid(f"model '{model}' cannot be loaded: {entry.problem or 'it has no file'}")
         engine = self._shelf.inventory.engine_of(entry.launch.engine_key)
-        return Resident(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started)
+        return Child(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started)
 
-    async def live(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
-        """Run the child of `resident` until it is reaped."""
+    async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
+        """Run the child until it is reaped."""
         spec = ChildSpec(
-            model=resident.model,
-            command=resident.command,
-            env=child_env(self._environ, dict(resident.launch.env)),
-            unix_socket=resident.engine.unix_socket,
-            state_lines=resident.engine.state_lines,
-            stop_timeout=resident.launch.stop_timeout,
+            model=child.model,
+            command=child.command,
+            env=child_env(self._environ, dict(child.launch.env)),
+            unix_socket=child.engine.unix_socket,
+            state_lines=child.engine.state_lines,
+            stop_timeout=child.launch.stop_timeout,
             load_stall=self._settings.load_stall,
             busy_stall=self._settings.busy_stall,
         )

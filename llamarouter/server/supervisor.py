@@ -39,9 +39,9 @@ from llamarouter.core.failures import error_of
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
+from llamarouter.server.child import Child, Lease
 from llamarouter.server.feed import Feed
 from llamarouter.server.observer import Observer
-from llamarouter.server.resident import Lease, Resident
 
 log = logging.getLogger("llamarouter")
 
@@ -49,19 +49,19 @@ log = logging.getLogger("llamarouter")
 class Spawner(Protocol):
     """Prepares and lives children: what the supervisor needs of the machine."""
 
-    def prepare(self, model: str, started: float) -> Resident:
-        """The resident of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+    def prepare(self, model: str, started: float) -> Child:
+        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
         ...
 
-    async def live(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
-        """Run the child of `resident` until it is reaped."""
+    async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
+        """Run the child until it is reaped."""
         ...
 
 
 class Supervisor:
-    """Owns the scheduler, the residents and everybody who waits."""
+    """Owns the scheduler, the children and everybody who waits."""
 
-    def __init__(self, scheduler: Scheduler, spawner: Spawner, feed: Feed, on_ready: Callable[[Resident], None]) -> None:
+    def __init__(self, scheduler: Scheduler, spawner: Spawner, feed: Feed, on_ready: Callable[[Child], None]) -> None:
         self._scheduler = scheduler
         self._spawner = spawner
         self._feed = feed
@@ -77,7 +77,7 @@ class Supervisor:
         self._granted: Lease | None = None
         self._refused: RouterError | None = None
         self._quick = 0  # the ticket that `lease_now` is asking for, else 0
-        self.residents: dict[str, Resident] = {}
+        self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
         self.failures: dict[str, tuple[Exit, float]] = {}
         self.closing = False
@@ -93,9 +93,9 @@ class Supervisor:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for resident in self.residents.values():
-            if resident.task is not None:
-                resident.task.cancel()
+        for child in self.children.values():
+            if child.task is not None:
+                child.task.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     # --- the relay's side -------------------------------------------------------------------------------------------
@@ -175,8 +175,8 @@ class Supervisor:
 
     async def until_gone(self, model: str) -> None:
         """Return when the model has no process."""
-        while (resident := self.residents.get(model)) is not None:
-            await resident.gone.wait()
+        while (child := self.children.get(model)) is not None:
+            await child.gone.wait()
 
     async def until_empty(self) -> None:
         """Return when no child is left."""
@@ -232,15 +232,15 @@ class Supervisor:
                 self._stop(command)
 
     def _grant(self, ticket: int, model: str) -> None:
-        resident = self.residents[model]
-        if resident.connections is None:
+        child = self.children[model]
+        if child.connections is None:
             raise Internal(f"model '{model}' was granted before it was ready")
         if ticket in self._loads:
             self._loads.discard(ticket)
             self._answer(ticket, None)
             return
-        resident.last_used = self._loop.time()
-        lease = Lease(ticket, resident, resident.connections, self._release)
+        child.last_used = self._loop.time()
+        lease = Lease(ticket, child, child.connections, self._release)
         if ticket == self._quick:
             self._granted = lease
         elif not self._answer(ticket, lease):
@@ -265,52 +265,52 @@ class Supervisor:
 
     def _start(self, model: str) -> None:
         try:
-            resident = self._spawner.prepare(model, self._loop.time())
+            child = self._spawner.prepare(model, self._loop.time())
         except RouterError as error:
             self._inbox.append(Exited(model, error, deterministic=True))
             return
-        self.residents[model] = resident
+        self.children[model] = child
         self._idle.clear()
         ring = self.ring_of(model)
-        observer = Observer(resident, self._feed, self._dispatch, self._on_ready)
-        resident.task = self._tasks.create_task(self._life(resident, ring, observer), name=f"child {model}")
-        resident.task.add_done_callback(lambda task: self._ended(resident, task))
+        observer = Observer(child, self._feed, self._dispatch, self._on_ready)
+        child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
+        child.task.add_done_callback(lambda task: self._ended(child, task))
         log.info("loading %s", model)
         self._feed.tell(model, "model_status", {"status": "loading"})
 
-    async def _life(self, resident: Resident, ring: LogRing, observer: ChildObserver) -> Exit:
+    async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
         try:
-            return await self._spawner.live(resident, ring, observer)
-        except Exception as error:  # noqa: BLE001 (one child's bug must not cancel its siblings)
-            log.exception("the supervision of %s failed", resident.model)
+            return await self._spawner.live(child, ring, observer)
+        except Exception as error:
+            log.exception("the supervision of %s failed", child.model)
             return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {error}")
 
     def _stop(self, command: Stop) -> None:
-        resident = self.residents.get(command.model)
-        if resident is None or resident.task is None:
+        child = self.children.get(command.model)
+        if child is None or child.task is None:
             return
-        if not resident.stopping:
-            resident.stopping = True
+        if not child.stopping:
+            child.stopping = True
             log.info("stopping %s (%s)", command.model, command.reason.value)
-            resident.task.cancel()
+            child.task.cancel()
         elif command.cut:
-            resident.task.cancel()
+            child.task.cancel()
 
-    def _ended(self, resident: Resident, task: asyncio.Task[Exit]) -> None:
+    def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
         end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
-        model = resident.model
-        if resident.connections is not None:
-            resident.connections.close()
-        error = None if resident.stopping else error_of(model, end)
-        resident.error = error or ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
+        model = child.model
+        if child.connections is not None:
+            child.connections.close()
+        error = None if child.stopping else error_of(model, end)
+        child.error = error or ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
         if error is not None:
             self.failures[model] = (end, self._loop.time())
             log.warning("%s ended: %s", model, end.message)
         else:
             log.info("%s is gone", model)
-        del self.residents[model]
-        resident.gone.set()
-        if not self.residents:
+        del self.children[model]
+        child.gone.set()
+        if not self.children:
             self._idle.set()
         code = 0 if error is None else (end.code if end.code else 1)
         self._feed.tell(model, "status_change", {"status": "unloaded", "exit_code": code})

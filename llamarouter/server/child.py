@@ -1,8 +1,8 @@
-"""A resident: one child of a model from its spawn to its reap, as the router sees it.
+"""A child: one process of a model from its spawn to its reap, as the router sees it.
 
     LOADING -> LOADED <-> SLEEPING -> gone (an `Exit` is known)
 
-A new spawn is a new resident; leases keep the one that they were granted in. The supervisor owns it.
+A new spawn is a new child; leases keep the one that they were granted in. The supervisor owns it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Stage(enum.Enum):
 
 
 @dataclass(slots=True, eq=False)
-class Resident:
+class Child:
     """One child."""
 
     model: str
@@ -75,10 +75,10 @@ class Resident:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """A place inside a resident, from the grant to `end`."""
+    """A place inside a child, from the grant to `end`."""
 
     ticket: int
-    resident: Resident
+    child: Child
     connections: ChildConnections
     release: Callable[[int], None]
     ended: bool = False
@@ -89,9 +89,9 @@ class Lease:
             return
         self.ended = True
         if outcome.tail:
-            self.resident.note(outcome)
+            self.child.note(outcome)
         self.release(self.ticket)
 
     async def failure(self) -> RouterError:
         """Why the child broke the connection."""
-        return await self.resident.failure()
+        return await self.child.failure()
