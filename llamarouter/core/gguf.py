@@ -150,11 +150,10 @@ def _read_preamble(cursor: Cursor) -> tuple[int, int]:
     if version not in (2, 3):
         fail(f"GGUF version {version}, where 2 and 3 can be read")
     n_tensors, n_keys = cursor.u64(), cursor.u64()
-    left = cursor.size - cursor.pos
-    if n_keys > min(KEYS_MAX, left // _SMALLEST_KEY):
-        fail(f"it claims {n_keys} keys, more than it can hold")
-    if n_tensors > min(TENSORS_MAX, left // _SMALLEST_TENSOR):
-        fail(f"it claims {n_tensors} tensors, more than it can hold")
+    if n_keys > KEYS_MAX or n_tensors > TENSORS_MAX:
+        fail(f"its header claims {n_keys} keys and {n_tensors} tensors, which no model has")
+    if n_keys * _SMALLEST_KEY + n_tensors * _SMALLEST_TENSOR > cursor.size - cursor.pos:
+        fail("truncated: it ends in the middle of its header")
     return n_tensors, n_keys
 
 

@@ -20,7 +20,7 @@ DEFAULT_TAGS = ("Q4_K_M", "Q8_0")  # what a repository without a tag means, wher
 DRAFT_MARKS = ("mtp-", "eagle3-", "dflash-", "dspark-")
 _NO_MODEL_MARKS = ("mmproj", "imatrix", *DRAFT_MARKS)
 
-_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})", re.IGNORECASE | re.DOTALL)
+_SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})", re.DOTALL)
 _TAG = re.compile(r"[-.]([A-Z0-9_]+)\Z", re.IGNORECASE | re.ASCII)
 _USER = re.compile(r"[A-Za-z0-9_]+(?:[.-][A-Za-z0-9_]+)*")
 _REPO = re.compile(r"[A-Za-z0-9_]+(?:(?:[.-]|--)[A-Za-z0-9_]+)*")

@@ -1,186 +1,139 @@
-"""The Hugging Face hub cache as a place to put files: blobs by content, snapshots by revision, locks, one ref.
+"""Models in the Hugging Face hub cache.
 
-    models--user--repo/blobs/<etag>                   a file's bytes, named by their hash
-    models--user--repo/blobs/<etag>.lr-partial        the bytes so far of one that is being fetched
-    models--user--repo/snapshots/<commit>/<path>      a relative link to its blob
-    models--user--repo/refs/main                      the commit that is listed; written last
-    .locks/models--user--repo/<etag>.lock             huggingface_hub's own lock of that blob
+    <root>/models--<user>--<repo>/refs/main                     the commit to take
+                                 /snapshots/<commit>/**.gguf    links to the files
+    ids: user/repo:TAG, a tag being what stands after the last `-` or `.` of the name: M-Q4_K_M.gguf
 
-Every step is atomic, so that whoever reads the cache meanwhile (llama-server, transformers) sees whole files only.
+Rules as in `common/hf-cache.cpp` (build b11434); besides, a repository without `refs` is taken at its newest snapshot.
 """
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import os
-import select
-from collections.abc import Callable, Iterator, Mapping
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
-from llamarouter.core.hub_names import is_commit
-from llamarouter.core.ids import is_model
+from llamarouter.core.ids import (
+    REPO_PREFIX,
+    best_model,
+    best_projector,
+    cached_id,
+    is_model,
+    is_repo,
+    name_of,
+    repo_of_folder,
+)
+from llamarouter.core.model import Model, Source
+from llamarouter.host.folder_reader import FolderReader, is_folder
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.model_files import model_of
 
-PARTIAL_SUFFIX = ".lr-partial"
-# The ETag that the serving host gave the partial's bytes: a resume is only asked for under the same one.
-VALIDATOR_SUFFIX = ".lr-partial.etag"
-BAD_SUFFIX = ".bad"
-_LOCK_POLL_SECONDS = 0.25
-_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
-_NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
+_COMMIT = re.compile(r"[0-9a-f]{40}", re.IGNORECASE)
+_REF_MAX = 64  # bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Here:
-    """What is in the cache of one file: bytes, and whether that is all of it."""
+class Repository:
+    """The one snapshot of a repository that counts, and the paths of the GGUFs in it."""
 
-    have: int = 0
-    cached: bool = False
-
-
-def look(folder: Path, commit: str, path: str, etag: str | None, size: int | None) -> Here:
-    """How much of a file is here already. A blob of the right size is taken as whole: it was verified when it came."""
-    if etag is None or size is None:
-        return Here()
-    blobs = folder / "blobs"
-    if any(
-        place.is_file() and _size_of(place) == size for place in (blobs / etag, folder / "snapshots" / commit / path)
-    ):
-        return Here(size, cached=True)
-    return Here(min(_size_of(blobs / (etag + PARTIAL_SUFFIX)), size))
+    repo: str
+    snapshot: str
+    paths: tuple[str, ...]
 
 
-def _size_of(path: Path) -> int:
+def models_in_hub_cache(root: str, reader: FolderReader, headers: HeaderCache) -> list[Model]:
+    """Every model with a tag, of every repository."""
+    return [model for repository in _repositories(root, reader) for model in _models_of(repository, reader, headers)]
+
+
+def model_in_hub_cache(
+    root: str, repo: str, tag: str | None, reader: FolderReader, headers: HeaderCache
+) -> Model | None:
+    """What `repo[:tag]` means, as a preset's `hf-repo` or `-hf` would have it; None where it is not there."""
+    folder = os.path.join(root, REPO_PREFIX + repo.replace("/", "--"))
+    repository = _repository(repo, folder, reader) if is_repo(repo) else None
+    path = best_model(repository.paths, tag) if repository else None
+    if repository is None or path is None:
+        return None
+    return _model(repository, path, headers)
+
+
+def _repositories(root: str, reader: FolderReader) -> Iterator[Repository]:
+    for entry in reader.entries(root):
+        if not entry.name.startswith(REPO_PREFIX) or not is_folder(entry):
+            continue
+        repo = repo_of_folder(entry.name)
+        repository = _repository(repo, entry.path, reader) if repo else None
+        if repository is not None:
+            yield repository
+
+
+def _repository(repo: str, folder: str, reader: FolderReader) -> Repository | None:
+    snapshot = _snapshot_of(folder, reader)
+    if snapshot is None:
+        return None
+    return Repository(repo, snapshot, tuple(path for path in reader.files_below(snapshot) if name_of(path)))
+
+
+def _snapshot_of(folder: str, reader: FolderReader) -> str | None:
+    """The folder of the commit that `refs/main` names, else another ref, else the newest snapshot that is there."""
+    snapshots = {entry.name: entry for entry in reader.entries(os.path.join(folder, "snapshots")) if is_folder(entry)}
+    if not snapshots:
+        return None
+    refs = reader.entries(os.path.join(folder, "refs"))
+    for ref in sorted(refs, key=lambda entry: entry.name != "main"):
+        commit = _commit_in(ref.path)
+        if commit in snapshots:
+            return snapshots[commit].path
+    return max(snapshots.values(), key=_mtime_ns).path
+
+
+def _commit_in(path: str) -> str | None:
     try:
-        return path.stat().st_size
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            text = os.read(descriptor, _REF_MAX).decode("ascii", "replace").strip()
+        finally:
+            os.close(descriptor)
+    except OSError:
+        return None
+    return text if _COMMIT.fullmatch(text) else None
+
+
+def _mtime_ns(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_mtime_ns
     except OSError:
         return 0
 
 
-@contextlib.contextmanager
-def locked(folder: Path, name: str, waiting: Callable[[], None]) -> Iterator[None]:
-    """Hold a repository's lock of that name (a blob's etag) in the block; `waiting` is called while another has it.
-
-    Where the file system has no locks, the block runs without one.
-    """
-    path = folder.parent / ".locks" / folder.name / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = _until_locked(path, waiting)
-    try:
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _until_locked(path: Path, waiting: Callable[[], None]) -> int:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o664)
-        try:
-            while not _try_lock(descriptor):
-                waiting()
-                select.select([], [], [], _LOCK_POLL_SECONDS)
-            # Whoever held it may have unlinked the file: then this lock is on nothing.
-            if path.exists() and os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        except BaseException:
-            os.close(descriptor)
-            raise
-        os.close(descriptor)
+def _models_of(repository: Repository, reader: FolderReader, headers: HeaderCache) -> Iterator[Model]:
+    taken: dict[str, str] = {}
+    for path in repository.paths:
+        name = name_of(path)
+        if name is None or name.index != 1 or not is_model(path):
+            continue
+        where = os.path.join(repository.snapshot, path)
+        if name.tag is None:
+            reader.skip(where, "its name tells no quantisation; a preset section with `model = PATH` serves it")
+        elif name.tag in taken:
+            reader.skip(where, f"has the id of {taken[name.tag]}; a preset section with `model = PATH` serves it")
+        else:
+            taken[name.tag] = path
+            yield _model(repository, path, headers)
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        if error.errno not in _NO_LOCKS:
-            raise
-    return True
-
-
-def is_locked(folder: Path, name: str) -> bool:
-    """Whether some process holds the lock of that blob right now."""
-    try:
-        descriptor = os.open(folder.parent / ".locks" / folder.name / f"{name}.lock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        return not _try_lock(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def link_into_snapshot(folder: Path, commit: str, path: str, etag: str) -> Path:
-    """Make `snapshots/<commit>/<path>` mean that blob; where the file system has no links, the blob moves there."""
-    place = folder / "snapshots" / commit / path
-    blob = folder / "blobs" / etag
-    if not blob.exists() and place.exists():
-        return place
-    place.parent.mkdir(parents=True, exist_ok=True)
-    target = os.path.relpath(blob, place.parent)
-    if place.is_symlink() and os.readlink(place) == target:
-        return place
-    temporary = place.with_name(f".{etag[:16]}.{os.getpid()}.lr-link")
-    try:
-        temporary.unlink(missing_ok=True)
-        temporary.symlink_to(target)
-        temporary.replace(place)
-    except OSError as error:
-        if error.errno not in _NO_LINKS:
-            raise
-        blob.replace(place)
-    return place
-
-
-def publish(folder: Path, commit: str, contents: Mapping[str, str]) -> tuple[str, ...]:
-    """Make `commit` the listed revision, once its files are linked.
-
-    What an older revision had here and this one has too, by content, is linked under this one, or pulling one quant
-    would hide another. Returns the model files that are hidden from now on: this revision has other bytes for them.
-    """
-    ref = folder / "refs" / "main"
-    old = _read_ref(ref)
-    hidden = _carry_over(folder, old, commit, contents) if old is not None and old != commit else ()
-    ref.parent.mkdir(parents=True, exist_ok=True)
-    if old != commit:
-        temporary = ref.with_name(f".main.{os.getpid()}.lr-ref")
-        temporary.write_text(commit)
-        temporary.replace(ref)
-        sync_folder(ref.parent)
-    return hidden
-
-
-def _read_ref(ref: Path) -> str | None:
-    try:
-        commit = ref.read_text().strip()
-    except (OSError, UnicodeDecodeError):
-        return None
-    return commit if is_commit(commit) else None
-
-
-def _carry_over(folder: Path, old: str, new: str, contents: Mapping[str, str]) -> tuple[str, ...]:
-    hidden: list[str] = []
-    root = folder / "snapshots" / old
-    for parent, _, names in os.walk(root):
-        for name in names:
-            entry = Path(parent) / name
-            path = entry.relative_to(root).as_posix()
-            blob = os.path.basename(os.readlink(entry)) if entry.is_symlink() else None
-            if blob is not None and contents.get(path) == blob:
-                link_into_snapshot(folder, new, path, blob)
-            elif is_model(path) and not (folder / "snapshots" / new / path).exists():
-                hidden.append(path)
-    return tuple(sorted(hidden))
-
-
-def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to the disk, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _model(repository: Repository, path: str, headers: HeaderCache) -> Model:
+    name = name_of(path)
+    tag = name.tag if name else None
+    projector = best_projector(path, repository.paths)
+    id = cached_id(repository.repo, tag) if tag else repository.repo
+    return model_of(
+        headers,
+        os.path.join(repository.snapshot, path),
+        id=id,
+        source=Source.CACHE,
+        repo=id,
+        mmproj=os.path.join(repository.snapshot, projector) if projector else None,
+    )

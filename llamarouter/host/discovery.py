@@ -1,0 +1,76 @@
+"""Finds the models on this machine, and notices cheaply that something may have changed.
+
+    environment, --models-dir  ->  Places  ->  discover  ->  Found: models, what was left out and why, a signature
+
+An id in several places: --models-dir before the hub's cache, that before llama.cpp's old flat folder. A file that is
+broken is a model with a `problem` and a note; nothing that lies in a folder makes this raise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamarouter.core.ids import DEFAULT_TAGS, split_spec
+from llamarouter.core.model import Model, Skipped
+from llamarouter.host.flat_cache import models_in_flat_cache
+from llamarouter.host.folder_reader import FolderReader
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.hub_cache import model_in_hub_cache, models_in_hub_cache
+from llamarouter.host.model_files import describe_file
+from llamarouter.host.models_folder import models_in_folder
+from llamarouter.host.places import Places, Signature, places_of, signature_of
+
+__all__ = ["Found", "Places", "Signature", "describe_file", "discover", "places_of", "resolve_repo", "signature_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found; `models` sorted by id."""
+
+    models: tuple[Model, ...]
+    skipped: tuple[Skipped, ...]
+    signature: Signature
+
+
+def discover(places: Places, headers: HeaderCache) -> Found:
+    """Look everywhere. Raises `UsageError` only where `places.models_dir` is not a folder that can be listed."""
+    signature = signature_of(places)  # before the search, so that what changes meanwhile is seen the next time
+    readers = [FolderReader()]
+    models: dict[str, Model] = {}
+    for folder in reversed(places.flat_caches):
+        models.update(_by_id(models_in_flat_cache(folder, readers[0], headers)))
+    readers.append(FolderReader())  # each place has its own bound: a full cache must not hide --models-dir
+    models.update(_by_id(models_in_hub_cache(places.hub_cache, readers[1], headers)))
+    if places.models_dir is not None:
+        readers.append(FolderReader())
+        models.update(_by_id(models_in_folder(places.models_dir, readers[2], headers)))
+    for model in models.values():
+        if model.problem is not None and model.files is not None:
+            readers[-1].skip(model.files.model, model.problem)
+    headers.save()
+    skipped = tuple(dict.fromkeys(note for reader in readers for note in reader.skipped))
+    return Found(tuple(models[id] for id in sorted(models)), skipped, signature)
+
+
+def resolve_repo(places: Places, spec: str, headers: HeaderCache | None = None) -> Model | None:
+    """The model on this machine that `user/repo[:TAG]` means, or None; no network. Without a tag: Q4_K_M, Q8_0, any."""
+    headers = headers or HeaderCache(None)
+    repo, tag = split_spec(spec)
+    reader = FolderReader()
+    found = model_in_hub_cache(places.hub_cache, repo, tag, reader, headers)
+    if found is not None:
+        return found
+    flat = {
+        model.id: model
+        for folder in reversed(places.flat_caches)
+        for model in models_in_flat_cache(folder, reader, headers)
+        if split_spec(model.id)[0] == repo
+    }
+    if tag is not None:
+        return flat.get(f"{repo}:{tag.upper()}")
+    favourites = (flat.get(f"{repo}:{wanted}") for wanted in DEFAULT_TAGS)
+    return next((model for model in (*favourites, *flat.values()) if model is not None), None)
+
+
+def _by_id(models: list[Model]) -> dict[str, Model]:
+    return {model.id: model for model in models}

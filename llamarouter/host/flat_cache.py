@@ -1,0 +1,86 @@
+"""Models in llama.cpp's own cache as it was before it took to the hub's layout: one flat folder.
+
+    manifest=<user>=<repo>=<tag>.json        which file of the repository the tag means, and its projector
+    <user>_<repo>_<file>.gguf                the files; a `/` in a name became `_`
+
+`tag` is `latest` where none was asked for; the id then takes the tag of the file's name.
+"""
+
+from __future__ import annotations
+
+import os
+
+import msgspec
+
+from llamarouter.core.ids import FlatName, cached_id, flat_manifest, is_model, name_of
+from llamarouter.core.model import Model, Source
+from llamarouter.host.folder_reader import FolderReader, is_folder
+from llamarouter.host.header_cache import HeaderCache, open_plain
+from llamarouter.host.model_files import model_of
+
+_MANIFEST_MAX = 1 << 20  # bytes
+
+
+class _File(msgspec.Struct):
+    rfilename: str = ""
+
+
+class _Manifest(msgspec.Struct, rename="camel"):
+    gguf_file: _File | None = None
+    mmproj_file: _File | None = None
+
+
+def models_in_flat_cache(folder: str, reader: FolderReader, headers: HeaderCache) -> list[Model]:
+    """Every model that a manifest names. GGUFs without one are noted: nothing tells what they are called."""
+    models: dict[str, Model] = {}
+    claimed: set[str] = set()
+    entries = [entry for entry in reader.entries(folder) if not is_folder(entry)]
+    for entry in entries:
+        flat = flat_manifest(entry.name)
+        model = _model(folder, flat, entry, reader, headers) if flat else None
+        if model is None or model.files is None:
+            continue
+        models.setdefault(model.id, model)
+        claimed.update((model.files.model, *model.files.shards))
+    for entry in entries:
+        if is_model(entry.name) and os.path.abspath(entry.path) not in claimed and _is_first(entry.name):
+            reader.skip(entry.path, "no manifest names its repository; a preset section with `model = PATH` serves it")
+    return list(models.values())
+
+
+def _is_first(file_name: str) -> bool:
+    name = name_of(file_name)
+    return name is not None and name.index == 1
+
+
+def _model(
+    folder: str, flat: FlatName, entry: os.DirEntry[str], reader: FolderReader, headers: HeaderCache
+) -> Model | None:
+    try:
+        manifest = _read_manifest(entry.path)
+    except (OSError, msgspec.DecodeError, RecursionError):
+        reader.skip(entry.path, "cannot be read as a manifest")
+        return None
+    file = manifest.gguf_file.rfilename if manifest.gguf_file else ""
+    name = name_of(file)
+    if name is None or not file.isprintable():
+        reader.skip(entry.path, "the manifest names no GGUF")
+        return None
+    tag = name.tag or (flat.tag if flat.tag != "latest" else None)
+    id = cached_id(flat.repo, tag) if tag else flat.repo
+    projector = manifest.mmproj_file.rfilename if manifest.mmproj_file else ""
+    beside = os.path.join(folder, flat.file(projector)) if projector else None
+    return model_of(
+        headers,
+        os.path.join(folder, flat.file(file)),
+        id=id,
+        source=Source.CACHE,
+        repo=id,
+        # It may have been left out with --no-mmproj.
+        mmproj=beside if beside is not None and os.path.lexists(beside) else None,
+    )
+
+
+def _read_manifest(path: str) -> _Manifest:
+    with open(path, "rb", opener=open_plain) as file:
+        return msgspec.json.decode(file.read(_MANIFEST_MAX), type=_Manifest)

@@ -1,0 +1,99 @@
+"""Makes a `Model` of files: their headers, sizes, shards; and what is wrong with any of them, in one line."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from llamarouter.core.ids import GgufName, id_in_models_folder, name_of
+from llamarouter.core.model import Files, Header, Model, Source
+from llamarouter.host.header_cache import FileFacts, HeaderCache
+
+
+def model_of(
+    headers: HeaderCache,
+    path: str,
+    *,
+    id: str,
+    source: Source,
+    mmproj: str | None = None,
+    draft: str | None = None,
+    repo: str | None = None,
+    aliases: tuple[str, ...] = (),
+) -> Model:
+    """The model whose first (or only) file is at `path`; `problem` is set where an engine could not load it."""
+    path = os.path.abspath(path)
+    name = name_of(path)
+    if name is not None and name.count > 1:
+        shards, size, header, problem = _read_shards(headers, name)
+    else:
+        shards = ()
+        facts = headers.facts_of(path)
+        size, header, problem = facts.size, facts.header, facts.problem or _not_a_model(facts.header)
+    if header is not None and mmproj is not None:
+        projector = headers.facts_of(mmproj)
+        header = _with_projector(header, projector)
+        problem = problem or _about(mmproj, projector.problem)
+    if draft is not None:
+        problem = problem or _about(draft, headers.facts_of(draft).problem)
+    return Model(
+        id=id,
+        source=source,
+        aliases=aliases,
+        files=Files(model=shards[0] if shards else path, shards=shards, mmproj=mmproj, draft=draft),
+        repo=repo,
+        size=size,
+        header=header,
+        problem=problem,
+        removable=source is Source.CACHE,
+    )
+
+
+def describe_file(path: str, headers: HeaderCache | None = None) -> Model:
+    """The model at a path that somebody wrote (`model = PATH` in a preset); nothing is raised."""
+    return model_of(
+        headers or HeaderCache(None), path, id=id_in_models_folder(os.path.basename(path)), source=Source.PRESET
+    )
+
+
+def _read_shards(headers: HeaderCache, name: GgufName) -> tuple[tuple[str, ...], int, Header | None, str | None]:
+    """Paths, bytes, header (with the parameters of all) and problem of a model in shards."""
+    paths: list[str] = []
+    size, n_params = 0, 0
+    first: Header | None = None
+    problem: str | None = None
+    for index in range(1, name.count + 1):
+        path = name.shard(index)
+        facts = headers.facts_of(path)
+        if facts.problem is not None and not os.path.lexists(path):
+            problem = problem or f"shard {index} of {name.count} is missing: {os.path.basename(path)}"
+            break  # a count that is a lie would have us look for 99,999 files
+        paths.append(path)
+        size += facts.size
+        problem = problem or _about(path, facts.problem)
+        if facts.header is not None:
+            n_params += facts.header.n_params
+        if index == 1:
+            first = facts.header
+            problem = problem or _about(path, _not_a_model(first))
+    return tuple(paths or [name.shard(1)]), size, replace(first, n_params=n_params) if first else None, problem
+
+
+def _not_a_model(header: Header | None) -> str | None:
+    if header is None:
+        return None
+    if header.architecture == "clip":
+        return "a projector (mmproj), not a model"
+    if not header.architecture:
+        return "a later shard of a model, without its first"
+    return None
+
+
+def _with_projector(header: Header, projector: FileFacts) -> Header:
+    added = projector.header.input_modalities if projector.header else ()
+    kinds = {*header.input_modalities, *added}
+    return replace(header, input_modalities=tuple(kind for kind in ("text", "image", "audio") if kind in kinds))
+
+
+def _about(path: str, problem: str | None) -> str | None:
+    return f"{os.path.basename(path)}: {problem}" if problem is not None else None
