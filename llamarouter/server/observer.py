@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -39,7 +40,7 @@ class Observer:
         child = self._child
         child.ready = ready
         child.stage = Stage.LOADED
-        child.connections = ChildConnections(ready.address, ready.api_key)
+        child.connections = ChildConnections(ready.address, ready.api_key, clock=asyncio.get_running_loop().time)
         self._tell({"status": "loaded", "info": dict(ready.info)})
         self._dispatch(Ready(child.model, max(1, ready.slots)))
         self._on_ready(child)

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -147,7 +148,7 @@ class _Life:
             await asyncio.wait(running)
         self._downloads.end()
 
-    def _servers(self) -> list[tuple[_Server, list[object]]]:
+    def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
         lane = fast_lane(self._node.reception, cors_block)
         door = _config(application(self._node, trusted=False), lane)
         admin = _config(application(self._node, trusted=True), "httptools")
