@@ -1,46 +1,53 @@
-"""The catalogue: which models can be asked for, under which names, and how each would be started."""
+"""The catalogue: which models can be asked for, under which names, and how each would be started.
+
+    discovered models + sections of a preset -> build_catalog -> Catalog
+    Catalog.resolve("name") -> Entry(model, launch | problem | what must be fetched)
+
+A section over a discovered id is laid over it; a section with a source of its own is a model of its own. Nothing
+that a file says raises: a section that cannot be used is an entry with its problem, the rest is a warning.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 
+from llamarouter.core.assembly import Assembly, Layers
+from llamarouter.core.entry import Entry
 from llamarouter.core.flags import OptionTable
+from llamarouter.core.ids import DEFAULT_TAGS, spellings_of
 from llamarouter.core.ini import Ini
-from llamarouter.core.launch import Launch
-from llamarouter.core.model import Model, Skipped
+from llamarouter.core.model import Model, Skipped, Source
+from llamarouter.core.preset import Preset, engine_key_of, preset_of
 from llamarouter.core.settings import Settings
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One model that can be asked for. Exactly one of `launch`, `problem` and `hf_wanted` is set."""
-
-    model: Model
-    launch: Launch | None = None
-    problem: str | None = None  # why it cannot be started, in one line
-    aliases: tuple[str, ...] = ()
-    tags: tuple[str, ...] = ()
-    load_on_startup: bool = False
-    hf_wanted: str | None = None  # `user/repo:TAG` that the router must fetch before there can be a launch
-    hidden: bool = False  # usable by its id, but not listed (`dedup-cache-models`)
-    preset_text: str = ""  # `[id]\nkey = value\n...`, as llama-server shows in `status.preset`
-
-    @property
-    def id(self) -> str:
-        return self.model.id
+__all__ = ["Catalog", "Entry", "build_catalog", "engines_wanted"]
 
 
 class Catalog:
-    """Entries by id, in the order of their ids, and every warning that building them gave."""
+    """Entries by id, in the order of their ids, and every warning that building them gave. Immutable."""
 
-    def __init__(self, entries: Iterable[Entry] = (), skipped: tuple[Skipped, ...] = ()) -> None:
+    def __init__(self, entries: Iterable[Entry] = (), skipped: Iterable[Skipped] = ()) -> None:
         self.entries: Mapping[str, Entry] = {entry.id: entry for entry in sorted(entries, key=lambda e: e.id)}
-        self.skipped = skipped
+        self.skipped = tuple(skipped)
+        self._names = {alias: entry for entry in self.entries.values() for alias in entry.aliases} | dict(self.entries)
 
     def resolve(self, asked: str) -> Entry | None:
-        """The entry that a client means: by id, by alias, with `.gguf` at its end, with its tag in any case."""
-        return self.entries.get(asked)
+        """The entry that a client means: by id, by alias, with `.gguf` at its end, with its tag in any case.
+
+        `user/repo` without a tag means the quant that llama-server would take, or the only one.
+        """
+        for name in spellings_of(asked):
+            if name in self._names:
+                return self._names[name]
+        return self._untagged(asked) if "/" in asked and ":" not in asked else None
+
+    def _untagged(self, repo: str) -> Entry | None:
+        for tag in DEFAULT_TAGS:
+            if (entry := self.entries.get(f"{repo}:{tag}")) is not None:
+                return entry
+        found = [entry for name, entry in self.entries.items() if name.startswith(f"{repo}:")]
+        return found[0] if len(found) == 1 else None
 
 
 def build_catalog(
@@ -56,10 +63,111 @@ def build_catalog(
     resolve_repo: Callable[[str], Model | None],
     previous: Catalog | None = None,
 ) -> Catalog:
-    """Fold everything into what can be asked for. Never raises for what a file says."""
-    raise NotImplementedError
+    """Fold everything into what can be asked for. Never raises for what a file says.
+
+    `config_ini` is llama.cpp's own (its `[*]` and the keys before any section count). `tables` has the option table of
+    the default engine under None and of each `lr-engine` that could be resolved. `describe` reads the file of a
+    preset's `model = PATH`; `resolve_repo` finds what an `hf-repo` means among the files that are here. A section that
+    was good in `previous` and is wrong now keeps its last good version.
+    """
+    preset = preset_of(ini) if ini is not None else Preset((), ())
+    layers = Layers(preset.everyone, config_ini, settings, environ, tables)
+    assembly = Assembly(layers, settings, describe, resolve_repo)
+    known = _by_id(models)
+    sections = {section.name: section for section in preset.sections}
+    entries: dict[str, Entry] = {}
+    for name, section in sections.items():
+        entry = assembly.entry(name, known.get(name), section)
+        entries[name] = _last_good(entry, previous, layers) if name in assembly.spoiled else entry
+    for name, model in known.items():
+        if name not in sections:
+            entries[name] = assembly.entry(name, model, None)
+    entries = _without_conflicts(_with_folder_names(entries), layers)
+    warnings = (*skipped, *preset.warnings, *settings.warnings, *layers.warnings)
+    return Catalog(_hide_duplicates(entries, assembly.deduplicating), warnings)
 
 
 def engines_wanted(ini: Ini | None) -> tuple[str, ...]:
     """The values of `lr-engine` in a preset, for the host to resolve before the catalogue is built."""
-    raise NotImplementedError
+    if ini is None:
+        return ()
+    preset = preset_of(ini)
+    keys = (engine_key_of(section) for section in (*preset.everyone, *preset.sections))
+    return tuple(dict.fromkeys(key for key in keys if key is not None))
+
+
+def _by_id(models: Iterable[Model]) -> dict[str, Model]:
+    """Discovered models; of two with one id, the one in `--models-dir` holds, as in llama-server."""
+    known: dict[str, Model] = {}
+    for model in models:
+        before = known.get(model.id)
+        if before is None or before.source is not Source.MODELS_DIR:
+            known[model.id] = model
+    return known
+
+
+def _last_good(entry: Entry, previous: Catalog | None, layers: Layers) -> Entry:
+    """The entry of a section that cannot be read, or what the section said when it last could."""
+    before = previous.entries.get(entry.id) if previous is not None else None
+    if before is None or before.launch is None:
+        return entry
+    where = (entry.problem or "").partition(": ")[0]
+    layers.warn(Skipped(where, f"[{entry.id}] keeps its last good version"))
+    return before
+
+
+def _with_folder_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Where a sub-folder of --models-dir holds several models, its own name means the one with shards, else the last.
+
+    (llama-server takes one of them in the order of the directory, which nobody can know.)
+    """
+    chosen: dict[str, str] = {}
+    for name, entry in sorted(entries.items()):
+        folder, slash, _ = name.partition("/")
+        if not slash or entry.model.source is not Source.MODELS_DIR or folder in entries:
+            continue
+        before = chosen.get(folder)
+        if before is None or not _has_shards(entries[before]):
+            chosen[folder] = name
+    named = {name: folder for folder, name in chosen.items()}
+    return {
+        name: replace(entry, aliases=(*entry.aliases, named[name])) if name in named else entry
+        for name, entry in entries.items()
+    }
+
+
+def _has_shards(entry: Entry) -> bool:
+    return entry.model.files is not None and bool(entry.model.files.shards)
+
+
+def _without_conflicts(entries: Mapping[str, Entry], layers: Layers) -> dict[str, Entry]:
+    """Entries whose aliases mean one model each: an id goes before an alias, the first alias before a later one."""
+    owners: dict[str, str] = {}
+    result = {}
+    for name, entry in entries.items():
+        kept = []
+        for alias in entry.aliases:
+            owner = alias if alias in entries else owners.setdefault(alias, name)
+            if owner == name:
+                kept.append(alias)
+            else:
+                layers.warn(Skipped(f"[{name}]", f"alias {alias!r} is left out: it already means the model {owner!r}"))
+        result[name] = replace(entry, aliases=tuple(kept)) if len(kept) < len(entry.aliases) else entry
+    return result
+
+
+def _hide_duplicates(entries: Mapping[str, Entry], deduplicating: set[str]) -> list[Entry]:
+    """Entries of the cache whose files a deduplicating section uses are hidden."""
+    used = {path for name in deduplicating for path in _paths_of(entries[name])}
+    return [
+        replace(entry, hidden=True)
+        if entry.model.source is Source.CACHE and entry.model.files is not None and entry.model.files.model in used
+        else entry
+        for entry in entries.values()
+    ]
+
+
+def _paths_of(entry: Entry) -> set[str]:
+    """The model file and the draft that an entry is started with."""
+    flags = entry.launch.flags if entry.launch is not None else ()
+    return {value for flag in flags if flag.option in ("--model", "--model-draft") for value in flag.values}

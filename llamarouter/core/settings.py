@@ -1,14 +1,33 @@
-"""The settings of `lr serve`: its command line and its environment, parsed once into frozen values."""
+"""The settings of `lr serve`: its command line and its environment, parsed once into frozen values.
+
+    argv, environment, option tables -> parse_settings -> Settings, or one line of UsageError
+
+The command line wins over the environment, an environment variable over the default. What is not an option of ours
+is llama-server's, for every child; what cannot be either is refused by name, with the nearest real one.
+"""
 
 from __future__ import annotations
 
+import difflib
+import ipaddress
+import math
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from llamarouter.core.flags import Given, OptionTable
+from llamarouter.core.errors import UsageError
+from llamarouter.core.flags import Given, OptionTable, boolean_of, split_argv
 from llamarouter.core.model import Skipped
+from llamarouter.core.own_options import OWN, OWN_TABLE
+from llamarouter.core.ownership import refusal_of
 
 GivenOption = Given
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_SOCKET_SUFFIX = ".sock"
+_MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
+_MAX_SECONDS = 1e9
+_ENGINE = "--engine"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,22 +53,245 @@ class Settings:
     ui_path: str | None = None  # a folder of static files instead of the engine's own page
     offline: bool = False
     hf_token: str | None = field(default=None, repr=False)
-    log_level: str = "info"  # of debug, info, warning, error
+    log_level: str = "info"  # of LOG_LEVELS
     runtime_dir: str | None = None
-    options: tuple[GivenOption, ...] = ()  # llama-server's, for every child
-    warnings: tuple[Skipped, ...] = ()  # what was given and is left out
+    options: tuple[GivenOption, ...] = ()  # llama-server's, for every child; of one option the last only
+    warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
 
 
 def parse_settings(
     argv: Sequence[str], environ: Mapping[str, str], table: OptionTable, read_file: Callable[[str], str]
 ) -> Settings:
-    """The settings of a command line and an environment; raises UsageError (one line).
+    """The settings of a command line (without `serve`) and an environment; raises UsageError (one line).
 
-    `table` is the engine's; `read_file` gives the text of `--api-key-file` and may raise OSError.
+    `table` is the engine's; `read_file` gives the text of `--api-key-file` and may raise OSError or UnicodeDecodeError.
     """
-    raise NotImplementedError
+    own: list[Given] = []
+    options: dict[str, Given] = {}
+    warnings: list[Skipped] = []
+    for given in split_argv(argv, OWN_TABLE, table):
+        if OWN_TABLE.find(given.written) is not None:
+            own.append(given)
+        else:
+            _take_option(given, options, warnings)
+    values = _Values(own, environ, warnings)
+    settings = Settings(
+        models_dir=values.text("--models-dir"),
+        preset=values.text("--models-preset"),
+        engine=_command(values.text(_ENGINE)),
+        models_max=max(0, values.integer("--models-max", 4)),
+        autoload=values.truth("--models-autoload", True),
+        host=_hosts(values.text("--host")),
+        port=values.integer("--port", 8080, 0, 65535),
+        api_keys=_keys(values, read_file),
+        allow_open=values.truth("--allow-open", False),
+        max_wait=values.seconds("--max-wait", 10.0, may_be_zero=True),
+        queue_timeout=values.seconds("--queue-timeout", 300.0),
+        load_stall=values.seconds("--load-stall", 120.0),
+        busy_stall=values.seconds("--busy-stall", 120.0),
+        drain_timeout=values.seconds("--drain-timeout", 120.0, may_be_zero=True),
+        stop_timeout=values.seconds("--stop-timeout", 10.0, may_be_zero=True),
+        ui=values.truth("--ui", True),
+        ui_path=values.text("--path"),
+        offline=values.truth("--offline", False),
+        hf_token=values.text("--hf-token"),
+        log_level=values.word("--log-level", "info", LOG_LEVELS),
+        runtime_dir=values.text("--runtime-dir"),
+        options=tuple(options.values()),
+        warnings=(*warnings, *_misspelt(environ)),
+    )
+    _check_together(settings)
+    return settings
 
 
 def engine_of(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The command of `--engine` or `LR_ENGINE`, found before there is any table to read the rest by."""
-    raise NotImplementedError
+    """The command of `--engine` or `LR_ENGINE`, found before there is any table to read the rest by.
+
+    Raises UsageError where it is not a command.
+    """
+    text = environ.get("LR_ENGINE") or None
+    for at, word in enumerate(argv):
+        name, equals, value = word.partition("=")
+        if name == _ENGINE:
+            text = value if equals else "".join(argv[at + 1 : at + 2])
+    return _command(text)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an entry of `--host`."""
+    if host.endswith(_SOCKET_SUFFIX) or host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _take_option(given: Given, options: dict[str, Given], warnings: list[Skipped]) -> None:
+    refusal = refusal_of(given.option)
+    if refusal is not None:
+        raise UsageError(f"{given.written}: {refusal}")
+    before = options.pop(given.option.canonical, None)
+    if before is not None:
+        reason = f"{before.written} is said again by {given.written}, which holds"
+        warnings.append(Skipped(given.origin, reason))
+    options[given.option.canonical] = given
+
+
+class _Values:
+    """The values of our own options: from the command line, else from the environment, else absent."""
+
+    def __init__(self, own: Sequence[Given], environ: Mapping[str, str], warnings: list[Skipped]) -> None:
+        self._environ = environ
+        self._given: dict[str, list[Given]] = {}
+        for given in own:
+            said = self._given.setdefault(given.option.canonical, [])
+            if said and given.option.arity == 0 and said[-1].on is not given.on:
+                raise UsageError(f"{said[-1].written} and {given.written} contradict each other: leave one of them out")
+            if said and given.option.arity and given.option.canonical != "--api-key":
+                warnings.append(Skipped(given.origin, f"{given.written} is given twice: the last one holds"))
+            said.append(given)
+
+    def of(self, name: str) -> list[tuple[str, str]]:
+        """All values of an option, each with what the operator must be told where it is wrong."""
+        match = OWN_TABLE.find(name)
+        option = match.option if match is not None else None
+        if option is None:
+            raise LookupError(name)
+        found = [(env, self._environ[env]) for env in option.envs if self._environ.get(env)]
+        found += [(each.written, each.values[0]) for each in self._given.get(option.canonical, ()) if each.values]
+        return found
+
+    def text(self, name: str) -> str | None:
+        found = self.of(name)
+        if not found:
+            return None
+        where, text = found[-1]
+        if not text.strip():
+            raise UsageError(f"{where} is empty")
+        return text
+
+    def truth(self, name: str, default: bool) -> bool:
+        match = OWN_TABLE.find(name)
+        if match is None:
+            raise LookupError(name)
+        option = match.option
+        if (given := self._given.get(option.canonical)) is not None:
+            return given[-1].on
+        if any(env in self._environ for env in option.negative_envs):
+            return False
+        for where, text in self.of(name):
+            truth = boolean_of(text)
+            if truth is None:
+                raise UsageError(f"{where} must be on or off, not {text!r}")
+            return truth
+        return default
+
+    def integer(self, name: str, default: int, low: int = -(2**31), high: int = 2**31 - 1) -> int:
+        for where, text in self.of(name)[-1:]:
+            try:
+                number = int(text, 10)
+            except ValueError:
+                raise UsageError(f"{where} must be a whole number, not {text!r}") from None
+            if not low <= number <= high:
+                raise UsageError(f"{where} must be from {low} to {high}, not {number}")
+            return number
+        return default
+
+    def seconds(self, name: str, default: float, *, may_be_zero: bool = False) -> float:
+        for where, text in self.of(name)[-1:]:
+            try:
+                number = float(text)
+            except ValueError:
+                number = math.nan
+            if math.isnan(number) or number < 0 or number > _MAX_SECONDS or (number == 0 and not may_be_zero):
+                least = "0 or more" if may_be_zero else "more than 0"
+                raise UsageError(f"{where} must be a number of seconds, {least}, not {text!r}")
+            return number
+        return default
+
+    def word(self, name: str, default: str, choices: Sequence[str]) -> str:
+        text = self.text(name)
+        if text is None:
+            return default
+        if text.lower() not in choices:
+            raise UsageError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
+        return text.lower()
+
+
+def _command(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{_ENGINE} {text}: {str(error).lower()}") from error
+    if not words:
+        raise UsageError(f"{_ENGINE} needs a command, as in {_ENGINE} /opt/llama.cpp/bin/llama-server")
+    return words
+
+
+def _hosts(text: str | None) -> tuple[str, ...]:
+    if text is None:
+        return ("127.0.0.1",)
+    hosts = tuple(dict.fromkeys(part.strip().removeprefix("[").removesuffix("]") for part in text.split(",")))
+    for host in hosts:
+        if not host or any(letter.isspace() for letter in host):
+            raise UsageError(f"--host {text}: an address, several by commas, or a path that ends in .sock")
+        if host.endswith(_SOCKET_SUFFIX) and len(host.encode("utf-8", "surrogateescape")) > _MAX_SOCKET_PATH:
+            raise UsageError(f"--host {host}: longer than the {_MAX_SOCKET_PATH} bytes that a socket's path may have")
+    return hosts
+
+
+def _keys(values: _Values, read_file: Callable[[str], str]) -> tuple[str, ...]:
+    """All keys, from all places: they add up, as in llama-server. No message shows one."""
+    keys: list[str] = []
+    for where, text in values.of("--api-key"):
+        keys += _checked([part.strip() for part in text.split(",") if part.strip()], where)
+    path = values.text("--api-key-file")
+    if path is not None:
+        try:
+            text = read_file(path)
+        except OSError as error:
+            raise UsageError(f"--api-key-file {path}: {error.strerror or 'cannot be read'}") from error
+        except UnicodeDecodeError as error:
+            raise UsageError(f"--api-key-file {path}: not a text file") from error
+        lines = [line.strip() for line in text.splitlines()]
+        keys += _checked([line for line in lines if line and not line.startswith("#")], f"--api-key-file {path}")
+    return tuple(dict.fromkeys(keys))
+
+
+def _checked(keys: list[str], where: str) -> list[str]:
+    if not keys:
+        raise UsageError(f"{where} holds no key")
+    if not all(key.isascii() and key.isprintable() and " " not in key for key in keys):
+        raise UsageError(f"{where}: a key is made of ASCII letters, digits and signs, without blanks")
+    return keys
+
+
+def _check_together(settings: Settings) -> None:
+    if settings.ui_path is not None and not settings.ui:
+        raise UsageError("--path serves a page and --no-ui none: leave one of them out")
+    addresses = [host for host in settings.host if not host.endswith(_SOCKET_SUFFIX)]
+    if settings.port == 0 and len(addresses) > 1:
+        raise UsageError("--port 0 finds a port for one address: give one --host, or a port")
+    if settings.api_keys or settings.allow_open:
+        return
+    for host in settings.host:
+        if not is_loopback(host):
+            raise UsageError(
+                f"--host {host} can be reached from other machines and there is no key: "
+                "give --api-key-file FILE, or --allow-open if everybody may use it"
+            )
+
+
+def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:
+    """`LR_*` variables that mean nothing but look like one that does."""
+    real = [env for row in OWN for env in row.option.envs if env.startswith("LR_")]
+    others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR")
+    found = []
+    for name in sorted(environ):
+        near = difflib.get_close_matches(name, real, n=1, cutoff=0.85) if name.startswith("LR_") else []
+        if near and name not in real and name not in others:
+            found.append(Skipped(f"environment {name}", f"no such setting; did you mean {near[0]}?"))
+    return found

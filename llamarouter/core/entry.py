@@ -1,0 +1,28 @@
+"""An entry of the catalogue: one model that can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamarouter.core.launch import Launch
+from llamarouter.core.model import Model
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One model that can be asked for. Exactly one of `launch`, `problem` and `hf_wanted` is set."""
+
+    model: Model
+    launch: Launch | None = None
+    problem: str | None = None  # why it cannot be started, in one line
+    aliases: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    load_on_startup: bool = False
+    hf_wanted: str | None = None  # what the router must fetch first: `user/repo:TAG` or `user/repo/file.gguf`
+    hidden: bool = False  # usable by its id, but not listed (`dedup-cache-models`)
+    preset_text: str = ""  # `[id]\nkey = value\n...`, as llama-server shows in `status.preset`
+
+    @property
+    def id(self) -> str:
+        """The name under which clients ask for it."""
+        return self.model.id

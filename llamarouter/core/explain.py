@@ -1,0 +1,112 @@
+"""A launch in words: the whole command, and for each flag its value and where that came from; and the whole
+catalogue as an INI preset that llama-server's own router reads.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from llamarouter.core.catalog import Catalog
+from llamarouter.core.entry import Entry
+from llamarouter.core.ini import GLOBAL_SECTION
+from llamarouter.core.launch import DEFAULT_ORIGIN, Flag
+
+# What ends or changes a value in llama-server's INI, which knows no quotes.
+_UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
+_FILES = ("--model", "--mmproj")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One flag for people: `--ctx-size`, `8192`, `presets/demo.ini:12`."""
+
+    option: str
+    value: str
+    origin: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """How a model would be started; without a launch there is only the problem."""
+
+    model: str
+    command: tuple[str, ...]  # binary and arguments, without `--host` and `--port`
+    env: tuple[tuple[str, str], ...]  # what is added to the child's environment
+    rows: tuple[Row, ...]
+    stop_timeout: float | None  # seconds
+    problem: str | None
+
+    @property
+    def shell(self) -> str:
+        """The command as a shell takes it, on one line."""
+        return shlex.join((*(f"{name}={value}" for name, value in self.env), *self.command))
+
+
+def explain(entry: Entry, engine_command: Sequence[str]) -> Explanation:
+    """The exact command of an entry and the origin of each of its flags."""
+    launch = entry.launch
+    if launch is None:
+        wanted = f"its files must be fetched first: {entry.hf_wanted}" if entry.hf_wanted else None
+        return Explanation(entry.id, (), (), (), None, entry.problem or wanted)
+    rows = tuple(Row(flag.option, " ".join(flag.values), flag.origin) for flag in launch.flags)
+    command = (*engine_command, *launch.argv())
+    return Explanation(entry.id, command, launch.env, rows, launch.stop_timeout, entry.problem)
+
+
+def as_llama_server_ini(catalog: Catalog) -> str:
+    """A preset with which `llama-server --models-preset FILE` serves the same models with the same options.
+
+    What its grammar cannot express stands in a comment, with the reason. A model of the cache is named by its
+    repository (its files would come twice otherwise), every other one by its file.
+    """
+    parts = [
+        "; Written by lr explain --llama-server. Every value is final: nothing is inherited from [*].\nversion = 1\n"
+    ]
+    parts += [_section(entry) for entry in catalog.entries.values()]
+    return "\n".join(parts)
+
+
+def _section(entry: Entry) -> str:
+    launch = entry.launch
+    if launch is None:
+        problem = entry.problem or f"not here yet: {entry.hf_wanted}"
+        return f"; [{_one_line(entry.id)}] cannot be started: {_one_line(problem)}\n"
+    if "]" in entry.id or entry.id in (GLOBAL_SECTION, ""):
+        return f"; {_one_line(entry.id)}: llama-server cannot have a section of this name\n"
+    lines = [f"[{entry.id}]"]
+    by_repo = entry.model.repo if _is_in_hub_cache(entry) else None
+    if by_repo is not None:
+        lines.append(f"hf-repo = {by_repo}")
+    lines += [_line(flag) for flag in launch.flags if not (by_repo and flag.option in _FILES) and not _ours(flag)]
+    lines += [f"{key} = {', '.join(words)}" for key, words in (("alias", entry.aliases), ("tags", entry.tags)) if words]
+    if entry.load_on_startup:
+        lines.append("load-on-startup = true")
+    lines.append(f"stop-timeout = {max(1, round(launch.stop_timeout))}")
+    return "\n".join(lines) + "\n"
+
+
+def _is_in_hub_cache(entry: Entry) -> bool:
+    """Whether llama-server's router lists this id by itself (it does not know the old flat layout)."""
+    files = entry.model.files
+    return files is not None and entry.model.repo == entry.id and "/snapshots/" in files.model
+
+
+def _ours(flag: Flag) -> bool:
+    return flag.origin == DEFAULT_ORIGIN and flag.option != "--offline"
+
+
+def _line(flag: Flag) -> str:
+    key = flag.option.lstrip("-")
+    if len(flag.values) > 1:
+        return f"; {key} = {_one_line(' '.join(flag.values))}   (llama-server's router takes no option with two values)"
+    value = flag.values[0] if flag.values else "true"
+    if _UNWRITABLE.search(value):
+        return f"; {key} = {_one_line(value)}   (llama-server would cut this value: it knows no quotes)"
+    return f"{key} = {value}"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

@@ -1,0 +1,151 @@
+"""The options of `lr serve` itself, one row each: spellings, value, environment names, default, and what it is for.
+
+Where llama-server's router has the same setting, spelling and environment name are its own (`LLAMA_ARG_*`); the
+others are called `LR_*` in the environment. `lr serve --help` is printed from these rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from llamarouter.core.flags import Option, OptionTable
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOption:
+    """One row. `default` is for people; the value itself is the field's in `Settings`."""
+
+    group: str
+    option: Option
+    default: str = ""
+
+
+def _row(group: str, spellings: str, hint: str, env: str, default: str, text: str, *, negatives: str = "") -> OwnOption:
+    option = Option(
+        names=tuple(spellings.split()),
+        negatives=tuple(negatives.split()),
+        arity=1 if hint else 0,
+        envs=tuple(env.split()),
+        hint=hint,
+        help=text,
+    )
+    return OwnOption(group, option, default)
+
+
+_MODELS = "Models"
+_LISTEN = "Listening"
+_WAIT = "Waiting and stopping (seconds)"
+_ENGINE = "Engine and machine"
+
+OWN: tuple[OwnOption, ...] = (
+    _row(_MODELS, "--models-dir", "PATH", "LLAMA_ARG_MODELS_DIR", "", "a folder of GGUF files"),
+    _row(
+        _MODELS,
+        "--models-preset",
+        "PATH",
+        "LLAMA_ARG_MODELS_PRESET",
+        "",
+        "an INI file with a section for each model; a model's own section wins over this command line",
+    ),
+    _row(
+        _MODELS,
+        "--models-max",
+        "N",
+        "LLAMA_ARG_MODELS_MAX",
+        "4",
+        "how many models may be loaded at once, 0: any number; the least recently used idle one makes room",
+    ),
+    _row(
+        _MODELS,
+        "--models-autoload",
+        "",
+        "LLAMA_ARG_MODELS_AUTOLOAD",
+        "on",
+        "load a model when a request asks for it; off: only by lr load",
+        negatives="--no-models-autoload",
+    ),
+    _row(_MODELS, "--offline", "", "LLAMA_ARG_OFFLINE", "off", "never ask the network; nothing is downloaded"),
+    _row(_MODELS, "-hft --hf-token", "TOKEN", "HF_TOKEN", "", "Hugging Face token for downloads (better: HF_TOKEN)"),
+    _row(
+        _LISTEN,
+        "--host",
+        "HOST",
+        "LLAMA_ARG_HOST",
+        "127.0.0.1",
+        "addresses to listen on, by commas; a path that ends in .sock is a UNIX socket",
+    ),
+    _row(_LISTEN, "--port", "PORT", "LLAMA_ARG_PORT", "8080", "0: any that is free"),
+    _row(_LISTEN, "--api-key", "KEY", "LLAMA_API_KEY", "", "keys that clients must show, by commas (better: a file)"),
+    _row(
+        _LISTEN,
+        "--api-key-file",
+        "FILE",
+        "LLAMA_ARG_API_KEY_FILE",
+        "",
+        "a file with one key a line; lines that begin with # are comments",
+    ),
+    _row(_LISTEN, "--allow-open", "", "LR_ALLOW_OPEN", "off", "listen beyond this machine although there is no key"),
+    _row(
+        _LISTEN,
+        "--ui --webui",
+        "",
+        "LLAMA_ARG_UI",
+        "on",
+        "serve the web page",
+        negatives="--no-ui --no-webui",
+    ),
+    _row(_LISTEN, "--path", "PATH", "LLAMA_ARG_STATIC_PATH", "", "a folder with a page of your own to serve instead"),
+    _row(
+        _WAIT,
+        "--max-wait",
+        "SECONDS",
+        "LR_MAX_WAIT",
+        "10",
+        "a request waits so long for another model to become idle; then that model takes no newcomers until it is gone",
+    ),
+    _row(_WAIT, "--queue-timeout", "SECONDS", "LR_QUEUE_TIMEOUT", "300", "a request that waits longer gets a 503"),
+    _row(_WAIT, "--load-stall", "SECONDS", "LR_LOAD_STALL", "120", "a load without progress for so long is killed"),
+    _row(
+        _WAIT,
+        "--busy-stall",
+        "SECONDS",
+        "LR_BUSY_STALL",
+        "120",
+        "a model with work and without a sign of life for so long is killed",
+    ),
+    _row(
+        _WAIT,
+        "--drain-timeout",
+        "SECONDS",
+        "LR_DRAIN_TIMEOUT",
+        "120",
+        "so long may running requests go on when their model is unloaded or the router ends",
+    ),
+    _row(
+        _WAIT,
+        "--stop-timeout",
+        "SECONDS",
+        "LR_STOP_TIMEOUT",
+        "10",
+        "from asking a model's process to end until it is killed; a section may say its own",
+    ),
+    _row(
+        _ENGINE,
+        "--engine",
+        "COMMAND",
+        "LR_ENGINE",
+        "",
+        "the llama-server to run, with a prefix if need be ('numactl -N 0 llama-server'); see lr engine",
+    ),
+    _row(_ENGINE, "--log-level", "LEVEL", "LR_LOG_LEVEL", "info", "debug, info, warning or error"),
+    _row(
+        _ENGINE,
+        "--runtime-dir",
+        "PATH",
+        "LR_RUNTIME_DIR",
+        "",
+        "a private folder for sockets (default: below $XDG_RUNTIME_DIR, or /run/llamarouter for root)",
+    ),
+)
+
+OWN_TABLE = OptionTable(row.option for row in OWN)
