@@ -1,0 +1,176 @@
+"""Which model a request's body asks for, read without building the rest.
+
+JSON: only the top-level keys are looked at, and every one of them is seen unescaped, so that a second `model` (also
+one written with escapes) is refused instead of being understood differently here and in the child. What would make
+the child's parser overflow its stack is refused before it gets there. Multipart: the form field `model`.
+The bytes themselves go on as they came.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import msgspec
+
+from llamarouter.core.errors import BadRequest, DuplicateKey, InvalidJson, JsonTooDeep, MissingModel
+
+MAX_DEPTH = 256
+_MANY_BRACKETS = 512  # fewer than these cannot be too deep by far, and most bodies have fewer
+_MAX_GRAMMAR_BYTES = 64 << 10
+_MAX_GRAMMAR_DEPTH = 64
+_MAX_PARTS = 64
+_MAX_PART_HEAD = 8 << 10
+
+_MISSING = "model name is missing from the request"
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+
+
+class _Key:
+    """A top-level key. Equal only to itself: a dict keeps both of two equal keys apart."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+
+_OTHER = _Key("")
+_READ = frozenset(("model", "stream", "grammar"))
+
+
+def _key_of(_type: type[Any], name: Any) -> _Key:
+    return _Key(name) if name in _READ else _OTHER
+
+
+_decoder = msgspec.json.Decoder(dict[_Key, msgspec.Raw], dec_hook=_key_of)
+_string_decoder = msgspec.json.Decoder(str)
+
+
+def model_of_json(body: bytes) -> str:
+    """The model that a JSON body names.
+
+    Raises `InvalidJson` (with the offset, never with the content), `DuplicateKey`, `JsonTooDeep`, `MissingModel`, and
+    `BadRequest` for a grammar that is out of bounds.
+    """
+    values = _top_level_of(body)
+    seen: dict[str, msgspec.Raw] = {}
+    for key, value in values.items():
+        if key.name in seen:
+            raise DuplicateKey(f"the key `{key.name}` stands twice in the request")
+        if key is not _OTHER:
+            seen[key.name] = value
+    if "grammar" in seen:
+        _check_grammar(bytes(seen["grammar"]))
+    model = seen.get("model")
+    if model is None or memoryview(model)[0] != 0x22:  # a quote
+        raise MissingModel(_MISSING)
+    try:
+        return _string_decoder.decode(model)
+    except msgspec.DecodeError as error:
+        raise InvalidJson(f"the name of the model is not a valid string: {error}") from error
+
+
+def _top_level_of(body: bytes) -> dict[_Key, msgspec.Raw]:
+    try:
+        if not body.isascii():
+            body.decode()
+        if body.count(b"{") + body.count(b"[") > _MANY_BRACKETS and depth_of(body) > MAX_DEPTH:
+            raise JsonTooDeep(f"the JSON is nested more than {MAX_DEPTH} deep")
+        return _decoder.decode(body)
+    except UnicodeDecodeError as error:
+        raise InvalidJson(f"the body is not UTF-8 (byte {error.start})") from None
+    except RecursionError:
+        raise JsonTooDeep(f"the JSON is nested more than {MAX_DEPTH} deep") from None
+    except msgspec.ValidationError:  # an array, a number: valid, but no object
+        raise MissingModel(_MISSING) from None
+    except msgspec.DecodeError as error:
+        text = str(error) if "byte" in str(error) else f"{error} (byte {len(body)})"
+        raise InvalidJson(f"the body is not valid JSON: {text}") from None
+
+
+def depth_of(text: bytes) -> int:
+    """How deep brackets nest, outside of strings."""
+    deepest = depth = 0
+    for bracket in _STRING.sub(b"", text).translate(None, _NO_BRACKETS):
+        if bracket in b"[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        else:
+            depth -= 1
+    return deepest
+
+
+def _check_grammar(raw: bytes) -> None:
+    if len(raw) > _MAX_GRAMMAR_BYTES:
+        raise BadRequest(f"`grammar` is longer than {_MAX_GRAMMAR_BYTES >> 10} KiB")
+    deepest = depth = 0
+    for letter in raw:
+        if letter in b"([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif letter in b")]}":
+            depth -= 1
+    if deepest > _MAX_GRAMMAR_DEPTH:
+        raise BadRequest(f"`grammar` is nested more than {_MAX_GRAMMAR_DEPTH} deep")
+
+
+# --- multipart ------------------------------------------------------------------------------------------------------
+
+_BOUNDARY = re.compile(rb';\s*boundary=(?:"([^"\\\r\n]{1,70})"|([^\s";,]{1,70}))\s*(?:;|$)', re.IGNORECASE)
+_DISPOSITION = re.compile(rb"^content-disposition:[ \t]*form-data[ \t]*(;[^\r\n]*)$", re.IGNORECASE | re.MULTILINE)
+_PARAMETER = re.compile(rb';\s*([a-z0-9*_-]+)=("(?:[^"\\]|\\.)*"|[^\s";]*)[ \t]*', re.IGNORECASE)
+
+
+def is_multipart(content_type: bytes | None) -> bool:
+    return content_type is not None and content_type.lstrip()[:10].lower() == b"multipart/"
+
+
+def model_of_multipart(content_type: bytes, body: bytes) -> str:
+    """The model that a multipart form names. Raises `BadRequest`, `DuplicateKey`, `MissingModel`."""
+    found = _BOUNDARY.search(content_type)
+    if found is None:
+        raise BadRequest("the multipart body has no boundary")
+    models = [value for name, value in _fields_of(body, b"--" + (found[1] or found[2])) if name == b"model"]
+    if not models:
+        raise MissingModel(_MISSING)
+    if len(models) > 1:
+        raise DuplicateKey("the field `model` stands twice in the request")
+    try:
+        model = models[0].decode()
+    except UnicodeDecodeError:
+        raise BadRequest("the name of the model is not UTF-8") from None
+    if not model:
+        raise MissingModel(_MISSING)
+    return model
+
+
+def _fields_of(body: bytes, delimiter: bytes) -> list[tuple[bytes, bytes]]:
+    """The names and values of the form's parts (files too: a view costs nothing, a copy of one happens once)."""
+    if not body.startswith(delimiter):
+        raise BadRequest("the multipart body does not begin with its boundary")
+    fields: list[tuple[bytes, bytes]] = []
+    at = len(delimiter)
+    while body[at : at + 2] != b"--":
+        if body[at : at + 2] != b"\r\n" or len(fields) == _MAX_PARTS:
+            raise BadRequest(f"the multipart body is malformed, or has more than {_MAX_PARTS} parts")
+        head_end = body.find(b"\r\n\r\n", at, at + _MAX_PART_HEAD)
+        end = body.find(b"\r\n" + delimiter, at)
+        if head_end < 0 or end < head_end + 2:
+            raise BadRequest("a part of the multipart body has no end, or no head within 8 KiB")
+        name = _name_of(body[at + 2 : head_end])
+        fields.append((name, body[head_end + 4 : end] if name == b"model" else b""))
+        at = end + 2 + len(delimiter)
+    return fields
+
+
+def _name_of(part_head: bytes) -> bytes:
+    dispositions = _DISPOSITION.findall(part_head.replace(b"\r\n", b"\n"))
+    if len(dispositions) != 1:
+        raise BadRequest("a part of the multipart body has no single form-data disposition")
+    parameters = _PARAMETER.findall(dispositions[0])
+    names = [value.strip(b'"') for key, value in parameters if key.lower() == b"name"]
+    if len(names) != 1 or b"\\" in names[0]:
+        raise BadRequest("a part of the multipart body has no plain name")
+    return bytes(names[0])

@@ -1,0 +1,198 @@
+"""The slow door: a relayed route as an ASGI application, complete by itself on any server.
+
+It takes what the fast lane does not: requests that must wait for their lease, large bodies, multipart, GET, HTTP/1.0,
+`Expect`. Credentials and size are looked at before the first byte of the body is read (so before a `100 Continue`), the
+body is collected whole before a lease is asked for, and from then on the client is watched: when it leaves, the wait is
+cancelled, or the exchange ended. On our own door the answer goes straight to the transport (`Takeover`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Protocol
+from urllib.parse import parse_qs
+
+from llamarouter.core.body import is_multipart, model_of_json, model_of_multipart
+from llamarouter.core.errors import MissingModel, RequestTooLarge, RouterError, body_of, headers_of
+from llamarouter.core.routes import Route
+from llamarouter.core.wire import AnswerHead, Headers, header_of
+from llamarouter.relay.exchange import Exchange, Request, Sink
+from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of
+from llamarouter.relay.switchboard import Ask, Switchboard
+from llamarouter.relay.takeover import EXTENSION
+from llamarouter.relay.traffic import Traffic
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+MAX_BODY = 100 << 20  # bytes, as llama-server
+_HIGH = 64 << 10  # bytes waiting to be sent at which the child is paused
+
+
+class _WaitableSink(Sink, Protocol):
+    async def until_ended(self) -> None: ...
+
+
+class RelayEndpoint:
+    """One row of `core.routes.RELAYED`; give it to `starlette.routing.Route` as its endpoint."""
+
+    def __init__(self, switchboard: Switchboard, route: Route, traffic: Traffic, *, max_body: int = MAX_BODY) -> None:
+        self._switchboard = switchboard
+        self._route = route
+        self._traffic = traffic
+        self._max_body = max_body
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        takeover = scope.get("extensions", {}).get(EXTENSION)
+        sink: _WaitableSink = takeover if takeover is not None else AsgiSink(send)
+        try:
+            request, ask = await self._read(scope, receive, takeover.ask if takeover is not None else None)
+        except RouterError as error:
+            sink.refuse(error)
+            await sink.until_ended()
+        except ClientLeftError:
+            pass
+        else:
+            await _while_connected(self._relay(request, ask, sink), receive)
+
+    async def _read(self, scope: Message, receive: Receive, known: Ask | None) -> tuple[Request, Ask]:
+        headers: Headers = scope["headers"]
+        self._switchboard.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+        length = header_of(headers, b"content-length") or b"0"
+        if not length.isdigit() or int(length) > self._max_body:
+            raise self._too_large()
+        body = await self._body_of(receive)
+        query: bytes = scope["query_string"]
+        if known is None:
+            model = await self._model_of(scope["method"], headers, query, body)
+            known = Ask(model, self._route, len(body), autoload_of(query))
+        path: bytes = scope.get("raw_path") or scope["path"].encode()
+        target = path + b"?" + query if query else path
+        return Request(scope["method"].encode(), target, headers, body, self._route.dialect), known
+
+    async def _body_of(self, receive: Receive) -> bytes:
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientLeftError
+            part: bytes = message.get("body", b"")
+            if part:
+                parts.append(part)
+                size += len(part)
+                if size > self._max_body:
+                    raise self._too_large()
+            if not message.get("more_body", False):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _too_large(self) -> RequestTooLarge:
+        return RequestTooLarge(f"the body of the request is larger than {self._max_body >> 20} MiB")
+
+    async def _model_of(self, method: str, headers: Headers, query: bytes, body: bytes) -> str:
+        if self._route.method == "GET":
+            models = parse_qs(query.decode("latin-1"), encoding="utf-8").get("model")
+            if not models:
+                raise MissingModel("model name is missing from the request")
+            return models[0]
+        content_type = header_of(headers, b"content-type")
+        if content_type is not None and is_multipart(content_type):
+            return model_of_multipart(content_type, body)
+        if len(body) > MAX_FAST_BODY:
+            return await asyncio.to_thread(model_of_json, body)
+        return model_of_json(body)
+
+    async def _relay(self, request: Request, ask: Ask, sink: _WaitableSink) -> None:
+        try:
+            lease = await self._switchboard.lease(ask)
+        except RouterError as error:
+            sink.refuse(error)
+            await sink.until_ended()
+            return
+        exchange = Exchange(request, lease, sink, self._traffic)
+        try:
+            exchange.start()
+            await sink.until_ended()
+        finally:
+            exchange.client_left()  # says nothing to an exchange that is over
+
+
+class ClientLeftError(Exception):
+    """The client went away while its body was read."""
+
+
+class BrokenOffError(Exception):
+    """Raised into an ASGI server: the one way to have it break off an answer that it has begun."""
+
+
+async def _while_connected(work: Any, receive: Receive) -> None:
+    """Do `work` until it is done or the client has left, which cancels it."""
+    async with asyncio.TaskGroup() as group:
+        working = group.create_task(work)
+        watching = group.create_task(_until_disconnect(receive))
+        working.add_done_callback(lambda _: watching.cancel())
+        watching.add_done_callback(lambda _: working.cancel())
+
+
+async def _until_disconnect(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+class AsgiSink:
+    """The client's side as ASGI's `send` sees it: what comes from the child waits here until `send` has taken it."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._exchange: Exchange | None = None
+        self._waiting: deque[Message] = deque()
+        self._bytes = 0
+        self._news = asyncio.Event()
+        self._broken = False
+
+    async def until_ended(self) -> None:
+        """Send what comes until the answer is complete; raises `BrokenOffError` when it is broken off."""
+        while True:
+            await self._news.wait()
+            while self._waiting:
+                message = self._waiting.popleft()
+                await self._send(message)
+                if message["type"] == "http.response.body":
+                    self._bytes -= len(message["body"])
+                    if not message["more_body"]:
+                        return
+            self._news.clear()
+            if self._exchange is not None and self._exchange.paused:
+                self._exchange.resume()
+            if self._broken:
+                raise BrokenOffError("the model's process broke off its answer")
+
+    def attach(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        if head is not None:
+            self._waiting.append({"type": "http.response.start", "status": head.status, "headers": head.headers()})
+        if payload or done:
+            self._waiting.append({"type": "http.response.body", "body": payload, "more_body": not done})
+            self._bytes += len(payload)
+        if self._bytes > _HIGH and self._exchange is not None and not done:
+            self._exchange.pause()
+        self._news.set()
+
+    def refuse(self, error: RouterError) -> None:
+        body = body_of(error)
+        headers = [*headers_of(error), (b"content-length", b"%d" % len(body)), (b"connection", b"close")]
+        self._waiting.append({"type": "http.response.start", "status": error.status, "headers": headers})
+        self._waiting.append({"type": "http.response.body", "body": body, "more_body": False})
+        self._news.set()
+
+    def abort(self, last_words: bytes) -> None:
+        if last_words:
+            self._waiting.append({"type": "http.response.body", "body": last_words, "more_body": True})
+            self._bytes += len(last_words)
+        self._broken = True
+        self._news.set()

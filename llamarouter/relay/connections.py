@@ -1,0 +1,156 @@
+"""The connections to one child: a few kept alive, more when they are needed, all cut at once when it must stop.
+
+Every open connection holds one of the child's HTTP threads. So at most `limit` are kept alive (beyond that a request
+says `connection: close`), and an idle one is dropped before the child itself would, which it does after 5 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from llamarouter.relay.upstream import Upstream
+
+if TYPE_CHECKING:
+    from llamarouter.relay.exchange import Exchange
+
+Address = str | tuple[str, int]  # the path of a UNIX socket, or host and port
+
+_KEEP_IDLE = 4.0  # seconds
+_FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.020  # seconds between two tries while the child's backlog is full
+
+
+class ChildConnections:
+    """What the router has open towards one child. `clock`: seconds, monotonic (the loop's time)."""
+
+    def __init__(
+        self, address: Address, api_key: str | None = None, limit: int = 56, *, clock: Callable[[], float]
+    ) -> None:
+        self.authorization = None if api_key is None else b"Bearer " + api_key.encode()
+        self.in_flight = 0  # requests inside the child
+        self.opened = 0  # connections ever made
+        self._address = address
+        self._limit = limit
+        self._clock = clock
+        self._idle: list[Upstream] = []  # the one used last is used next
+        self._open: set[Upstream] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._expiry: asyncio.TimerHandle | None = None
+        self._last_heard = 0.0
+        self._closed = False
+
+    @property
+    def idle(self) -> int:
+        return len(self._idle)
+
+    def silence(self) -> float:
+        """Seconds since the last byte of any answer of a request inside; 0.0 if none is inside."""
+        return self._clock() - self._last_heard if self.in_flight else 0.0
+
+    def close(self) -> None:
+        """Cut everything, for good: requests inside are told that the child is gone."""
+        self._closed = True
+        if self._expiry is not None:
+            self._expiry.cancel()
+        self._idle.clear()
+        for upstream in tuple(self._open):
+            upstream.cut()
+
+    # --- for exchanges ------------------------------------------------------------------------------------------------
+
+    def enter(self, exchange: Exchange) -> None:
+        """Carry a request: on a kept connection at once, else on a new one."""
+        if not self.in_flight:
+            self._last_heard = self._clock()
+        self.in_flight += 1
+        while self._idle:
+            upstream = self._idle.pop()
+            if not upstream.transport.is_closing():
+                upstream.send(exchange)
+                return
+        self.connect(exchange)
+
+    def connect(self, exchange: Exchange) -> None:
+        """Carry a request that is inside on a new connection."""
+        task = asyncio.get_running_loop().create_task(self._connect(exchange))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+
+    def leave(self) -> None:
+        """A request that entered is over."""
+        self.in_flight -= 1
+
+    # --- for connections ----------------------------------------------------------------------------------------------
+
+    def heard(self) -> None:
+        """Bytes of an answer came."""
+        self._last_heard = self._clock()
+
+    def give_back(self, upstream: Upstream) -> None:
+        """Keep a connection whose answer came whole."""
+        if self._closed:
+            upstream.transport.abort()
+            return
+        upstream.pooled = True
+        upstream.idle_since = self._clock()
+        self._idle.append(upstream)
+        if self._expiry is None:
+            self._expiry = asyncio.get_running_loop().call_later(_KEEP_IDLE, self._expire)
+
+    def forget(self, upstream: Upstream) -> None:
+        """A connection is gone."""
+        self._open.discard(upstream)
+        if upstream in self._idle:
+            self._idle.remove(upstream)
+
+    def _expire(self) -> None:
+        """Drop what has been idle for too long; they stand in the order of their last use."""
+        now = self._clock()
+        self._expiry = None
+        old = [upstream for upstream in self._idle if upstream.idle_since + _KEEP_IDLE <= now + 0.001]
+        self._idle = [upstream for upstream in self._idle if upstream not in old]
+        for upstream in old:
+            upstream.transport.close()
+        if self._idle:
+            wait = self._idle[0].idle_since + _KEEP_IDLE - now
+            self._expiry = asyncio.get_running_loop().call_later(wait, self._expire)
+
+    async def _connect(self, exchange: Exchange) -> None:
+        wait = _FIRST_WAIT
+        while not self._closed and not exchange.over:
+            try:
+                upstream = await self._open_one()
+            except BlockingIOError:  # its backlog is full
+                await asyncio.sleep(wait)  # noqa: TID251 (the kernel does not say when a backlog has room again)
+                wait = min(2 * wait, _LONGEST_WAIT)
+            except OSError:
+                break
+            else:
+                self._use(upstream, exchange)
+                return
+        if not exchange.over:
+            exchange.lost(unheard=False)
+
+    async def _open_one(self) -> Upstream:
+        loop = asyncio.get_running_loop()
+        if isinstance(self._address, str):
+            _, upstream = await loop.create_unix_connection(lambda: Upstream(self), self._address)
+        else:
+            _, upstream = await loop.create_connection(lambda: Upstream(self), *self._address)
+        return upstream
+
+    def _use(self, upstream: Upstream, exchange: Exchange) -> None:
+        if self._closed or upstream.transport.is_closing():
+            upstream.transport.abort()
+            exchange.lost(unheard=False)
+            return
+        self.opened += 1
+        beyond = len(self._open) >= self._limit
+        self._open.add(upstream)
+        if not exchange.over:
+            upstream.send(exchange, one_request=beyond)
+        elif beyond:
+            upstream.transport.close()
+        else:
+            self.give_back(upstream)

@@ -1,0 +1,405 @@
+"""The fast lane: uvicorn's httptools protocol, which answers warm relayed requests itself and gives uvicorn the rest.
+
+    bytes --parser--> Incoming --whole--> authorised, lease at once --> Exchange --> transport
+                         |                      `- no lease now ---.
+                         `- unusual (see `Incoming.plain`) --------+--> the parent's callbacks: Starlette
+
+One request of a connection is answered at a time, in order, whoever answers it: what a client pipelines is kept here
+(64 KiB, then the connection is closed) and never reaches uvicorn before its turn. So reading is not paused while an
+answer runs, and a client that leaves is seen at once. The parent's callbacks read a few facts from `self.parser`; while
+a request is handed over, that is the `Incoming` itself, since the real parser may be further on.
+The seam is uvicorn 0.54's; `tests/test_relay_door.py` fails where another version moves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llamarouter.core.body import model_of_json
+from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError
+from llamarouter.core.wire import AnswerHead, Headers, answer_lines_of, error_answer_of
+from llamarouter.relay.exchange import Exchange, Request
+from llamarouter.relay.incoming import MAX_FAST_BODY, Incoming
+from llamarouter.relay.switchboard import Ask, Switchboard
+from llamarouter.relay.takeover import EXTENSION, Takeover
+from llamarouter.relay.traffic import Traffic
+
+_MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
+_MAX_HEAD = 32 << 10
+_WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
+_LINGER = 2.0  # seconds in which a client may still read a refusal while it goes on sending
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class DoorOptions:
+    """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers."""
+
+    traffic: Traffic
+    extra_headers: Callable[[Headers], bytes] | None = None
+
+
+def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Protocol]:
+    """The protocol class for `uvicorn.Config(http=...)`."""
+    return type("FastLane", (Door,), {"switchboard": switchboard, "options": options})
+
+
+class Door(HttpToolsProtocol):
+    """One client's connection, and the `Sink` of what is answered on it."""
+
+    switchboard: Switchboard
+    options: DoorOptions
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._incoming: Incoming | None = None  # being parsed
+        self._current: Incoming | None = None  # being answered
+        self._exchange: Exchange | None = None  # answering `_current`
+        self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
+        self._held: list[bytes] = []  # not parsed yet
+        self._behind = 0  # bytes kept for later requests
+        self._advancing = False
+        self._deaf = False  # nothing more is read: the connection ends
+        self._chunked = False  # how the current answer is framed
+        self._idle_since = 0.0
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self._date: list[tuple[bytes, bytes]] | None = None
+        self._date_lines = b""
+
+    # --- the connection -----------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self.transport.set_write_buffer_limits(high=_WRITE_HIGH)
+        self._idle()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deaf = True
+        super().connection_lost(exc)
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._forget_later()
+        if self._exchange is not None:
+            self._exchange.client_left()
+
+    def eof_received(self) -> None:
+        """A client that has finished sending while its answer runs has hung up, as for nginx and llama-server."""
+        if self._current is not None:
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """The client is gone, or is to be: leave nothing running for it."""
+        self._deaf = True
+        self._forget_later()
+        if self._exchange is not None:
+            self._exchange.client_left()
+        elif self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+            self.flow.resume_writing()
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def shutdown(self) -> None:
+        """The server ends: an idle connection is closed, a busy one after its answer."""
+        if self._current is None:
+            self.transport.close()
+            return
+        self._current.keep_alive = False
+        if self._current.handed_over:
+            self.cycle.keep_alive = False
+
+    def _idle(self) -> None:
+        self._idle_since = self.loop.time()
+        if self._idle_timer is None:
+            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_for_long)
+
+    def _idle_for_long(self) -> None:
+        """One timer for the whole connection: it looks again instead of being set anew by every request."""
+        self._idle_timer = None
+        if self._current is not None or self._incoming is not None or self.transport.is_closing():
+            return
+        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
+        if left > 0.001:
+            self._idle_timer = self.loop.call_later(left, self._idle_for_long)
+        else:
+            self.transport.close()
+
+    # --- bytes in -----------------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._deaf:
+            return
+        if self._current is not None and self._current is not self._incoming:
+            self._behind += len(data)
+            if self._behind > _MAX_BEHIND:
+                self._hang_up()
+                return
+            if self._incoming is None:
+                self._held.append(data)
+                return
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._feed_without_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError:  # ours, not the client's
+            raise
+        except httptools.HttpParserError:
+            self.send_400_response("the request is not valid HTTP")
+        incoming = self._incoming
+        if incoming is not None and not incoming.head_complete:
+            incoming.head_bytes += len(data)
+            if incoming.head_bytes > _MAX_HEAD:
+                self._turn_away(HeadersTooLarge(f"the head of the request is larger than {_MAX_HEAD >> 10} KiB"))
+
+    def _feed_without_upgrade(self, behind: bytes) -> None:
+        """The parser lets go of a request that would switch protocols, body and all: read it again as a plain one."""
+        incoming, self._incoming = self._incoming, None
+        if incoming is None or self._deaf:
+            return
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._feed(incoming.head_without_upgrade() + behind)
+
+    # --- the parser's callbacks ---------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._incoming = Incoming()
+
+    def on_url(self, url: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._incoming is not None:
+            self._incoming.add_header(name.lower(), value)
+
+    def on_headers_complete(self) -> None:
+        incoming = self._incoming
+        if incoming is None or self._deaf:
+            return
+        refusal = incoming.complete_head(self.parser)
+        if refusal is not None:
+            self._turn_away(refusal)
+        elif not incoming.plain and not incoming.upgrading and self._current is None:
+            self._hand_over(incoming)
+
+    def on_body(self, body: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None or self._deaf:
+            return
+        if incoming.handed_over:
+            super().on_body(body)
+            return
+        incoming.add_body(body)
+        if incoming.body_bytes > MAX_FAST_BODY and self._current is None:
+            self._hand_over(incoming)
+
+    def on_message_complete(self) -> None:
+        incoming = self._incoming
+        if incoming is None or self._deaf or incoming.upgrading:
+            return
+        self._incoming = None
+        incoming.whole = True
+        if incoming.handed_over:
+            super().on_message_complete()
+        elif self._current is None:
+            self._serve(incoming)
+        else:
+            self._later.append(incoming)
+
+    def send_400_response(self, msg: str) -> None:
+        self._turn_away(BadRequest(msg))
+
+    # --- one request at a time ----------------------------------------------------------------------------------------
+
+    def _serve(self, incoming: Incoming) -> None:
+        """It is this request's turn, and it is here as a whole."""
+        if not incoming.plain:
+            self._hand_over(incoming)
+            return
+        self._current = incoming
+        route = incoming.route
+        assert route is not None
+        try:
+            self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
+            body = incoming.body()
+            ask = Ask(model_of_json(body), route, len(body), incoming.autoload())
+            lease = self.switchboard.lease_now(ask)
+        except RouterError as error:
+            self.refuse(error)
+            return
+        if lease is None:
+            self._hand_over(incoming, ask)
+            return
+        request = Request(b"POST", incoming.url, incoming.headers, body, route.dialect)
+        Exchange(request, lease, self, self.options.traffic).start()
+
+    def _hand_over(self, incoming: Incoming, ask: Ask | None = None) -> None:
+        """Give a request, as far as it is here, to uvicorn and so to Starlette."""
+        self._current = incoming
+        incoming.handed_over = True
+        parser = self.parser
+        self.parser = cast(Any, incoming)
+        try:
+            super().on_message_begin()
+            self.url = incoming.url
+            self.headers.extend(incoming.headers)
+            self.expect_100_continue = incoming.expects_100
+            cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: Takeover(self, ask)}
+            super().on_headers_complete()
+            if incoming.body_bytes:
+                super().on_body(incoming.body())
+            if incoming.whole:
+                super().on_message_complete()
+        except (httptools.HttpParserError, UnicodeDecodeError):
+            self._current = None
+            self._turn_away(BadRequest("the request's target is not valid"))
+        finally:
+            self.parser = parser
+
+    def on_response_complete(self) -> None:
+        """uvicorn has answered what was handed over to it."""
+        super().on_response_complete()
+        self._over()
+
+    def _over(self) -> None:
+        """The current answer is complete: on to the next request, if the connection lives."""
+        self._current = None
+        self._exchange = None
+        if self._deaf or self.transport.is_closing():
+            self._deaf = True
+            self._forget_later()
+            return
+        self._idle()
+        if self._advancing:  # called from below: the loop there goes on
+            return
+        self._advancing = True
+        while self._current is None and not self._deaf:
+            if self._later:
+                self._serve(self._later.popleft())
+            elif self._held:
+                data = b"".join(self._held)
+                self._held.clear()
+                self._behind = 0
+                self._feed(data)
+            else:
+                break
+        self._advancing = False
+
+    def _forget_later(self) -> None:
+        self._later.clear()
+        self._held.clear()
+
+    def _turn_away(self, error: RouterError) -> None:
+        """Refuse what cannot be read any further, and close; an answer that runs is let go on to its end."""
+        self._incoming = None
+        if self._current is not None:
+            self._current.keep_alive = False
+            if self._current.handed_over:
+                self.cycle.keep_alive = False
+            self._forget_later()
+            return
+        self._current = Incoming()
+        self.refuse(error)
+        self._deaf = True
+
+    # --- Sink: bytes out ----------------------------------------------------------------------------------------------
+
+    def attach(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        exchange.paused = self.flow.write_paused
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        current = self._current
+        if current is None or self.transport.is_closing():
+            return
+        parts: list[bytes] = []
+        if head is not None:
+            chunked = head.length is None
+            self._chunked = chunked and current.version != "1.0"
+            parts.append(answer_lines_of(head, chunked=self._chunked))
+            parts.append(self._door_lines(current))
+        if payload:
+            if self._chunked:
+                parts += (b"%x\r\n" % len(payload), payload, b"\r\n")
+            else:
+                parts.append(payload)
+        if done and self._chunked and not current.head_only:
+            parts.append(b"0\r\n\r\n")
+        self.transport.write(b"".join(parts) if len(parts) > 1 else parts[0] if parts else b"")
+        if done:
+            self._answered(current)
+
+    def refuse(self, error: RouterError) -> None:
+        current = self._current
+        if current is None or self.transport.is_closing():
+            return
+        if not current.whole:  # the rest of its body would be read as the next request
+            current.keep_alive = False
+        head, body = error_answer_of(error)
+        self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
+        self._answered(current)
+
+    def abort(self, last_words: bytes) -> None:
+        if self._current is None or self.transport.is_closing():
+            return
+        self._deaf = True
+        if last_words:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(last_words), last_words) if self._chunked else last_words)
+        if not self._chunked:
+            # A body that the connection's end delimits would look complete after an ordinary close.
+            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        self.transport.close()
+        self._over()
+
+    def _door_lines(self, current: Incoming) -> bytes:
+        """What the door itself says at the end of a head: date, the server's own headers, whether it keeps open."""
+        if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
+            self._date = self.server_state.default_headers
+            self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
+        extra_headers = self.options.extra_headers
+        extra = b"" if extra_headers is None else extra_headers(current.headers)
+        close = b"" if current.keep_alive else b"connection: close\r\n"
+        return b"%b%b%b\r\n" % (self._date_lines, extra, close)
+
+    def _answered(self, current: Incoming) -> None:
+        self.server_state.total_requests += 1
+        if not current.keep_alive:
+            self._deaf = True
+            if current.whole:
+                self.transport.close()
+            else:
+                self._close_softly()
+        self._over()
+
+    def _close_softly(self) -> None:
+        """Close so that a client which is still sending can read the answer: a plain close would reset it."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+            self.flow.resume_reading()
+            self.loop.call_later(_LINGER, self.transport.abort)
+        else:
+            self.transport.close()

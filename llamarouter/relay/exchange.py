@@ -1,0 +1,241 @@
+"""One exchange: a request that has its lease goes into the child, and the answer's bytes come out at a door.
+
+    entered --> answering --> over
+       |            |- client_left -> the connection to the child is cut (or, detached, read to its end)
+       `------------`- lost, broken, cut -> a refusal before the first byte, afterwards an error event and an abort
+
+There is one implementation and there are two doors: a `Sink` is what an exchange needs of either. The lease ends
+exactly once, before the door hears of the end, so that whoever comes next finds the place free.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Protocol
+
+from llamarouter.core.errors import ModelCrashed, RouterError
+from llamarouter.core.routes import Dialect
+from llamarouter.core.sse import end_of_events, error_event
+from llamarouter.core.wire import AnswerHead, Headers, head_for_child, header_of
+from llamarouter.relay.switchboard import Lease, Outcome
+from llamarouter.relay.traffic import Traffic
+from llamarouter.relay.upstream import Upstream
+
+_TAIL = 2048  # bytes of the answer that an outcome carries
+_MAX_HELD = 256 << 10  # bytes of one event: a longer one passes in pieces, and can no longer be followed by an error
+
+
+class Sink(Protocol):
+    """The client's side of one exchange. It ends by `answer(..., done=True)`, `refuse` or `abort`, once."""
+
+    def attach(self, exchange: Exchange) -> None:
+        """`exchange` is about to answer here: pause it when the client does not keep up."""
+        ...
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        """The answer's head (first), bytes of its body (without chunk framing), its end (last)."""
+        ...
+
+    def refuse(self, error: RouterError) -> None:
+        """Answer with an error: nothing was answered yet."""
+        ...
+
+    def abort(self, last_words: bytes) -> None:
+        """Break the answer off, visibly, behind `last_words`."""
+        ...
+
+
+@dataclass(slots=True)
+class Request:
+    """What goes to the child, and how its answer is to be understood."""
+
+    method: bytes
+    target: bytes  # path and query, as they came
+    headers: Headers
+    body: bytes
+    dialect: Dialect
+
+
+class Exchange:
+    """One request inside a child; `start` it once."""
+
+    __slots__ = (
+        "_conversation",
+        "_dialect",
+        "_event_stream",
+        "_failing",
+        "_held",
+        "_lease",
+        "_retried",
+        "_sink",
+        "_status",
+        "_tail",
+        "_torn",
+        "_traffic",
+        "body",
+        "connections",
+        "head",
+        "head_only",
+        "over",
+        "paused",
+        "upstream",
+    )
+
+    def __init__(self, request: Request, lease: Lease, sink: Sink, traffic: Traffic) -> None:
+        self.connections = lease.connections
+        self.body = request.body
+        has_body = request.method not in (b"GET", b"HEAD")
+        self.head = head_for_child(
+            request.method,
+            request.target,
+            request.headers,
+            len(request.body) if has_body else None,
+            self.connections.authorization,
+        )
+        self.head_only = request.method == b"HEAD"
+        self.over = False
+        self.paused = False
+        self.upstream: Upstream | None = None
+        # With a conversation's id the client may come back for the rest: the child is read to its end.
+        self._conversation = header_of(request.headers, b"x-conversation-id") is not None
+        self._dialect = request.dialect
+        self._lease = lease
+        self._sink: Sink | None = sink
+        self._traffic = traffic
+        self._status = 0  # of the answer's head, once it was passed on
+        self._event_stream = False
+        self._held = b""  # the beginning of an event that is not whole yet
+        self._torn = False  # a part of an event has been passed on
+        self._tail = bytearray()
+        self._retried = False
+        self._failing: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        assert self._sink is not None
+        self._traffic.begin(self)
+        self._sink.attach(self)
+        self.connections.enter(self)
+
+    # --- from the client ----------------------------------------------------------------------------------------------
+
+    def pause(self) -> None:
+        """The client does not keep up."""
+        self.paused = True
+        if self.upstream is not None:
+            self.upstream.pause()
+
+    def resume(self) -> None:
+        self.paused = False
+        if self.upstream is not None:
+            self.upstream.resume()
+
+    def client_left(self) -> None:
+        """The client is gone: so is its connection to the child, unless the conversation goes on without it."""
+        if self.over or self._sink is None:
+            return
+        self._sink = None
+        if self._conversation and self._failing is None:
+            self.resume()
+            return
+        upstream = self.upstream
+        if upstream is not None:
+            upstream.drop()
+        self._end(complete=False, client_left=True)
+
+    # --- from the child -----------------------------------------------------------------------------------------------
+
+    def answered(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        """One read of the child's answer."""
+        if head is not None:
+            self._status = head.status
+            # An error event fits only between chunks: a body of a known length has no room for one.
+            self._event_stream = head.event_stream and head.length is None
+        if payload:
+            self._keep_tail(payload)
+            if self._event_stream:
+                payload = self._whole_events(payload)
+        if done:
+            if self._held:
+                payload, self._held = payload + self._held, b""
+            self._end(complete=True, client_left=self._sink is None)
+        if self._sink is not None and (payload or done or head is not None):
+            self._sink.answer(head, payload, done)
+
+    def lost(self, *, unheard: bool) -> None:
+        """The connection to the child is gone. `unheard`: a kept one, on which no byte of an answer had come."""
+        if self.over:
+            return
+        self.upstream = None
+        if unheard and not self._retried and (self._sink is not None or self._conversation):
+            self._retried = True
+            self.connections.connect(self)
+            return
+        self._failing = self._traffic.spawn(self._fail())
+
+    def broken(self, reason: str) -> None:
+        """The child's answer cannot be passed on; its connection has been cut."""
+        self.upstream = None
+        self.cut(ModelCrashed(f"the model's process sent an answer that cannot be passed on: {reason}"))
+
+    # --- from the router ----------------------------------------------------------------------------------------------
+
+    def cut(self, error: RouterError) -> None:
+        """End it now: before the first byte the client gets `error` as its answer, afterwards as the last event."""
+        if self.over:
+            return
+        if self.upstream is not None:
+            self.upstream.drop()
+        sink = self._sink
+        self._end(complete=False, client_left=sink is None)
+        if sink is None:
+            return
+        if not self._status:
+            sink.refuse(error)
+        elif self._event_stream and not self._torn:
+            sink.abort(error_event(self._dialect, error))
+        else:
+            sink.abort(b"")
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    async def _fail(self) -> None:
+        error = await self._lease.failure()
+        self._failing = None
+        self.cut(error)
+
+    def _whole_events(self, payload: bytes) -> bytes:
+        """What can be passed on so that the stream stands between two events; the rest is held."""
+        if self._held:
+            payload, self._held = self._held + payload, b""
+        end = end_of_events(payload)
+        if end == len(payload):
+            self._torn = False
+            return payload
+        if len(payload) - end > _MAX_HELD:
+            self._torn = True
+            return payload
+        if end:
+            self._torn = False
+        elif self._torn:
+            return payload
+        self._held = payload[end:]
+        return payload[:end]
+
+    def _keep_tail(self, payload: bytes) -> None:
+        tail = self._tail
+        if len(payload) >= _TAIL:
+            tail[:] = payload[-_TAIL:]
+        else:
+            tail += payload
+            if len(tail) > 2 * _TAIL:
+                del tail[:-_TAIL]
+
+    def _end(self, *, complete: bool, client_left: bool) -> None:
+        self.over = True
+        self.upstream = None
+        if self._failing is not None:
+            self._failing.cancel()
+        self.connections.leave()
+        self._traffic.end(self)
+        self._lease.end(Outcome(self._status, complete, client_left, bytes(self._tail[-_TAIL:])))

@@ -1,0 +1,182 @@
+"""A request at the door while it is read, and whether the fast lane can take it."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs
+
+from llamarouter.core.body import is_multipart
+from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError
+from llamarouter.core.routes import FAST, Route
+from llamarouter.core.wire import Headers, tokens_of
+
+MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
+_MAX_HEADERS = 100
+
+_TELLING = frozenset(
+    (
+        b"authorization",
+        b"x-api-key",
+        b"content-type",
+        b"content-length",
+        b"transfer-encoding",
+        b"expect",
+        b"upgrade",
+        b"host",
+    )
+)
+
+
+class Incoming:
+    """One request. It quacks like httptools' parser, as far as uvicorn asks one (`get_method` and so on)."""
+
+    __slots__ = (
+        "_parts",
+        "authorization",
+        "body_bytes",
+        "expects_100",
+        "handed_over",
+        "head_bytes",
+        "head_complete",
+        "headers",
+        "hosts",
+        "keep_alive",
+        "method",
+        "plain",
+        "problem",
+        "route",
+        "upgrade",
+        "upgrading",
+        "url",
+        "version",
+        "whole",
+        "x_api_key",
+    )
+
+    def __init__(self) -> None:
+        self.url = b""
+        self.headers: Headers = []
+        self.method = b""
+        self.version = "1.1"
+        self.keep_alive = False
+        self.route: Route | None = None
+        self.plain = True  # the fast lane can take it; what is unusual makes it false
+        self.head_bytes = 0  # counted only while the head is not complete
+        self.head_complete = False
+        self.body_bytes = 0
+        self.whole = False
+        self.handed_over = False
+        self.authorization: bytes | None = None
+        self.x_api_key: bytes | None = None
+        self.expects_100 = False
+        self.upgrade = False  # it has an Upgrade header
+        self.upgrading = False  # the parser is about to let go of it
+        self.hosts = 0
+        self.problem: str | None = None
+        self._parts: list[bytes] = []
+
+    # --- while it is parsed -------------------------------------------------------------------------------------------
+
+    def add_header(self, name: bytes, value: bytes) -> None:
+        self.headers.append((name, value))
+        if name in _TELLING:
+            self._note(name, value)
+
+    def _note(self, name: bytes, value: bytes) -> None:
+        if name == b"host":
+            self.hosts += 1
+        elif name == b"content-length":
+            self.plain = self.plain and len(value) < 8 and value.isdigit() and int(value) <= MAX_FAST_BODY
+        elif name == b"content-type":
+            self.plain = self.plain and not is_multipart(value)
+        elif name == b"authorization":
+            self.authorization = value
+        elif name == b"x-api-key":
+            self.x_api_key = value
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                self.problem = "the request's transfer-encoding is not `chunked`"
+        elif name == b"expect":
+            self.expects_100 = value.lower() == b"100-continue"
+            self.plain = False
+        else:
+            self.upgrade = True
+
+    def complete_head(self, parser: Any) -> RouterError | None:
+        """The head is here: settle where the request goes, or why it goes nowhere."""
+        self.head_complete = True
+        self.method = parser.get_method()
+        self.version = parser.get_http_version()
+        self.keep_alive = self.version != "1.0" and parser.should_keep_alive()
+        if len(self.headers) > _MAX_HEADERS:
+            return HeadersTooLarge(f"the request has more than {_MAX_HEADERS} headers")
+        if self.method == b"CONNECT" or self.version not in ("1.1", "1.0"):
+            return BadRequest("the router speaks HTTP/1.1")
+        if self.version == "1.0":
+            self.plain = False
+            if any(name == b"transfer-encoding" for name, _ in self.headers):
+                self.problem = "a request of HTTP/1.0 cannot have a transfer-encoding"
+        elif self.hosts != 1:
+            self.problem = "the request needs exactly one Host header"
+        if self.problem is not None:
+            return BadRequest(self.problem)
+        self.upgrading = self.upgrade and parser.should_upgrade()
+        self._find_route()
+        return None
+
+    def _find_route(self) -> None:
+        if self.plain:
+            route = FAST.get(self.url)
+            if route is None and b"?" in self.url:
+                route = FAST.get(self.url.partition(b"?")[0])
+            self.route = route
+            self.plain = route is not None and self.method == b"POST"
+
+    def add_body(self, body: bytes) -> None:
+        self._parts.append(body)
+        self.body_bytes += len(body)
+
+    # --- once it is here ----------------------------------------------------------------------------------------------
+
+    def body(self) -> bytes:
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def autoload(self) -> bool | None:
+        _, _, query = self.url.partition(b"?")
+        return autoload_of(query) if query else None
+
+    @property
+    def head_only(self) -> bool:
+        return self.method == b"HEAD"
+
+    def head_without_upgrade(self) -> bytes:
+        """The head again, without what would switch protocols."""
+        lines = [b"%b %b HTTP/1.1\r\n" % (self.method, self.url)]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = [token for token in tokens_of(value) if token not in (b"upgrade", b"http2-settings")]
+                if tokens:
+                    lines.append(b"connection: %b\r\n" % b", ".join(tokens))
+            elif name not in (b"upgrade", b"http2-settings"):
+                lines.append(b"%b: %b\r\n" % (name, value))
+        return b"".join(lines) + b"\r\n"
+
+    # --- what uvicorn asks its parser ---------------------------------------------------------------------------------
+
+    def get_method(self) -> bytes:
+        return self.method
+
+    def get_http_version(self) -> str:
+        return self.version
+
+    def should_keep_alive(self) -> bool:
+        return self.keep_alive
+
+    def should_upgrade(self) -> bool:
+        return False
+
+
+def autoload_of(query: bytes) -> bool | None:
+    """What `?autoload=` says, as llama-server reads it: absent or empty is None, `true` and `1` are true."""
+    values = parse_qs(query.decode("latin-1"), keep_blank_values=False).get("autoload")
+    return None if not values else values[0] in ("true", "1")

@@ -1,0 +1,58 @@
+"""How Starlette's route gets at the connection it answers on: past ASGI, when the door is ours.
+
+ASGI cannot say everything that a relay must: it cannot answer HTTP/1.0 without chunks, nor reset a connection. The
+door puts a `Takeover` into the scope's extensions; who finds none sends by ASGI.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from llamarouter.core.errors import RouterError
+from llamarouter.core.wire import AnswerHead
+from llamarouter.relay.switchboard import Ask
+
+if TYPE_CHECKING:
+    from llamarouter.relay.door import Door
+    from llamarouter.relay.exchange import Exchange
+
+EXTENSION = "llamarouter.takeover"
+
+
+class Takeover:
+    """A `Sink` on the connection of a request that uvicorn believes to be answering. `ask`: if it is known already."""
+
+    def __init__(self, door: Door, ask: Ask | None) -> None:
+        self.ask = ask
+        self._door = door
+        self._ended = asyncio.Event()
+
+    async def until_ended(self) -> None:
+        """Return when the answer is complete, refused or aborted."""
+        await self._ended.wait()
+
+    def attach(self, exchange: Exchange) -> None:
+        self._door.cycle.response_started = True
+        self._door.attach(exchange)
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        if done:
+            self._end()
+        self._door.answer(head, payload, done)
+
+    def refuse(self, error: RouterError) -> None:
+        self._end()
+        self._door.refuse(error)
+
+    def abort(self, last_words: bytes) -> None:
+        self._end()
+        self._door.abort(last_words)
+
+    def _end(self) -> None:
+        """Tell uvicorn's cycle that it has answered, before the door goes on to the next request."""
+        cycle = self._door.cycle
+        cycle.response_started = True
+        cycle.response_complete = True
+        cycle.message_event.set()
+        self._ended.set()

@@ -1,0 +1,57 @@
+"""Every request that is being relayed now: counted, waited for, and cut at the end of a drain.
+
+uvicorn does not know these requests (they are in none of its tasks), so whoever shuts the server down asks here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+from llamarouter.core.errors import RouterError
+
+if TYPE_CHECKING:
+    from llamarouter.relay.exchange import Exchange
+
+
+class Traffic:
+    """One for the whole router; both doors and all exchanges share it."""
+
+    def __init__(self) -> None:
+        self.total = 0  # requests that ever reached a child
+        self._running: set[Exchange] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._none_left: asyncio.Event | None = None
+
+    @property
+    def count(self) -> int:
+        """Requests inside children now."""
+        return len(self._running)
+
+    def begin(self, exchange: Exchange) -> None:
+        self.total += 1
+        self._running.add(exchange)
+
+    def end(self, exchange: Exchange) -> None:
+        self._running.discard(exchange)
+        if self._none_left is not None and not self._running:
+            self._none_left.set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run what an exchange must wait for, outside of it; the exchange cancels it if it ends earlier."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def until_none(self) -> None:
+        """Return when nothing is being relayed."""
+        while self._running:
+            self._none_left = asyncio.Event()
+            await self._none_left.wait()
+
+    def cut_all(self, error: RouterError) -> None:
+        """End every relayed request now: a stream gets `error` as its last event."""
+        for exchange in tuple(self._running):
+            exchange.cut(error)

@@ -1,0 +1,196 @@
+"""One connection to a child: a request goes in, its answer is read just far enough to find its end.
+
+    idle --send--> head --(1xx)--> head --> body --> idle (given back) | closed
+                     `------- lost, dropped: closed -------'
+
+Every read is parsed before a byte of it is passed on, so what stands behind the end of an answer reaches nobody. The
+parser is ours, not httptools': it has to say where in a read the payload lies, and an answer to HEAD has no body.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+from llamarouter.core.chunked import ChunkReader
+from llamarouter.core.wire import AnswerHead, BrokenAnswerError, answer_head_of
+
+if TYPE_CHECKING:
+    from llamarouter.relay.connections import ChildConnections
+    from llamarouter.relay.exchange import Exchange
+
+_MAX_HEAD = 64 << 10
+_JOIN_BELOW = 64 << 10  # bytes: a longer body is not copied behind its head
+
+
+class Upstream(asyncio.Protocol):
+    """The protocol on one connection to a child."""
+
+    __slots__ = (
+        "_chunks",
+        "_connections",
+        "_done",
+        "_exchange",
+        "_head",
+        "_left",
+        "_one_request",
+        "_partial",
+        "_paused",
+        "_reusable",
+        "idle_since",
+        "pooled",
+        "transport",
+    )
+
+    def __init__(self, connections: ChildConnections) -> None:
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.idle_since = 0.0
+        self.pooled = False  # it was kept alive before the request that it carries
+        self._connections = connections
+        self._exchange: Exchange | None = None
+        self._one_request = False  # it was told to close behind its first answer
+        self._paused = False
+        self._partial = b""
+        self._head: AnswerHead | None = None
+        self._left = 0
+        self._chunks: ChunkReader | None = None
+        self._done = False
+        self._reusable = True
+
+    # --- what the exchange asks ---------------------------------------------------------------------------------------
+
+    def send(self, exchange: Exchange, *, one_request: bool = False) -> None:
+        """Carry `exchange` on this idle connection. `one_request`: ask the child to close behind its answer."""
+        self._exchange = exchange
+        self._one_request = one_request
+        self._partial = b""
+        self._head = None
+        self._done = False
+        exchange.upstream = self
+        end = b"connection: close\r\n\r\n" if one_request else b"\r\n"
+        body = exchange.body
+        if len(body) < _JOIN_BELOW:
+            self.transport.write(b"".join((exchange.head, end, body)))
+        else:
+            self.transport.write(exchange.head + end)
+            self.transport.write(body)
+        if exchange.paused:
+            self.pause()
+
+    def pause(self) -> None:
+        """Read no further: the client does not keep up."""
+        if not self._paused and not self.transport.is_closing():
+            self._paused = True
+            self.transport.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and not self.transport.is_closing():
+            self._paused = False
+            self.transport.resume_reading()
+
+    def drop(self) -> None:
+        """Cut the connection; nobody is told."""
+        self._exchange = None
+        self.transport.abort()
+
+    def cut(self) -> None:
+        """Cut the connection as if the child had: its exchange is told."""
+        self.transport.abort()
+
+    # --- asyncio.Protocol ---------------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        exchange = self._exchange
+        if exchange is None:  # nobody asked for this
+            self.transport.abort()
+            return
+        self._connections.heard()
+        head = None
+        try:
+            if self._head is None:
+                behind = self._read_head(data, head_only=exchange.head_only)
+                if behind is None:
+                    return
+                data, head = behind, self._head
+            payload = self._read_body(data) if data else data
+        except BrokenAnswerError as error:
+            self.drop()
+            exchange.broken(str(error))
+            return
+        if self._done:
+            self._give_back()
+            exchange.answered(head, payload, True)
+        else:
+            exchange.answered(head, payload, False)
+
+    def eof_received(self) -> None:
+        """The child closes: so do we (`connection_lost` follows)."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.forget(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(unheard=self.pooled and self._head is None and not self._partial)
+
+    # --- reading an answer --------------------------------------------------------------------------------------------
+
+    def _read_head(self, data: bytes, *, head_only: bool) -> bytes | None:
+        """Read the head; what came behind it, or None if it is not whole yet."""
+        if self._partial:
+            data = self._partial + data
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end < 0 or end > _MAX_HEAD:
+                if len(data) > _MAX_HEAD:
+                    raise BrokenAnswerError("its head is too long")
+                self._partial = data
+                return None
+            head = answer_head_of(data[:end], head_only=head_only)
+            data = data[end + 4 :]
+            if head.status >= 200:
+                break
+            if head.status == 101:
+                raise BrokenAnswerError("it switches protocols unasked")
+        self._partial = b""
+        self._head = head
+        self._reusable = head.reusable and not self._one_request
+        self._chunks = None
+        self._left = head.length or 0
+        if head_only or head.length == 0:
+            self._done = True
+            self._left = 0
+            if data:  # more than it may say
+                self._reusable = False
+            return b""
+        if head.length is None:
+            self._chunks = ChunkReader()
+        return data
+
+    def _read_body(self, data: bytes) -> bytes:
+        chunks = self._chunks
+        if chunks is not None:
+            payload = chunks.feed(data)
+            if chunks.done:
+                self._done = True
+                if chunks.rest:
+                    self._reusable = False
+            return payload
+        self._left -= len(data)
+        if self._left > 0:
+            return data
+        self._done = True
+        if self._left < 0:
+            self._reusable = False
+            data = data[: self._left]
+        return data
+
+    def _give_back(self) -> None:
+        self._exchange = None
+        self.resume()
+        if self._reusable:
+            self._connections.give_back(self)
+        else:
+            self.transport.close()
