@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ GPU = {"nvidia_device": "/dev/nvidia0"}
         (NVCC | CUBLAS | GPU, Backend.CUDA, "/dev/nvidia0"),
     ],
 )
-def test_auto_takes_cuda_only_where_it_can_work(found: dict[str, str], backend: Backend, why: str) -> None:
+def test_auto_takes_cuda_only_where_it_can_work(found: dict[str, Any], backend: Backend, why: str) -> None:
     choice = choose(Backend.AUTO, Findings(**found))
     assert choice.backend is backend
     assert why in choice.why
@@ -178,8 +179,9 @@ def test_cuda_that_was_only_a_guess_becomes_a_cpu_build(
 
 def test_cuda_that_was_asked_for_fails_with_its_reason(workshop: Workshop) -> None:
     workshop.cmake(configure='echo "Target CUDA::cublas not found"; exit 1')
-    with pytest.raises(build.BuildFailed, match="CUDA::cublas not found"):
+    with pytest.raises(build.BuildFailed, match="cmake failed") as failure:
         workshop.build(Backend.CUDA)
+    assert failure.value.last_words == ["Target CUDA::cublas not found"]
 
 
 def test_what_does_not_run_is_a_failure(workshop: Workshop) -> None:

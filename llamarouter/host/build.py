@@ -44,7 +44,11 @@ _LAST_LINES = 15
 
 
 class BuildFailed(Exception):
-    """A step ended with an error; the message has the last lines of its log."""
+    """A step ended with an error: one line, and the last lines of its log."""
+
+    def __init__(self, message: str, last_words: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.last_words = last_words
 
 
 def build(backend: Backend, *, release: str, into: Path, environ: Mapping[str, str]) -> None:
@@ -144,7 +148,7 @@ def _compile(
     except BuildFailed as failure:
         if choice.certain or choice.backend is Backend.CPU:
             raise
-        _say(f"{choice.backend.value} cannot be configured ({str(failure).splitlines()[0]}): building for the CPU")
+        _say(f"{choice.backend.value} cannot be configured ({failure}): building for the CPU")
         return _compile(source, folder, Choice(Backend.CPU, "", certain=True), release, findings, environ)
     _run(["cmake", "--build", str(build_folder), "--target", *TARGETS], log, environ)
     return build_folder
@@ -184,7 +188,7 @@ def _run(command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
             if progress is not None:
                 shown = _show(*progress, shown)
     if process.returncode != 0:
-        raise BuildFailed("\n".join((f"{command[0]} failed, see {log}", *lines)))
+        raise BuildFailed(f"{command[0]} failed, see {log}", lines)
 
 
 def _show(done: int, all_steps: int, shown: int) -> int:
@@ -253,7 +257,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         sys.stderr.write(f"build-llama-server: {error}\n")
         return 2
-    except (BuildFailed, OSError) as error:
+    except BuildFailed as error:
+        sys.stderr.write("\n".join((*error.last_words, f"build-llama-server: {error}\n")))
+        return 1
+    except OSError as error:
         sys.stderr.write(f"build-llama-server: {error}\n")
         return 1
     return 0

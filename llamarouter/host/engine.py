@@ -81,7 +81,7 @@ def resolve_engine(
     Runs the binary (`--help`, `--version`: 10 s each at most) unless the state folder remembers it. Raises UsageError.
     """
     if wanted is None and environ.get("LR_ENGINE", "").strip():
-        wanted, named_by = _split(environ["LR_ENGINE"]), "LR_ENGINE"
+        wanted, named_by = command_of(environ["LR_ENGINE"], "LR_ENGINE"), "LR_ENGINE"
     if wanted is not None:
         candidate = named(wanted, environ, named_by)
         try:
@@ -97,6 +97,14 @@ def resolve_engine(
         except EngineProblem as problem:
             passed_over += f"; not {candidate.origin}: {problem}"
     raise UsageError(_WAYS + passed_over)
+
+
+def command_of(text: str, named_by: str) -> tuple[str, ...]:
+    """The words of an engine written as one text. Raises UsageError for quotes that do not close."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError as error:
+        raise UsageError(f"{named_by}: {error}: {text}") from error
 
 
 def named(wanted: tuple[str, ...], environ: Mapping[str, str], named_by: str) -> Candidate:
@@ -156,13 +164,6 @@ def devices_of(engine: Engine, environ: Mapping[str, str]) -> list[str]:
 def backends_of(devices: list[str]) -> list[str]:
     """The backends that devices stand for: `CUDA0: NVIDIA ...` is CUDA; the CPU is always there."""
     return [*dict.fromkeys(device.partition(":")[0].rstrip("0123456789") for device in devices), "CPU"]
-
-
-def _split(text: str) -> tuple[str, ...]:
-    try:
-        return tuple(shlex.split(text))
-    except ValueError as error:
-        raise UsageError(f"LR_ENGINE: {error}: {text}") from error
 
 
 def _binary(path: str, origin: str) -> Candidate:
