@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import socketserver
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -77,26 +77,34 @@ class Reply:
 
     body: object = None
     status: int = 200
-    pieces: list[str] | None = None
+    pieces: Sequence[str | bytes] | None = None
     cut: bool = False
     hold: Event | None = None  # waits for this after the last piece
 
 
 @dataclass
 class RouterDouble:
-    """Replies by `METHOD /path`; a list gives one each time, the last one from then on."""
+    """Replies by `METHOD /path MODEL` or `METHOD /path`; a list gives one each time, the last one from then on."""
 
     replies: dict[str, Reply | list[Reply]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     hung_up: Event = field(default_factory=Event)
+    _asked_for: dict[str, Event] = field(default_factory=dict)
     url: str = ""
 
     def reply_to(self, asked: Asked) -> Reply:
         self.asked.append(asked)
-        found = self.replies.get(f"{asked.method} {asked.path}")
+        model = asked.body.get("model") if asked.body else None
+        self.asked_for(str(model)).set()
+        where = f"{asked.method} {asked.path}"
+        found = self.replies.get(f"{where} {model}") or self.replies.get(where)
         if isinstance(found, list):
             return found.pop(0) if len(found) > 1 else found[0]
         return found or Reply(error(404, "not_found", "File Not Found"), 404)
+
+    def asked_for(self, model: str) -> Event:
+        """Set once somebody has asked this model."""
+        return self._asked_for.setdefault(model, Event())
 
     def bodies(self, path: str) -> list[Any]:
         return [asked.body for asked in self.asked if asked.path == path]
@@ -127,7 +135,7 @@ class UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 def routing(replies: dict[str, Reply | list[Reply]], unix: str | None = None) -> Iterator[RouterDouble]:
     """A router double that listens (on loopback, or on the UNIX socket at `unix`) while the block runs."""
     double = RouterDouble({"GET /models": Reply(MODELS), **replies})
-    handler = _handler_of(double.reply_to, double.hung_up)
+    handler = _handler_of(double)
     server: socketserver.BaseServer
     server = UnixServer(unix, handler) if unix else ThreadingHTTPServer(("127.0.0.1", 0), handler)
     if not unix:
@@ -142,57 +150,64 @@ def routing(replies: dict[str, Reply | list[Reply]], unix: str | None = None) ->
         thread.join()
 
 
-def _handler_of(reply_to: Callable[[Asked], Reply], hung_up: Event) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+def _handler_of(double: RouterDouble) -> type[BaseHTTPRequestHandler]:
+    return type("Handler", (_Handler,), {"double": double})
 
-        def address_string(self) -> str:
-            return "client"  # a UNIX socket's peer has no name
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    double: RouterDouble
 
-        def answer(self) -> None:
-            length = int(self.headers.get("content-length") or 0)
-            body = json.loads(self.rfile.read(length)) if length else None
-            parts = urlsplit(self.path)
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            self.send(reply_to(Asked(self.command, parts.path, dict(parse_qsl(parts.query)), body, headers)))
+    def address_string(self) -> str:
+        return "client"  # a UNIX socket's peer has no name
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815 (http.server finds them by these names)
+    def log_message(self, format: str, *args: object) -> None:
+        pass
 
-        def send(self, reply: Reply) -> None:
-            self.send_response(reply.status)
-            if reply.pieces is None:
-                payload = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
-                self.send_header("content-length", str(len(payload)))
-                self.end_headers()
-                self.wfile.write(payload)
-                return
-            self.send_header("transfer-encoding", "chunked")
+    def answer(self) -> None:
+        length = int(self.headers.get("content-length") or 0)
+        body = json.loads(self.rfile.read(length)) if length else None
+        parts = urlsplit(self.path)
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        asked = Asked(self.command, parts.path, dict(parse_qsl(parts.query)), body, headers)
+        self.send(self.double.reply_to(asked))
+
+    do_GET = do_POST = do_DELETE = answer
+
+    def send(self, reply: Reply) -> None:
+        self.send_response(reply.status)
+        if reply.pieces is None:
+            payload = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()
+            self.send_header("content-length", str(len(payload)))
             self.end_headers()
-            for piece in reply.pieces:
-                data = piece.encode()
-                self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
-            if reply.hold is not None:
-                self.until_client_leaves_or(reply.hold)
-            if reply.cut:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-            else:
-                self.wfile.write(b"0\r\n\r\n")
+            self.wfile.write(payload)
+            return
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        with suppress(ConnectionError):
+            self.send_pieces(reply.pieces, reply)
 
-        def until_client_leaves_or(self, hold: Event) -> None:
-            self.connection.settimeout(0.02)
-            while not hold.is_set():
-                try:
-                    if not self.connection.recv(1):
-                        hung_up.set()
-                        return
-                except TimeoutError:
-                    continue
-                except ConnectionError:
-                    hung_up.set()
-                    return
+    def send_pieces(self, pieces: Sequence[str | bytes], reply: Reply) -> None:
+        for piece in pieces:
+            data = piece if isinstance(piece, bytes) else piece.encode()
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+        if reply.hold is not None:
+            self.until_client_leaves_or(reply.hold)
+        if reply.cut:
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        else:
+            self.wfile.write(b"0\r\n\r\n")
 
-    return Handler
+    def until_client_leaves_or(self, hold: Event) -> None:
+        self.connection.settimeout(0.02)
+        while not hold.is_set():
+            try:
+                left = not self.connection.recv(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                left = True
+            if left:
+                self.double.hung_up.set()
+                return

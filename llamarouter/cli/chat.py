@@ -71,7 +71,9 @@ class Sampling:
     max_tokens: int | None = None
 
 
-def chat(server: ServerClient, model: str, messages: Sequence[Message], sampling: Sampling) -> Generator[Piece, None, None]:
+def chat(
+    server: ServerClient, model: str, messages: Sequence[Message], sampling: Sampling
+) -> Generator[Piece, None, None]:
     """Ask and yield the pieces. Closing the iterator hangs up, which ends the generation."""
     body: dict[str, object] = {
         "model": model,

@@ -76,8 +76,17 @@ def warnings_of(listing: Listing) -> list[str]:
     """What was left out, what cannot be started and what failed, a line each."""
     lines = [f"{where}: {reason}" for where, reason in listing.warnings]
     for row in listing.rows:
-        if row.problem:
+        if row.problem and not _is_said(row, row.problem, listing):
             lines.append(f"{row.id}: {row.problem}")
         elif row.failure and row.state == "unloaded":
             lines.append(f"{row.id}: {row.failure.message}")
     return list(dict.fromkeys(lines))
+
+
+def _is_said(row: Row, problem: str, listing: Listing) -> bool:
+    """Whether a warning about the same place says it: by the file's path, or by the preset's line."""
+    return any(
+        (where == row.path and reason.endswith(problem))
+        or (problem.startswith(f"{where}: ") and reason.endswith(problem.removeprefix(f"{where}: ")))
+        for where, reason in listing.warnings
+    )

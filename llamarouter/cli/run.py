@@ -66,7 +66,9 @@ def run(
         _converse(server, model, history, sampling)
 
 
-def _pieces(server: ServerClient, model: str, messages: list[Message], sampling: Sampling) -> Generator[Piece, None, None]:
+def _pieces(
+    server: ServerClient, model: str, messages: list[Message], sampling: Sampling
+) -> Generator[Piece, None, None]:
     try:
         yield from chat(server, model, messages, sampling)
     except RouterFailure as error:
@@ -141,8 +143,8 @@ class _Screen:
 
     def _write(self, text: str, *, dim: bool = False) -> None:
         if text:
+            self._last = text[-1]  # noted first: an interrupt may come between the two
             say(styled(text, dim=True) if dim else text, newline=False)
-            self._last = text[-1]
 
     def _show_notice(self, text: str) -> None:
         if text and is_colourful(sys.stderr) and not self._parts:

@@ -91,10 +91,13 @@ class ServerClient:
         query: Mapping[str, str] | None = None,
     ) -> Iterator[Iterator[str]]:
         """The lines of an answer as they come; leaving the block hangs up, which ends a generation."""
-        with closing(self._connection()) as connection:
-            # Both are closed: an answer with `Connection: close` has taken the socket over.
-            with closing(self._asked(connection, method, _with_query(path, query or {}), body, None)) as answer:
-                yield self._lines_of(answer)
+        asked = _with_query(path, query or {})
+        # Both are closed: an answer with `Connection: close` has taken the socket over.
+        with (
+            closing(self._connection()) as connection,
+            closing(self._asked(connection, method, asked, body, None)) as answer,
+        ):
+            yield self._lines_of(answer)
 
     def _json(self, method: str, path: str, body: Mapping[str, object] | None, patience: float | None) -> Any:
         with closing(self._connection()) as connection:

@@ -1,0 +1,84 @@
+"""Finding the router and speaking with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from llamarouter.cli.failures import RouterFailure
+from llamarouter.cli.models import rows_from
+from llamarouter.cli.server_client import Address, ServerClient, SseEvent, address_of, events_of, find_server
+from llamarouter.core.errors import UsageError
+from tests.router_double import Reply, routing
+
+
+def test_a_unix_socket_needs_no_key(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with routing({}, unix=path) as router:
+        listing = rows_from(ServerClient(Address("the router on port 8080", unix=path)))
+    assert [row.id for row in listing.rows] == ["user/small:Q4_1", "broken", "crashed"]
+    assert "authorization" not in router.asked[0].headers
+
+
+def test_a_socket_that_nobody_listens_to_is_said_by_its_port(tmp_path: Path) -> None:
+    client = ServerClient(Address("the router on port 8080", unix=str(tmp_path / "gone.sock")))
+    with pytest.raises(RouterFailure, match=r"^cannot reach the router on port 8080: no such file or directory$"):
+        client.get("/models")
+
+
+def test_the_environment_names_a_router_and_its_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with routing({"GET /lr/status": Reply({"pid": 1})}) as router:
+        monkeypatch.setenv("LR_URL", f"{router.url}/")
+        monkeypatch.setenv("LR_API_KEY", "secret")
+        server = find_server()
+        assert server is not None
+        assert server.get("/lr/status", a="b c/d") == {"pid": 1}
+    assert router.asked[0].headers["authorization"] == "Bearer secret"
+    assert router.asked[0].query == {"a": "b c/d"}
+    assert not server.address.is_here
+
+
+def test_a_prefix_stays_in_front_of_every_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    with routing({"GET /llm/models": Reply({"data": []})}) as router:
+        server = find_server(f"{router.url}/llm/")
+        assert server is not None
+        assert server.get("/models") == {"data": []}
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "tls"),
+    [
+        ("localhost:9000", "localhost", 9000, False),
+        ("http://box", "box", 80, False),
+        ("https://box/lr", "box", 443, True),
+        ("http://[::1]:8080", "::1", 8080, False),
+    ],
+)
+def test_addresses(url: str, host: str, port: int, tls: bool) -> None:
+    address = address_of(url)
+    assert (address.host, address.port, address.tls) == (host, port, tls)
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://", "http://x:notaport", "http://x:99999", "http://[::1"])
+def test_what_is_no_address_is_a_usage_error(url: str) -> None:
+    with pytest.raises(UsageError, match="is not an address"):
+        address_of(url)
+
+
+def test_events_are_joined_and_comments_are_kept_apart() -> None:
+    lines = [": waiting", "event: x", "data: one", "data:two", "", "", "data:  three", ""]
+    assert list(events_of(iter(lines))) == [
+        SseEvent("waiting", comment=True),
+        SseEvent("one\ntwo"),
+        SseEvent(" three"),
+    ]
+
+
+def test_lines_may_be_torn_anywhere() -> None:
+    whole = "eins\r\nzw\u00f6lf \U0001f999\nend"
+    pieces = [bytes([byte]) for byte in whole.encode()]
+    with routing({"GET /lr/logs": Reply(pieces=pieces)}) as router:
+        client = ServerClient(address_of(router.url))
+        with client.stream("GET", "/lr/logs") as lines:
+            assert list(lines) == ["eins", "zw\u00f6lf \U0001f999", "end"]
