@@ -64,19 +64,27 @@ class Scheduler:
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Note `event` and settle; the commands are to be carried out in their order."""
+        if now >= self._wake:  # what was due before the event comes before it
+            self._settle(now)
+        if not self._is_quick(event, now):
+            self._note(event, now)
+            self._settle(now)
+        commands, self._commands = self._commands, []
+        return commands
+
+    def _is_quick(self, event: Event, now: float) -> bool:
+        """Deal with an event that changes nothing for others; False: it may, or it was another one."""
         if isinstance(event, Arrived):
             resident = self._residents.get(event.model)
             lane = _lane_of(event)
-            if resident is not None and now < self._wake and resident.takes(lane):
-                return [self._enter(resident, event.ticket, lane, now)]
-        elif isinstance(event, Released):
-            left = self._leave(event.ticket, now)
-            if (left is None or left.leaving is None) and now < self._wake and not self._queue:
-                return []
-        self._note(event, now)
-        self._settle(now)
-        commands, self._commands = self._commands, []
-        return commands
+            if resident is None or not resident.takes(lane):
+                return False
+            self._enter(resident, event.ticket, lane, now)
+            return True
+        if isinstance(event, Released):
+            resident = self._leave(event.ticket, now)
+            return not self._queue and (resident is None or resident.leaving is None)
+        return False
 
     def deadline(self) -> float | None:
         """When to call again with `TimePassed`, if nothing happens before; None: not at all."""
@@ -139,7 +147,7 @@ class Scheduler:
             case Left():
                 self._queue.leave(event.ticket)
             case Released() | TimePassed():
-                pass
+                pass  # settling is all that there is to do
             case Ready():
                 self._ready(event, now)
             case Exited():
@@ -155,22 +163,16 @@ class Scheduler:
                 assert_never(event)
 
     def _arrived(self, event: Arrived, now: float) -> None:
-        lane = _lane_of(event)
-        resident = self._residents.get(event.model)
-        if resident is not None and resident.takes(lane):
-            self._commands.append(self._enter(resident, event.ticket, lane, now))
+        if self._closing:
+            self._refuse(event.ticket, refusals.draining())
             return
-        error = (
-            refusals.draining()
-            if self._closing
-            else objection(event, resident, self._queue, self._limits, self._cooldowns, now)
-        )
-        if error is None:
-            self._queue.join(
-                Waiter(event.ticket, event.model, lane, event.body_bytes, may_load(event), self._mark(now))
-            )
-        else:
+        resident = self._residents.get(event.model)
+        error = objection(event, resident, self._queue, self._limits, self._cooldowns, now)
+        if error is not None:
             self._refuse(event.ticket, error)
+            return
+        waiter = Waiter(event.ticket, event.model, _lane_of(event), event.body_bytes, may_load(event), self._mark(now))
+        self._queue.join(waiter)
 
     def _ready(self, event: Ready, now: float) -> None:
         resident = self._residents.get(event.model)
@@ -285,7 +287,7 @@ class Scheduler:
         for lane in Lane:
             while (waiter := line.first(lane)) is not None and resident.takes(lane):
                 self._queue.leave(waiter.ticket)
-                self._commands.append(self._enter(resident, waiter.ticket, lane, now))
+                self._enter(resident, waiter.ticket, lane, now)
 
     def _share_places(self, now: float) -> float | None:
         wants = self._wants()
@@ -339,11 +341,11 @@ class Scheduler:
 
     # --- the few things that are done ---------------------------------------------------------------------------------
 
-    def _enter(self, resident: Resident, ticket: int, lane: Lane, now: float) -> Grant:
+    def _enter(self, resident: Resident, ticket: int, lane: Lane, now: float) -> None:
         resident.enter(lane, now)
         if lane is not Lane.LOAD:
             self._inside[ticket] = (resident, lane)
-        return Grant(ticket, resident.model)
+        self._commands.append(Grant(ticket, resident.model))
 
     def _leave(self, ticket: int, now: float) -> Resident | None:
         inside = self._inside.pop(ticket, None)

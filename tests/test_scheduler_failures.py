@@ -1,0 +1,240 @@
+"""Stories of the scheduler: children that fail, crash, or die of memory."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamarouter.core.events import Arrived, Refuse
+from llamarouter.core.scheduler import Limits, Phase, Scheduler
+from tests.stories import (
+    CRASH,
+    INVALID,
+    MEMORY,
+    ask,
+    close,
+    cut,
+    evict,
+    forget,
+    gone,
+    grant,
+    left,
+    load,
+    one_place,
+    play,
+    ready,
+    refuse,
+    release,
+    start,
+    two_places,
+    unload,
+)
+
+# --- failures ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_load_that_fails_is_told_to_every_waiter_and_cools_down() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "a", slot=False)),
+        (0, load(3, "a")),
+        (0, ask(4, "b")),
+        (
+            2,
+            gone("a", INVALID, deterministic=True),
+            refuse(1, "model_invalid"),
+            refuse(2, "model_invalid"),
+            refuse(3, "model_invalid"),
+            start("b"),
+        ),
+    )
+    assert scheduler.cooldown_left("a", 2.25) == 0.75
+    failure = scheduler.failure_of("a")
+    assert failure is not None
+    assert failure.error is INVALID
+    (refusal,) = scheduler.handle(Arrived(5, "a"), 2.25)
+    assert isinstance(refusal, Refuse)
+    assert refusal.error.reason == "model_cooldown"
+    assert refusal.error.retry_after == 0.75
+    assert "wrong magic" in refusal.error.message
+
+
+def test_after_the_cool_down_one_probe_is_loaded_and_the_next_takes_twice_as_long() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, gone("a", CRASH), refuse(1, "model_crashed")),
+        (1.9, ask(2, "a"), refuse(2, "model_cooldown")),
+        (2, ask(3, "a"), start("a")),
+        (2, ask(4, "a")),
+        (3, gone("a", CRASH), refuse(3, "model_crashed"), refuse(4, "model_crashed")),
+        (4.9, ask(5, "a"), refuse(5, "model_cooldown")),
+        (5, ask(6, "a"), start("a")),
+        (6, ready("a"), grant(6, "a")),
+    )
+    assert scheduler.failure_of("a") is None
+
+
+def test_a_crash_of_a_model_that_ran_is_followed_by_one_restart_at_once() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (1, ask(2, "a")),
+        (2, gone("a", CRASH), start("a")),
+    )
+    assert scheduler.in_flight("a") == 0
+    play(
+        scheduler,
+        (3, ready("a"), grant(2, "a")),
+        # the request that was inside when the old child died says so late: it counts nowhere
+        (3, release(1)),
+    )
+    assert scheduler.in_flight("a") == 1
+    play(
+        scheduler,
+        (4, ask(3, "a")),
+        (5, gone("a", CRASH), refuse(3, "model_cooldown")),
+        (5, release(2)),
+        (6, ask(4, "a"), start("a")),
+    )
+
+
+def test_a_deterministic_crash_waits_for_the_cool_down_at_once() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (1, ask(2, "a")),
+        (2, gone("a", CRASH, deterministic=True), refuse(2, "model_cooldown")),
+    )
+
+
+def test_a_model_that_crashes_had_its_turn() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, ask(3, "b")),
+        (3, gone("a", CRASH), start("b")),
+    )
+
+
+def test_a_crash_turns_away_who_may_not_load() -> None:
+    play(
+        one_place(),
+        (0, load(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (1, ask(2, "a", autoload=False), grant(2, "a")),
+        (1, ask(3, "a", autoload=False)),
+        (2, gone("a", CRASH), refuse(3, "model_not_loaded")),
+    )
+
+
+def test_an_end_that_nobody_asked_for_is_a_failure_also_without_an_error() -> None:
+    scheduler = play(one_place(), (0, ask(1, "a"), start("a")), (1, gone("a"), refuse(1, "model_crashed")))
+    assert scheduler.cooldown_left("a", 1) == 1
+
+
+def test_what_ends_after_we_asked_is_a_stop_with_any_code() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, release(1)),
+        (3, unload("a", 0), cut("a")),
+        (3, ask(2, "a")),
+        (4, gone("a", CRASH), start("a")),
+    )
+    assert scheduler.failure_of("a") is None
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def _out_of_memory(*, others: int = 1) -> Scheduler:
+    """`a` (and `b`) idle, `c` loading for ticket 9."""
+    scheduler = Scheduler(Limits(models_max=0))
+    for number in range(others):
+        model = "ab"[number]
+        play(
+            scheduler,
+            (number, ask(number, model), start(model)),
+            (number, ready(model), grant(number, model)),
+            (number, release(number)),
+        )
+    return play(scheduler, (10, ask(9, "c"), start("c")))
+
+
+def test_a_load_that_dies_of_memory_is_tried_once_more_when_an_idle_model_is_gone() -> None:
+    scheduler = play(_out_of_memory(others=2), (12, gone("c", MEMORY), evict("a")))
+    assert scheduler.phase_of("c") is Phase.STARTING
+    assert scheduler.ready_since("c") is None
+    play(
+        scheduler,
+        (12, ready("c")),  # nothing is there that could say so
+        (12, gone("c", CRASH)),
+        (13, ask(8, "c")),
+        (14, gone("a"), start("c")),
+        (16, ready("c", slots=2), grant(9, "c"), grant(8, "c")),
+    )
+    assert scheduler.ready_since("c") == 16
+
+
+def test_the_second_time_every_waiter_is_told() -> None:
+    play(
+        _out_of_memory(others=2),
+        (12, gone("c", MEMORY), evict("a")),
+        (14, gone("a"), start("c")),
+        (16, gone("c", MEMORY), refuse(9, "insufficient_memory")),
+        (16, ask(8, "c"), refuse(8, "model_cooldown")),
+    )
+
+
+def test_without_an_idle_model_a_load_that_dies_of_memory_has_failed() -> None:
+    play(
+        _out_of_memory(),
+        (11, ask(8, "a"), grant(8, "a")),
+        (12, gone("c", MEMORY), refuse(9, "insufficient_memory")),
+    )
+
+
+def test_nothing_is_evicted_for_a_load_that_nobody_waits_for() -> None:
+    play(_out_of_memory(), (11, left(9)), (12, gone("c", MEMORY)))
+
+
+def test_the_second_try_is_given_up_when_its_waiters_leave() -> None:
+    scheduler = play(_out_of_memory(), (12, gone("c", MEMORY), evict("a")), (13, left(9)), (14, gone("a")))
+    assert scheduler.idle()
+
+
+def test_the_second_try_keeps_its_place() -> None:
+    play(
+        two_places(),
+        (0, ask(1, "a"), start("a")),
+        (0, ready("a"), grant(1, "a")),
+        (0, release(1)),
+        (1, ask(2, "b"), start("b")),
+        (2, gone("b", MEMORY), evict("a")),
+        (2, ask(3, "c")),
+        (3, gone("a"), start("b"), start("c")),
+    )
+
+
+@pytest.mark.parametrize("event", [unload("c", 5), close(5)])
+def test_the_second_try_ends_with_an_unload(event: object) -> None:
+    scheduler = _out_of_memory()
+    play(scheduler, (12, gone("c", MEMORY), evict("a")))
+    scheduler.handle(event, 13.0)  # type: ignore[arg-type]
+    assert scheduler.phase_of("c") is Phase.ABSENT
+    assert scheduler.waiting("c") == 0
+
+
+def test_a_reload_during_the_second_try_begins_anew() -> None:
+    play(
+        _out_of_memory(),
+        (12, ask(8, "c", autoload=False)),
+        (12, gone("c", MEMORY), evict("a")),
+        (13, forget("c", 5), refuse(8, "model_not_loaded"), start("c")),
+    )
