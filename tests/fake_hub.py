@@ -53,6 +53,7 @@ class FakeRepo:
     private: bool = False
     plain: frozenset[str] = frozenset()  # not LFS: served by the Hub itself, named by git's SHA-1
     bare: bool = False  # the metadata says neither sizes nor hashes (a simple mirror)
+    size: int | None = None  # what the metadata says of every file
 
 
 def sha256(data: bytes) -> str:
@@ -108,8 +109,13 @@ def running() -> Iterator[FakeHub]:
         hub.close()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Clients that hang up are what these tests are about."""
+
+
 def _serve(hub: FakeHub, handler: type[_Handler]) -> ThreadingHTTPServer:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type(handler.__name__, (handler,), {"hub": hub}))
+    server = _Server(("127.0.0.1", 0), type(handler.__name__, (handler,), {"hub": hub}))
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     return server
@@ -226,8 +232,9 @@ class _HubHandler(_Handler):
             return {"rfilename": path}
         if path in repo.plain:
             return {"rfilename": path, "size": len(data), "blobId": git_sha1(data)}
-        lfs = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
-        return {"rfilename": path, "size": len(data), "blobId": git_sha1(b"pointer"), "lfs": lfs}
+        size = len(data) if repo.size is None else repo.size
+        lfs = {"sha256": sha256(data), "size": size, "pointerSize": 134}
+        return {"rfilename": path, "size": size, "blobId": git_sha1(b"pointer"), "lfs": lfs}
 
     def _resolve(self, path: str) -> None:
         name, _, rest = path.partition("/resolve/")
@@ -240,7 +247,11 @@ class _HubHandler(_Handler):
         data = repo.files[file]
         if file in repo.plain:
             return self.send_file(data, git_sha1(data), X_Repo_Commit=commit)
-        linked = {"X_Linked_Etag": f'"{sha256(data)}"', "X_Linked_Size": str(len(data)), "X_Repo_Commit": commit}
+        linked = {
+            "X_Linked_Etag": f'"{sha256(data)}"',
+            "X_Linked_Size": str(repo.size or len(data)),
+            "X_Repo_Commit": commit,
+        }
         hops = parse_qs(urlsplit(self.path).query).get("hop", ["0"])[0]
         if self.command == "GET" and int(hops) < self.hub.redirects_before:
             return self.answer(302, Location=f"{urlsplit(self.path).path}?hop={int(hops) + 1}", **linked)

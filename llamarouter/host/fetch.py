@@ -17,7 +17,7 @@ from types import TracebackType
 
 from llamarouter.core.fetch_events import EXIT_CODES, Failed, Fetched, FetchError, FetchEvent, Noted, encode_event
 from llamarouter.core.hub_names import parse_spec
-from llamarouter.host.download import STALL_SECONDS, Downloader
+from llamarouter.host.download import STALL_SECONDS, Downloader, growing_pause
 from llamarouter.host.hub import (
     FetchPlan,
     cache_is_writable,
@@ -39,6 +39,7 @@ def fetch(
     endpoint: str | None = None,
     offline: bool = False,
     stall: float = STALL_SECONDS,
+    pause: Callable[[int], float] = growing_pause,
 ) -> Fetched:
     """Have a model's files in the hub cache `cache`; `tell` hears the plan and the progress, not the end.
 
@@ -58,7 +59,7 @@ def fetch(
     plan = plan_fetch(wanted, os.path.abspath(cache), where, token)
     tell(plan.announced())
     check_space(plan)
-    downloader = Downloader(where, token, tell, stall=stall)
+    downloader = Downloader(where, token, tell, stall=stall, pause=pause)
     try:
         for file in plan.files:
             if not file.cached:
@@ -76,6 +77,8 @@ def _published(plan: FetchPlan, tell: Callable[[FetchEvent], None]) -> Fetched:
             hidden = publish(plan.folder, plan.commit, plan.contents)
     except OSError as error:
         raise FetchError("not_writable", f"cannot list {plan.id} in {plan.folder}: {one_line(error)}") from error
+    if ":" not in plan.id:
+        tell(Noted("its name has no quant, so it is not listed; serve it by `model = PATH` in a preset"))
     for path in hidden:
         tell(Noted(f"the repository has a newer {path}: the old one is no longer listed, pull it again", path))
     return Fetched(plan.id, plan.repo, plan.commit, [str(place) for place in places])
