@@ -52,7 +52,8 @@ class _Kept(msgspec.Struct):
 class HeaderCache:
     """Headers by path; `path` is the file to keep them in, or None to keep them in memory alone."""
 
-    def __init__(self, path: str | os.PathLike[str] | None) -> None:
+    def __init__(self, path: str | os.PathLike[str] | None, *, entries_max: int = ENTRIES_MAX) -> None:
+        self._entries_max = entries_max
         self._path = None if path is None else Path(path)
         self._entries = {} if self._path is None else _load(self._path)
         self._dirty = False
@@ -76,7 +77,7 @@ class HeaderCache:
 
     def save(self) -> None:
         """Write the file, if something was read since; a folder that cannot be written costs only time."""
-        excess = len(self._entries) - ENTRIES_MAX
+        excess = len(self._entries) - self._entries_max
         for path in list(self._entries)[: max(0, excess)]:
             del self._entries[path]
         if not self._dirty or self._path is None:

@@ -1,0 +1,204 @@
+"""--models-dir: ids, sub-folders, shards, projectors, drafts, and what is wrong with files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from llamarouter.core.errors import UsageError
+from llamarouter.core.model import Model, Source
+from llamarouter.host.folder_reader import FolderReader
+from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.models_folder import models_in_folder
+from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
+
+
+def search(folder: Path, reader: FolderReader | None = None) -> dict[str, Model]:
+    found = models_in_folder(str(folder), reader or FolderReader(), HeaderCache(None))
+    models = {model.id: model for model in found}
+    assert len(models) == len(found)
+    return models
+
+
+def test_files_at_the_top(tmp_path: Path) -> None:
+    write_llama(tmp_path / "A-Q8_0.gguf", quant="Q8_0")
+    write_llama(tmp_path / "B.gguf.gguf")
+    write_mmproj(tmp_path / "mmproj-A.gguf")
+    for name in ("mtp-A.gguf", "A-imatrix.gguf", "A.GGUF", "notes.txt", ".hidden.gguf"):
+        (tmp_path / name).write_bytes(b"x")
+    models = search(tmp_path)
+    assert list(models) == ["A-Q8_0", "B"]
+    model = models["A-Q8_0"]
+    assert model.files is not None
+    assert model.files.model == str(tmp_path / "A-Q8_0.gguf")
+    assert (model.source, model.problem, model.removable, model.repo) == (Source.MODELS_DIR, None, False, None)
+    assert model.size == (tmp_path / "A-Q8_0.gguf").stat().st_size
+    assert model.header is not None
+    assert model.header.quant == "Q8_0"
+
+
+def test_shards_are_one_model(tmp_path: Path) -> None:
+    paths = write_sharded_llama(tmp_path / "S.gguf", tensors_a_shard=8)
+    assert len(paths) == 3
+    models = search(tmp_path)
+    assert list(models) == ["S"]
+    model = models["S"]
+    assert model.problem is None
+    assert model.files is not None
+    assert model.files.shards == tuple(map(str, paths))
+    assert model.files.model == str(paths[0])
+    assert model.size == sum(path.stat().st_size for path in paths)
+    assert model.header is not None
+    assert model.header.n_params == one_file_params(tmp_path)
+
+
+def one_file_params(tmp_path: Path) -> int:
+    """The parameters of the same model in one file."""
+    (tmp_path / "whole").mkdir()
+    write_llama(tmp_path / "whole" / "W.gguf")
+    (model,) = search(tmp_path / "whole").values()
+    assert model.header is not None
+    return model.header.n_params
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3])
+def test_a_missing_shard_is_named(tmp_path: Path, missing: int) -> None:
+    paths = write_sharded_llama(tmp_path / "S.gguf", tensors_a_shard=8)
+    paths[missing - 1].unlink()
+    (model,) = search(tmp_path).values()
+    assert model.id == "S"
+    assert model.problem == f"shard {missing} of 3 is missing: {paths[missing - 1].name}"
+
+
+def test_a_truncated_shard_is_named(tmp_path: Path) -> None:
+    paths = write_sharded_llama(tmp_path / "S.gguf", tensors_a_shard=8)
+    os.truncate(paths[1], paths[1].stat().st_size - 1)
+    (model,) = search(tmp_path).values()
+    assert model.problem is not None
+    assert model.problem.startswith(f"{paths[1].name}: truncated")
+
+
+def test_a_lie_about_shards_costs_nothing(tmp_path: Path) -> None:
+    write_llama(tmp_path / "S-00001-of-99999.gguf")
+    (model,) = search(tmp_path).values()
+    assert model.problem == "shard 2 of 99999 is missing: S-00002-of-99999.gguf"
+
+
+def test_a_folder_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
+    folder = tmp_path / "D"
+    folder.mkdir()
+    write_llama(folder / "M-Q8_0.gguf")
+    write_llama(folder / "mtp-M.gguf")
+    write_mmproj(folder / "mmproj-a.gguf", vision=False, audio=True)
+    write_mmproj(folder / "mmproj-b.gguf", audio=True)
+    models = search(tmp_path)
+    assert list(models) == ["D"]
+    files = models["D"].files
+    assert files is not None
+    assert files.model == str(folder / "M-Q8_0.gguf")
+    assert files.mmproj == str(folder / "mmproj-b.gguf")
+    assert files.draft == str(folder / "mtp-M.gguf")
+    assert models["D"].header is not None
+    assert models["D"].header.input_modalities == ("text", "image", "audio")
+    assert models["D"].size == (folder / "M-Q8_0.gguf").stat().st_size
+
+
+@pytest.mark.parametrize("companion", ["mmproj-M.gguf", "mtp-M.gguf"])
+def test_a_broken_companion_spoils_the_model(tmp_path: Path, companion: str) -> None:
+    (tmp_path / "D").mkdir()
+    write_llama(tmp_path / "D" / "M.gguf")
+    (tmp_path / "D" / companion).write_bytes(b"")
+    assert search(tmp_path)["D"].problem == f"{companion}: the file is empty"
+
+
+def test_several_models_in_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "D").mkdir()
+    for name in ("M-Q4_0.gguf", "M-Q8_0.gguf"):
+        write_llama(tmp_path / "D" / name)
+    models = search(tmp_path)
+    assert {id: model.aliases for id, model in models.items()} == {"D/M-Q4_0": (), "D/M-Q8_0": ("D",)}
+    write_sharded_llama(tmp_path / "D" / "A.gguf")
+    models = search(tmp_path)
+    assert {id: model.aliases for id, model in models.items()} == {"D/A": ("D",), "D/M-Q4_0": (), "D/M-Q8_0": ()}
+
+
+def test_nothing_deeper_is_searched(tmp_path: Path) -> None:
+    (tmp_path / "D" / "deep").mkdir(parents=True)
+    write_llama(tmp_path / "D" / "deep" / "M.gguf")
+    assert search(tmp_path) == {}
+
+
+def test_links_are_followed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    write_llama(elsewhere / "M.gguf")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "L.gguf").symlink_to(elsewhere / "M.gguf")
+    (folder / "D").symlink_to(elsewhere)
+    (folder / "again").symlink_to(folder)
+    models = search(folder)
+    assert [models[id].problem for id in ("D", "L")] == [None, None]
+    assert models["D"].files is not None
+    assert models["D"].files.model == str(folder / "D" / "M.gguf")
+
+
+def test_every_kind_of_bad_file_is_listed_with_its_reason(tmp_path: Path) -> None:
+    good = write_llama(tmp_path / "good.gguf").read_bytes()
+    (tmp_path / "empty.gguf").write_bytes(b"")
+    (tmp_path / "cut.gguf").write_bytes(good[:-1])
+    (tmp_path / "text.gguf").write_bytes(b"hello")
+    write_mmproj(tmp_path / "projector.gguf")
+    os.mkfifo(tmp_path / "pipe.gguf")
+    (tmp_path / "loop.gguf").symlink_to("loop.gguf")
+    (tmp_path / "gone.gguf").symlink_to("nowhere")
+    models = search(tmp_path)
+    assert models.pop("good").problem is None
+    assert {id: model.problem for id, model in models.items()} == {
+        "cut": "truncated: 1 bytes are missing at its end (tensor 'blk.1.ffn_down.weight')",
+        "empty": "the file is empty",
+        "gone": "a symbolic link that leads nowhere",
+        "loop": "a loop of symbolic links",
+        "pipe": "a named pipe, not a file",
+        "projector": "a projector (mmproj), not a model",
+        "text": "not a GGUF (its magic is wrong)",
+    }
+
+
+def test_what_has_no_id_is_a_note(tmp_path: Path) -> None:
+    write_llama(tmp_path / "new\nline.gguf")
+    write_llama(tmp_path / "X.gguf")
+    (tmp_path / "X").mkdir()
+    write_llama(tmp_path / "X" / "M.gguf")
+    (tmp_path / "F.gguf").mkdir()
+    with open(os.fsencode(tmp_path) + b"/\xff.gguf", "wb"):
+        pass
+    reader = FolderReader()
+    assert list(search(tmp_path, reader)) == ["X"]
+    notes = {note.where.removeprefix(f"{tmp_path}/"): note.reason for note in reader.skipped}
+    assert notes == {
+        "new\\nline.gguf": "its name cannot be an id (not UTF-8, or with control characters)",
+        "\\udcff.gguf": "its name cannot be an id (not UTF-8, or with control characters)",
+        "F.gguf": "a folder, not a file, and no model in it",
+        "X/M.gguf": "has the id 'X', which is taken already in this folder",
+    }
+
+
+def test_a_search_is_bounded(tmp_path: Path) -> None:
+    for number in range(5):
+        (tmp_path / f"{number}.gguf").write_bytes(b"")
+    reader = FolderReader(entries_max=3)
+    assert len(search(tmp_path, reader)) == 3
+    assert [str(note) for note in reader.skipped] == [f"{tmp_path}: too many files; the rest is left out"]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("missing", "no such folder"), ("file", "a file, where a folder"), ("nul\0", "cannot be read")]
+)
+def test_a_folder_that_is_not_there(tmp_path: Path, name: str, words: str) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(UsageError, match=words) as caught:
+        search(tmp_path / name)
+    assert "--models-dir" in str(caught.value)
