@@ -42,7 +42,7 @@ def application(node: Node, *, trusted: bool) -> ASGIApp:
 def _relayed_routes(node: Node) -> list[Route]:
     routes = []
     for route in RELAYED:
-        endpoint: Any = RelayEndpoint(node.reception, route)
+        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic)
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)
         routes.append(Route(route.path, endpoint, methods=[route.method]))

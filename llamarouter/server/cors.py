@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from starlette.responses import Response
 
+from llamarouter.core.wire import Headers, header_of
+
 
 def cors_headers(origin: bytes | None) -> list[tuple[bytes, bytes]]:
     """The headers for an answer to a request of `origin`; none for a request that has no origin."""
@@ -26,6 +28,6 @@ def answer_to_options() -> Response:
     )
 
 
-def cors_block(origin: bytes | None) -> bytes:
-    """The same headers as lines of an answer's head, for the fast lane."""
-    return b"" if origin is None else b"access-control-allow-origin: " + origin + b"\r\nvary: Origin\r\n"
+def cors_lines(headers: Headers) -> bytes:
+    """The same for a request's headers, as lines of an answer's head: what the relay writes itself."""
+    return b"".join(b"%b: %b\r\n" % pair for pair in cors_headers(header_of(headers, b"origin")))

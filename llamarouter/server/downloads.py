@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from llamarouter.core.catalog import Catalog
@@ -103,18 +104,19 @@ class Downloads:
 
     async def _run(self, model: str, spec: str, running: _Download) -> RouterError | None:
         error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
-        async for event in fetch_events(spec, self._cache, self._environ):
-            match event:
-                case Planned():
-                    running.total = {file.url: file.size for file in event.files}
-                    running.done = {file.url: file.size if file.cached else file.have for file in event.files}
-                case Progressed():
-                    running.done[event.url] = event.done
-                    self._tell_progress(model, running)
-                case Failed():
-                    error = _refusal(spec, event)
-                case Fetched():
-                    error = None
+        async with aclosing(fetch_events(spec, self._cache, self._environ)) as events:
+            async for event in events:
+                match event:
+                    case Planned():
+                        running.total = {file.url: file.size for file in event.files}
+                        running.done = {file.url: file.size if file.cached else file.have for file in event.files}
+                    case Progressed():
+                        running.done[event.url] = event.done
+                        self._tell_progress(model, running)
+                    case Failed():
+                        error = _refusal(spec, event)
+                    case Fetched():
+                        error = None
         if error is None:
             await self._on_done()
         return error

@@ -13,6 +13,7 @@ from llamarouter.core.child_env import child_env
 from llamarouter.core.errors import RouterError
 from llamarouter.core.settings import Settings
 from llamarouter.host.removal import plan_removal, remove
+from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.listing import without_secrets
@@ -35,6 +36,7 @@ class Node:
         downloads: Downloads,
         reception: Reception,
         feed: Feed,
+        traffic: Traffic,
         page: Page,
         tasks: asyncio.TaskGroup,
         created: int,
@@ -46,6 +48,7 @@ class Node:
         self.downloads = downloads
         self.reception = reception
         self.feed = feed
+        self.traffic = traffic
         self.page = page
         self.created = created  # unix seconds: when this router started
         self.stop = stop

@@ -28,10 +28,11 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.relay.door import fast_lane
+from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.traffic import Traffic
 from llamarouter.server.app import application
 from llamarouter.server.child import Child
-from llamarouter.server.cors import cors_block
+from llamarouter.server.cors import cors_lines
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
@@ -126,6 +127,7 @@ class _Life:
             downloads=self._downloads,
             reception=reception,
             feed=self._feed,
+            traffic=Traffic(),
             page=Page(self._store, enabled=settings.ui, folder=settings.ui_path),
             tasks=tasks,
             created=int(time.time()),  # noqa: TID251 (an API field that is a date)
@@ -149,7 +151,7 @@ class _Life:
         self._downloads.end()
 
     def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
-        lane = fast_lane(self._node.reception, cors_block)
+        lane = fast_lane(self._node.reception, DoorOptions(self._node.traffic, cors_lines))
         door = _config(application(self._node, trusted=False), lane)
         admin = _config(application(self._node, trusted=True), "httptools")
         admin_socket = bind((self._folder.admin_socket,), 0)
