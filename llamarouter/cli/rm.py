@@ -105,4 +105,5 @@ def _say_done(model: str, size: int | None, as_json: bool) -> None:
     if as_json:
         say_json({"deleted": model, "bytes": size})
     else:
-        say(one_line(f"{model} is deleted ({size_of(size)} freed)"))
+        freed = f"{size_of(size)} freed" if size else "no space freed: another model has the same bytes"
+        say(one_line(f"{model} is deleted ({freed})"))
