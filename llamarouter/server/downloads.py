@@ -49,12 +49,15 @@ class Downloads:
         cache: str,
         environ: Mapping[str, str],
         on_done: Callable[[], Awaitable[None]],
+        *,
+        offline: bool = False,
     ) -> None:
         self._tasks = tasks
         self._feed = feed
         self._cache = cache
         self._environ = environ
         self._on_done = on_done
+        self._offline = offline
         self._running: dict[str, _Download] = {}
 
     def progress(self) -> dict[str, float]:
@@ -104,7 +107,7 @@ class Downloads:
 
     async def _run(self, model: str, spec: str, running: _Download) -> RouterError | None:
         error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
-        async with aclosing(fetch_events(spec, self._cache, self._environ)) as events:
+        async with aclosing(fetch_events(spec, self._cache, self._environ, offline=self._offline)) as events:
             async for event in events:
                 match event:
                     case Planned():

@@ -78,7 +78,7 @@ async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
     with contextlib.ExitStack() as stack:
         for each in bound:
             stack.callback(each.socket.close)
-        folder = stack.enter_context(RuntimeFolder.open(plan.environ, port))
+        folder = stack.enter_context(RuntimeFolder.open(_environ_of(settings, plan.environ), port))
         async with asyncio.TaskGroup() as tasks:
             await _Life(plan, folder, bound, tasks, announce).run()
 
@@ -116,7 +116,12 @@ class _Life:
         self._store = PageStore(plan.engine, plan.state)
         self._supervisor = Supervisor(Scheduler(limits), spawner, self._feed, self._ready)
         self._downloads = Downloads(
-            tasks, self._feed, plan.inventory.places.hub_cache, plan.environ, lambda: self._shelf.look(force=True)
+            tasks,
+            self._feed,
+            plan.inventory.places.hub_cache,
+            _environ_of(settings, plan.environ),
+            lambda: self._shelf.look(force=True),
+            offline=settings.offline,
         )
         reception = Reception(settings, self._shelf, self._supervisor, self._downloads)
         self._node = Node(
@@ -207,6 +212,12 @@ class _Life:
         self._feed.end()
         self._supervisor.close(self._settings.drain_timeout)
         await self._supervisor.until_empty()
+
+
+def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment with what the command line says instead of it."""
+    given = {"HF_TOKEN": settings.hf_token, "LR_RUNTIME_DIR": settings.runtime_dir}
+    return {**environ, **{name: value for name, value in given.items() if value is not None}}
 
 
 def _config(app: object, protocol: object) -> uvicorn.Config:
