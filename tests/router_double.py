@@ -73,13 +73,17 @@ class Asked:
 
 @dataclass
 class Reply:
-    """An answer; with `pieces`, chunked. `cut`: the connection ends before the answer does."""
+    """An answer; with `pieces`, chunked. `cut`: the connection ends before the answer does.
+
+    It is held back until `after` is set, and kept open after its last piece until `hold` is.
+    """
 
     body: object = None
     status: int = 200
     pieces: Sequence[str | bytes] | None = None
     cut: bool = False
-    hold: Event | None = None  # waits for this after the last piece
+    hold: Event | None = None
+    after: Event | None = None
 
 
 @dataclass
@@ -175,6 +179,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = answer
 
     def send(self, reply: Reply) -> None:
+        if reply.after is not None:
+            reply.after.wait(10)
         self.send_response(reply.status)
         if reply.pieces is None:
             payload = reply.body.encode() if isinstance(reply.body, str) else json.dumps(reply.body).encode()

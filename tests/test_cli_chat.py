@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import pty
 import subprocess
 import sys
 from threading import Event
@@ -14,6 +12,7 @@ import pytest
 
 from llamarouter.cli.main import main
 from tests.router_double import Reply, RouterDouble, chat_reply, chunk, error, routing
+from tests.terminal import Terminal
 
 CHAT = "POST /v1/chat/completions"
 Captured = pytest.CaptureFixture[str]
@@ -121,57 +120,6 @@ def test_an_interrupt_hangs_up_and_is_exit_code_130() -> None:
         assert router.hung_up.wait(5)
 
 
-class Terminal:
-    """`lr` with a person at it: a pseudo terminal."""
-
-    def __init__(self, *arguments: str) -> None:
-        self._ours, theirs = pty.openpty()
-        environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONUNBUFFERED": "1"}
-        environ.pop("NO_COLOR", None)
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "llamarouter", *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            env=environ,
-            start_new_session=True,
-            preexec_fn=_take_terminal,
-        )
-        os.close(theirs)
-        self.seen = ""
-
-    def until(self, text: str) -> str:
-        """Read until `text` is there; what stood before it."""
-        while text not in self.seen:
-            self.seen += self._read()
-        before, _, self.seen = self.seen.partition(text)
-        return before
-
-    def type(self, text: str) -> None:
-        os.write(self._ours, text.encode())
-
-    def end(self) -> str:
-        """Everything up to the end of the process."""
-        while part := self._read():
-            self.seen += part
-        self.process.wait(10)
-        os.close(self._ours)
-        return self.seen
-
-    def _read(self) -> str:
-        try:
-            return os.read(self._ours, 65536).decode()
-        except OSError:  # Linux: the other side is closed
-            return ""
-
-
-def _take_terminal() -> None:
-    import fcntl
-    import termios
-
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-
-
 def test_a_conversation_remembers_what_was_answered() -> None:
     hold = Event()
     replies = [
@@ -268,3 +216,26 @@ def test_compare_draws_two_columns_on_a_terminal() -> None:
     rows = [line for line in shown.splitlines() if "left side" in line]
     assert "right side" in rows[-1]
     assert "42.5 tokens/s" in shown
+
+
+def test_a_wait_for_a_cold_model_is_shown_to_people_and_gone_with_the_first_word() -> None:
+    loading = {"id": "small", "status": {"value": "loading", "progress": {"value": 0.43}}}
+    queued = {"id": "small", "status": {"value": "loaded"}, "lr": {"waiting": 3}}
+    ready = Event()
+    answer = chat_reply("Hello")
+    answer.after = ready
+    with routing({CHAT: answer, "GET /v1/models/small": [Reply(loading), Reply(queued)]}) as router:
+        terminal = Terminal("run", "small", "Hi", "--url", router.url)
+        terminal.until("small: loading 43%")
+        terminal.until("small: waiting for a free slot, 3 in the queue")
+        ready.set()
+        shown = terminal.end()
+    assert "\r\x1b[KHello\r\n" in shown
+    assert "small:" not in shown.partition("Hello")[2]
+
+
+def test_a_conversation_needs_a_terminal() -> None:
+    with routing({}) as router:
+        terminal = Terminal("run", "small", "--url", router.url, stdout=subprocess.DEVNULL)
+        assert "a conversation needs a terminal" in terminal.end()
+    assert terminal.process.returncode == 2

@@ -14,6 +14,7 @@ import pytest
 from llamarouter.cli.main import main
 from llamarouter.cli.stop import until_gone
 from tests.router_double import Reply, RouterDouble, error, routing
+from tests.terminal import Terminal
 
 Captured = pytest.CaptureFixture[str]
 
@@ -111,6 +112,21 @@ def test_load_waits_and_says_how_long_it_took(capsys: Captured) -> None:
         "broken loaded",
         "crashed loaded",
     ]
+
+
+def test_load_shows_people_how_far_it_is() -> None:
+    ready = Event()
+    loading = {"id": "broken", "status": {"value": "loading"}, "lr": {"progress": 0.43}}
+    replies: dict[str, Any] = {
+        "POST /models/load": Reply({"success": True}, after=ready),
+        "GET /v1/models/broken": Reply(loading),
+    }
+    with routing(replies) as router:
+        terminal = Terminal("load", "broken", "--url", router.url)
+        terminal.until("broken: loading 43%")
+        ready.set()
+        shown = terminal.end()
+    assert "\r\x1b[Kbroken loaded in 0." in shown
 
 
 def test_load_of_a_loaded_model_says_so(capsys: Captured) -> None:

@@ -160,6 +160,29 @@ def test_a_reader_that_leaves_is_not_an_error() -> None:
     assert (done.stdout, done.stderr) == ("a line\n0\n", "")
 
 
+def test_a_full_disk_is_one_line() -> None:
+    with routing({}) as router, open("/dev/full", "w") as full:
+        command = [sys.executable, "-m", "llamarouter", "ls", "--url", router.url]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stderr) == (1, "lr: No space left on device\n")
+
+
+def test_no_locale_ends_a_command() -> None:
+    models = {"data": [{"id": "snow\u2603", "status": {"value": "unloaded"}}]}
+    with routing({"GET /models": Reply(models)}) as router:
+        done = lr_process("ls", "--url", router.url, PYTHONIOENCODING="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[1].startswith("snow\\u2603 ")
+
+
+def test_a_name_that_is_no_text_is_only_unknown() -> None:
+    refusal = Reply(error(404, "model_not_found", "model not found"), 404)
+    with routing({"GET /lr/logs": refusal}) as router:
+        done = lr_process("logs", "\udcff", "--url", router.url)
+    assert done.returncode == 1
+    assert done.stderr.startswith("lr: there is no model '\\udcff'; ")
+
+
 def test_serve_gets_its_arguments_whole() -> None:
     code = """
 import sys, types

@@ -94,6 +94,7 @@ def lr() -> None:
     LR_API_KEY names one on another machine. --json prints for programs.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. LR_DEBUG=1 shows tracebacks, NO_COLOR=1 no colours.
+    Names complete after: eval "$(_LR_COMPLETE=bash_source lr)" (also zsh_source, fish_source).
     """
 
 
@@ -112,12 +113,12 @@ def run(arguments: list[str]) -> int:
     if instruction:
         from click.shell_completion import shell_complete
 
-        return shell_complete(lr, {}, "lr", "_LR_COMPLETE", instruction)
+        return int(shell_complete(lr, {}, "lr", "_LR_COMPLETE", instruction))
     try:
         with lr.make_context("lr", arguments) as context:
             return _status_of(lr.invoke(context))
     except click.exceptions.Exit as end:
-        return end.exit_code
+        return int(end.exit_code)
     except click.Abort as error:
         raise KeyboardInterrupt from error
     except click.exceptions.NoArgsIsHelpError as error:

@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from llamarouter.cli.chat import Message, Notice, Sampling, Summary, Text, Thought, chat
+from llamarouter.cli.chat import Message, Notice, Piece, Sampling, Summary, Text, Thought, chat
 from llamarouter.cli.failures import CommandFailed, RouterFailure, one_line
 from llamarouter.cli.models import explained
 from llamarouter.cli.output import is_colourful, printable, say, say_json, styled
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
+from llamarouter.cli.waiting import Watch
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -49,18 +50,27 @@ class Voice:
     def listen(self, server: ServerClient, messages: list[Message], sampling: Sampling) -> None:
         """Read the whole answer."""
         try:
-            for piece in chat(server, self.model, messages, sampling):
-                if isinstance(piece, Summary):
-                    self.summary = piece
-                elif isinstance(piece, Notice):
-                    self.notice = piece.text or self.notice
-                else:
-                    (self.parts if isinstance(piece, Text) else self.thoughts).append(piece.text)
-                    self.notice = "thinking" if isinstance(piece, Thought) else "answering"
+            with Watch(server, self.model, self._take_notice) as watch:
+                for piece in chat(server, self.model, messages, sampling):
+                    if not isinstance(piece, Notice):
+                        watch.end()
+                    self._take(piece)
         except CommandFailed as error:
             self.failure = self._why(error, server)
         finally:
             self.ended.set()
+
+    def _take(self, piece: Piece) -> None:
+        if isinstance(piece, Summary):
+            self.summary = piece
+        elif isinstance(piece, Notice):
+            self._take_notice(piece.text)
+        else:
+            (self.parts if isinstance(piece, Text) else self.thoughts).append(piece.text)
+            self.notice = "thinking" if isinstance(piece, Thought) else "answering"
+
+    def _take_notice(self, text: str) -> None:
+        self.notice = text or self.notice
 
     def _why(self, error: CommandFailed, server: ServerClient) -> str:
         try:

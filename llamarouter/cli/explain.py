@@ -50,7 +50,7 @@ def explain(
     Exit codes: 0 done, 1 it cannot be started (or the router failed), 2 wrong usage.
     """
     if model is not None and model.startswith("-"):  # `lr explain --llama-server -- -c 8192`
-        model, serve_flags = None, (model, *serve_flags)
+        serve_flags, model = (model, *serve_flags), None
     flags = [*_flag("--models-dir", models_dir), *_flag("--models-preset", models_preset), *serve_flags]
     server = None if flags else find_server(url, port)
     if as_ini:

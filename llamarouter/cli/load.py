@@ -6,10 +6,11 @@ import click
 
 from llamarouter.cli.failures import RouterFailure
 from llamarouter.cli.models import explained, rows_from
-from llamarouter.cli.output import duration_of, say, say_json
+from llamarouter.cli.output import StatusLine, duration_of, say, say_json
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
 from llamarouter.cli.stopwatch import Stopwatch
+from llamarouter.cli.waiting import Watch
 
 
 @click.command()
@@ -43,9 +44,12 @@ def load(models: tuple[str, ...], url: str | None, port: int | None, as_json: bo
 
 def _load(server: ServerClient, model: str) -> float:
     """Seconds that it took."""
-    watch = Stopwatch()
+    stopwatch, status = Stopwatch(), StatusLine()
     try:
-        server.post("/models/load", {"model": model, "wait": True}, patient=True)
+        with Watch(server, model, lambda doing: status.show(f"{model}: {doing}")):
+            server.post("/models/load", {"model": model, "wait": True}, patient=True)
     except RouterFailure as error:
         raise explained(error, server, [model]) from error
-    return watch.seconds()
+    finally:
+        status.clear()
+    return stopwatch.seconds()

@@ -8,6 +8,8 @@ Nothing heavy is imported here: click comes with the first command, everything e
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import sys
 from types import TracebackType
@@ -22,18 +24,24 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.platform == "win32":
         return _say("llamarouter runs on Linux and macOS; on Windows, use it inside WSL 2", WRONG_USAGE)
     sys.excepthook = _say_unexpected
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # no file name and no locale ends a command
     try:
         status = _run(sys.argv[1:] if arguments is None else arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. What is still buffered must not be tried again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _abandon_stdout()  # the reader (`| head`) has what it wanted
         return DONE
     except KeyboardInterrupt:
         return INTERRUPTED
     except CommandFailed as error:
         return _say(error, FAILED)
+    except OSError as error:
+        if os.environ.get("LR_DEBUG"):
+            raise
+        _abandon_stdout()
+        return _say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), FAILED)
     except _usage_error() as error:  # evaluated only once something was raised: the import is not free
         return _say(error, WRONG_USAGE)
 
@@ -46,6 +54,12 @@ def _run(arguments: list[str]) -> int:
     from llamarouter.cli.commands import run
 
     return run(arguments)
+
+
+def _abandon_stdout() -> None:
+    """What is still buffered must not be tried again at the interpreter's end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_error() -> type[Exception]:

@@ -81,7 +81,7 @@ def rows_from(server: ServerClient) -> Listing:
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, list):
         raise RouterFailure(0, f"{server.address.shown} does not answer as a router does", "not_a_router")
-    rows = tuple(_row_of(item) for item in data if isinstance(item, dict) and item.get("id"))
+    rows = tuple(row for item in data if (row := row_of(item)) is not None)
     warnings = tuple((str(each.get("where")), str(each.get("reason"))) for each in body.get("warnings") or ())
     return Listing(rows, warnings)
 
@@ -107,7 +107,10 @@ def json_of(row: Row) -> dict[str, object]:
     return asdict(row)
 
 
-def _row_of(item: Mapping[str, Any]) -> Row:
+def row_of(item: object) -> Row | None:
+    """One model of the router's answer; None where it is none."""
+    if not isinstance(item, dict) or not item.get("id"):
+        return None
     more: Mapping[str, Any] = item.get("lr") or {}
     meta: Mapping[str, Any] = item.get("meta") or {}
     status: Mapping[str, Any] = item.get("status") or {}

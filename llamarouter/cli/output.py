@@ -39,6 +39,24 @@ def styled(text: str, *, err: bool = False, fg: str | None = None, bold: bool = 
     return click.style(text, fg=fg, bold=bold, dim=dim)
 
 
+class StatusLine:
+    """One line on stderr that changes and vanishes; nothing where nobody watches. May be used from two threads."""
+
+    def __init__(self) -> None:
+        self._wanted = is_colourful(sys.stderr)
+        self._shown = False
+
+    def show(self, text: str) -> None:
+        if self._wanted and text:
+            self._shown = True
+            say(f"\r\x1b[K{styled(one_line(text), err=True, dim=True)}", newline=False, err=True)
+
+    def clear(self) -> None:
+        if self._shown:
+            self._shown = False
+            say("\r\x1b[K", newline=False, err=True)
+
+
 STATE_COLOURS = {"loaded": "green", "loading": "yellow", "downloading": "yellow", "sleeping": "cyan", "failed": "red"}
 
 

@@ -12,9 +12,10 @@ import click
 from llamarouter.cli.chat import Message, Notice, Piece, Sampling, Summary, Text, Thought, chat
 from llamarouter.cli.failures import CommandFailed, RouterFailure, one_line
 from llamarouter.cli.models import explained
-from llamarouter.cli.output import is_colourful, printable, say, say_json, styled
+from llamarouter.cli.output import StatusLine, printable, say, say_json, styled
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
+from llamarouter.cli.waiting import Watch
 
 HELP = "/clear forgets the conversation, /help prints this; Ctrl-C ends an answer, Ctrl-D ends the chat"
 
@@ -62,6 +63,8 @@ def run(
         _answer_as_json(server, model, asked, sampling) if as_json else _answer(server, model, asked, sampling)
     elif as_json:
         raise click.UsageError("--json needs a prompt")
+    elif not sys.stdout.isatty():
+        raise click.UsageError("a conversation needs a terminal: give a prompt")
     else:
         _converse(server, model, history, sampling)
 
@@ -85,24 +88,30 @@ def _answer_as_json(server: ServerClient, model: str, messages: list[Message], s
 
 def _answer(server: ServerClient, model: str, messages: list[Message], sampling: Sampling) -> str:
     """Show one answer as it comes; its text. An interrupt hangs up and shows what there is."""
-    screen = _Screen()
-    with closing(_pieces(server, model, messages, sampling)) as pieces:
+    status = StatusLine()
+    with (
+        Watch(server, model, lambda doing: status.show(f"{model}: {doing}")) as watch,
+        closing(_pieces(server, model, messages, sampling)) as pieces,
+    ):
+        screen = _Screen(status)
         try:
             for piece in pieces:
+                if not isinstance(piece, Notice):
+                    watch.end()
                 screen.show(piece)
-        except (KeyboardInterrupt, RouterFailure):
+        finally:
+            watch.end()
             screen.end()
-            raise
     return screen.text
 
 
 class _Screen:
-    """The answer on the terminal: text to stdout; thoughts only for people, dim; notices in one line that vanishes."""
+    """The answer on the terminal: text to stdout; thoughts only for people, dim; notices in a line that vanishes."""
 
-    def __init__(self) -> None:
+    def __init__(self, status: StatusLine) -> None:
+        self._status = status
         self._parts: list[str] = []
         self._thinking = False
-        self._notice = False
         self._last = "\n"
 
     @property
@@ -111,9 +120,10 @@ class _Screen:
 
     def show(self, piece: Piece) -> None:
         if isinstance(piece, Notice):
-            self._show_notice(piece.text)
+            if not self._parts:
+                self._status.show(piece.text)
             return
-        self._clear_notice()
+        self._status.clear()
         if isinstance(piece, Text):
             self._show_text(piece.text)
         elif isinstance(piece, Thought):
@@ -124,10 +134,10 @@ class _Screen:
 
     def end(self) -> None:
         """Leave the cursor at the start of a line."""
-        self._clear_notice()
+        self._status.clear()
         if self._last != "\n":
-            say()
             self._last = "\n"
+            say()
 
     def _show_text(self, text: str) -> None:
         if self._thinking:
@@ -145,16 +155,6 @@ class _Screen:
         if text:
             self._last = text[-1]  # noted first: an interrupt may come between the two
             say(styled(text, dim=True) if dim else text, newline=False)
-
-    def _show_notice(self, text: str) -> None:
-        if text and is_colourful(sys.stderr) and not self._parts:
-            self._notice = True
-            say(f"\r\x1b[K{styled(one_line(text), err=True, dim=True)}", newline=False, err=True)
-
-    def _clear_notice(self) -> None:
-        if self._notice:
-            self._notice = False
-            say("\r\x1b[K", newline=False, err=True)
 
 
 def _converse(server: ServerClient, model: str, history: list[Message], sampling: Sampling) -> None:

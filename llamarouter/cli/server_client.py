@@ -261,7 +261,7 @@ def failure_in(body: object, status: int = 500) -> RouterFailure:
 
 
 def _with_query(path: str, query: Mapping[str, str]) -> str:
-    return f"{path}?{urlencode(query, quote_via=quote)}" if query else path
+    return f"{path}?{urlencode(query, quote_via=quote, errors='surrogateescape')}" if query else path
 
 
 def _why(error: OSError) -> str:
