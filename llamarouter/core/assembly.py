@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from llamarouter.core.entry import Entry
-from llamarouter.core.errors import UsageError
+from llamarouter.core.fetch_events import FetchError
 from llamarouter.core.flags import Given, OptionTable
 from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table, section_text
 from llamarouter.core.hub_names import parse_spec
@@ -187,7 +187,7 @@ class Assembly:
         spec = f"{repo.partition(':')[0]}/{file}" if file else repo
         try:
             wanted = str(parse_spec(spec))
-        except UsageError as error:
+        except FetchError as error:
             return _Source(problem=str(error))
         model = self._resolve_repo(wanted)
         return _Source(model, f"{origin} (in the cache)") if model is not None else _Source(wanted=wanted)

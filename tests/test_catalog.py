@@ -1,0 +1,421 @@
+"""Models, presets, command line and environment, folded into what can be asked for."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from llamarouter.core.catalog import Catalog, engines_wanted
+from llamarouter.core.flags import OptionTable
+from llamarouter.core.ini import parse_ini
+from llamarouter.core.model import Files, Model, Skipped, Source
+from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, flags_of, renamed, warnings_of
+from tests.engine_table import TABLE
+
+
+def test_discovered_models_are_started_by_their_files() -> None:
+    catalog = catalog_of(models=[LOCAL, CACHED])
+    assert list(catalog.entries) == ["local", "user/repo:Q4_K_M"]
+    flags = flags_of(catalog, "user/repo:Q4_K_M")
+    assert flags["--model"] == ("/hub/models--user--repo/snapshots/c/R-Q4_K_M.gguf", "found in the cache")
+    assert flags["--mmproj"] == ("/hub/models--user--repo/snapshots/c/mmproj-F16.gguf", "found in the cache")
+    assert flags["--offline"] == ("", "llamarouter (default)")
+    assert flags["--threads-http"] == ("64", "llamarouter (default)")
+    assert "--hf-repo" not in flags
+    flags = flags_of(catalog, "local")
+    assert flags["--model"] == ("/models/local.gguf", "found in --models-dir")
+    assert flags["--model-draft"] == ("/models/mtp-local.gguf", "found in --models-dir")
+    assert catalog.skipped == ()
+
+
+def test_the_specific_beats_the_general() -> None:
+    """built-in < config.ini < LLAMA_ARG_* < [*] < command line < the model's own section, option by option."""
+    catalog = catalog_of(
+        "[*]\nc = 4\nn = 4\nb = 4\n[local]\nctx-size = 6\n",
+        models=[LOCAL],
+        argv=["--ctx-size", "5", "-n", "5"],
+        environ={
+            "LLAMA_ARG_CTX_SIZE": "3",
+            "LLAMA_ARG_N_PREDICT": "3",
+            "LLAMA_ARG_BATCH": "3",
+            "LLAMA_ARG_UBATCH": "3",
+        },
+        config="threads-http = 2\nub = 2\n[*]\nt = 2\n[other]\nc = 2\n",
+    )
+    flags = flags_of(catalog, "local")
+    assert flags["--ctx-size"] == ("6", "p.ini:6")
+    assert flags["--n-predict"] == ("5", "command line")
+    assert flags["--batch-size"] == ("4", "p.ini:4")
+    assert flags["--ubatch-size"] == ("3", "environment LLAMA_ARG_UBATCH")
+    assert flags["--threads"] == ("2", "config.ini:4")
+    assert flags["--threads-http"] == ("2", "config.ini:1")
+    assert catalog.skipped == ()
+
+
+def test_spellings_of_one_option_are_one_option() -> None:
+    catalog = catalog_of(
+        "[*]\njinja = true\nkvo = 1\n[local]\nno-jinja = on\nLLAMA_ARG_KV_OFFLOAD = off\n", models=[LOCAL]
+    )
+    flags = flags_of(catalog, "local")
+    assert flags["--no-jinja"] == ("", "p.ini:5")
+    assert flags["--no-kv-offload"] == ("", "p.ini:6")
+    assert "--jinja" not in flags
+    assert "--kv-offload" not in flags
+
+
+def test_a_default_of_ours_can_be_taken_back() -> None:
+    flags = flags_of(catalog_of("[local]\nmetrics = false\noffline = 0\nthreads-http = 8\n", models=[LOCAL]), "local")
+    assert "--metrics" not in flags
+    assert "--offline" not in flags
+    assert flags["--threads-http"] == ("8", "p.ini:4")
+
+
+def test_flags_are_sorted_and_make_the_command_line() -> None:
+    launch = entry_of(catalog_of(models=[LOCAL], argv=["-ngl", "9", "--no-warmup"]), "local").launch
+    assert launch is not None
+    argv = launch.argv()
+    assert argv == (
+        *("--metrics", "--model", "/models/local.gguf", "--model-draft", "/models/mtp-local.gguf"),
+        *("--n-gpu-layers", "9", "--offline", "--threads-http", "64", "--no-warmup"),
+    )
+
+
+def test_a_section_over_a_discovered_model_adds_to_it() -> None:
+    catalog = catalog_of("[user/repo:ud-q4_k_m]\ntemp = 1\n", models=[CACHED])
+    entry = entry_of(catalog, "user/repo:Q4_K_M")
+    assert list(catalog.entries) == ["user/repo:Q4_K_M"]
+    assert entry.model.source is Source.PRESET
+    assert entry.model.removable
+    assert flags_of(catalog, entry.id)["--temperature"] == ("1", "p.ini:2")
+    assert flags_of(catalog, entry.id)["--model"][0].endswith("R-Q4_K_M.gguf")
+
+
+def test_a_section_with_a_file_of_its_own_uses_that_file_alone() -> None:
+    catalog = catalog_of("[user/repo:Q4_K_M]\nmodel = m.gguf\n", models=[CACHED])
+    flags = flags_of(catalog, "user/repo:Q4_K_M")
+    assert flags["--model"] == ("/cwd/m.gguf", "p.ini:2")
+    assert "--mmproj" not in flags
+    assert entry_of(catalog, "user/repo:Q4_K_M").model.size == 7
+
+
+@pytest.mark.parametrize("wish", ["no-mmproj = true", "mmproj-auto = off", "mmproj ="])
+def test_a_projector_that_was_found_can_be_left_out(wish: str) -> None:
+    assert "--mmproj" not in flags_of(catalog_of(f"[user/repo:Q4_K_M]\n{wish}\n", models=[CACHED]), "user/repo:Q4_K_M")
+
+
+def test_a_section_may_name_projector_and_draft() -> None:
+    flags = flags_of(catalog_of("[local]\nmm = p.gguf\nmd = d.gguf\nno-mmproj = true\n", models=[LOCAL]), "local")
+    assert flags["--mmproj"] == ("/cwd/p.gguf", "p.ini:2")
+    assert flags["--model-draft"] == ("/cwd/d.gguf", "p.ini:3")
+
+
+def test_a_repository_that_is_here_is_started_by_its_files() -> None:
+    catalog = catalog_of("[mine]\nhf = user/repo:q4_k_m\n", repos={"user/repo:q4_k_m": CACHED})
+    entry = entry_of(catalog, "mine")
+    assert entry.model.repo == "user/repo:Q4_K_M"
+    assert flags_of(catalog, "mine")["--model"] == (
+        CACHED.files.model if CACHED.files else "",
+        "p.ini:2 (in the cache)",
+    )
+    assert entry.hf_wanted is None
+
+
+def test_a_repository_that_is_not_here_is_wanted() -> None:
+    catalog = catalog_of(
+        "[mine]\nhf-repo = user/new:Q8_0\nalias = m\nload-on-startup = 1\n[file]\nhf = user/new\nhff = a/b.gguf\n"
+    )
+    entry = entry_of(catalog, "mine")
+    assert (entry.hf_wanted, entry.launch, entry.problem) == ("user/new:Q8_0", None, None)
+    assert (entry.aliases, entry.load_on_startup) == (("m",), True)
+    assert entry_of(catalog, "file").hf_wanted == "user/new/a/b.gguf"
+    assert catalog.skipped == ()
+
+
+def test_a_draft_model_of_the_hub_is_wanted_too() -> None:
+    text = "[local]\nhfd = user/draft:Q4_0\n"
+    assert entry_of(catalog_of(text, models=[LOCAL]), "local").hf_wanted == "user/draft:Q4_0"
+    draft = Model(id="d", source=Source.CACHE, files=Files(model="/hub/d.gguf"))
+    flags = flags_of(catalog_of(text, models=[LOCAL], repos={"user/draft:Q4_0": draft}), "local")
+    assert flags["--model-draft"] == ("/hub/d.gguf", "p.ini:2 (in the cache)")
+    assert "--hf-repo-draft" not in flags
+
+
+@pytest.mark.parametrize(
+    ("section", "problem"),
+    [
+        ("temp = 1", "p.ini:1: no such model was found, and the section names none: model = PATH, or hf-repo = REPO"),
+        ("model = missing.gguf", "/cwd/missing.gguf: no such file"),
+        ("hf-repo = nonsense", "p.ini:1: 'nonsense': not the name of a model on the Hub"),
+        ("model = a.gguf\nctx-sise = 1", "p.ini:3: no option is called 'ctx-sise'; did you mean ctx-size?"),
+        ("model = a.gguf\nlr-engin = x", "p.ini:3: no option is called 'lr-engin'; did you mean lr-engine?"),
+        ("model = a.gguf\nlr-pin = 1", "p.ini:3: no option is called 'lr-pin'"),
+        ("model = a.gguf\nlr-engine = x", "p.ini:1: lr-engine = x cannot be used"),
+        ("model = a.gguf\nnonsense", "p.ini:3: neither 'key = value', a [section] nor a comment: 'nonsense'"),
+        ("model-url = http://x/y.gguf", "p.ini:2: model-url would let the child download"),
+        ("gpt-oss-20b-default = true", "p.ini:2: gpt-oss-20b-default would let the child download"),
+        ("model = a.gguf\ndraft-max = 3", "p.ini:3: draft-max: the argument has been removed. use --spec-draft-n-max"),
+        ("model = a.gguf\ncontrol-vector-layer-range = 1", "p.ini:3: control-vector-layer-range takes 2 values"),
+    ],
+)
+def test_what_is_wrong_with_a_section_is_wrong_with_it_alone(section: str, problem: str) -> None:
+    catalog = catalog_of(f"[bad]\n{section}\n[good]\nmodel = g.gguf\n")
+    bad = entry_of(catalog, "bad")
+    assert bad.launch is None
+    assert bad.problem is not None
+    assert bad.problem.startswith(problem)
+    assert "\n" not in bad.problem
+    assert entry_of(catalog, "good").launch is not None
+
+
+def test_a_wrong_section_is_in_the_list_of_warnings_with_its_line() -> None:
+    catalog = catalog_of("[bad]\nctx-sise = 1\n")
+    assert warnings_of(catalog) == [
+        "p.ini:2: [bad] cannot be used: no option is called 'ctx-sise'; did you mean ctx-size?"
+    ]
+
+
+def test_a_discovered_model_with_a_wrong_section_is_not_started_without_it() -> None:
+    entry = entry_of(catalog_of("[local]\nctx-sise = 1\n", models=[LOCAL]), "local")
+    assert entry.launch is None
+    assert entry.problem is not None
+
+
+def test_a_bad_file_is_an_entry_with_its_problem() -> None:
+    bad = replace(LOCAL, problem="truncated: 3 of 7 bytes")
+    entry = entry_of(catalog_of(models=[bad]), "local")
+    assert (entry.problem, entry.launch) == ("truncated: 3 of 7 bytes", None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    ["host = 0.0.0.0", "port = 1", "api-key = k", "ssl-key-file = f", "models-max = 3", "tools = all", "hf-token = t"],
+)
+def test_what_the_router_owns_never_reaches_a_child(key: str) -> None:
+    name = key.partition(" ")[0]
+    for text in (f"[local]\n{key}\n", f"[*]\n{key}\n"):
+        catalog = catalog_of(text, models=[LOCAL])
+        assert f"--{name}" not in flags_of(catalog, "local")
+        assert warnings_of(catalog) == [f"p.ini:2: {name} is ignored: the router owns it"]
+        assert f"{name} =" not in entry_of(catalog, "local").preset_text
+
+
+def test_nothing_of_the_router_in_the_environment_reaches_a_child() -> None:
+    environ = {
+        "LLAMA_ARG_HOST": "localhost",
+        "LLAMA_ARG_PORT": "9",
+        "LLAMA_API_KEY": "k",
+        "LLAMA_ARG_MODELS_MAX": "2",
+        "LLAMA_ARG_SSL_KEY_FILE": "f",
+        "LLAMA_ARG_MODEL": "m",
+        "LLAMA_ARG_LOG_FILE": "f",
+        "HF_TOKEN": "t",
+        "LLAMA_CACHE": "/c",
+    }
+    catalog = catalog_of(models=[LOCAL], environ=environ)
+    assert set(flags_of(catalog, "local")) == {"--metrics", "--model", "--model-draft", "--offline", "--threads-http"}
+    assert [warning.where for warning in catalog.skipped] == [
+        "environment LLAMA_ARG_LOG_FILE",
+        "environment LLAMA_ARG_MODEL",
+        "environment LLAMA_ARG_SSL_KEY_FILE",
+    ]
+
+
+def test_the_environment_may_name_both_signs() -> None:
+    environ = {"LLAMA_ARG_NO_JINJA": "0", "LLAMA_ARG_KV_UNIFIED": "off", "LLAMA_ARG_MMAP_": "1"}
+    catalog = catalog_of(models=[LOCAL], environ=environ)
+    flags = flags_of(catalog, "local")
+    assert flags["--no-jinja"] == ("", "environment LLAMA_ARG_NO_JINJA")  # llama-server looks at its presence only
+    assert flags["--no-kv-unified"] == ("", "environment LLAMA_ARG_KV_UNIFIED")
+    assert [warning.where for warning in catalog.skipped] == ["environment LLAMA_ARG_MMAP_"]
+
+
+def test_what_is_wrong_for_all_is_left_out_with_a_warning() -> None:
+    catalog = catalog_of(
+        "[*]\nctx-sise = 1\nmodel = x.gguf\nalias = a\n  broken\ntemp = 1\n", models=[LOCAL], config="zzz = 1\n"
+    )
+    assert flags_of(catalog, "local")["--temperature"] == ("1", "p.ini:6")
+    assert flags_of(catalog, "local")["--model"] == ("/models/local.gguf", "found in --models-dir")
+    assert warnings_of(catalog) == [
+        "config.ini:1: left out: no option is called 'zzz'",
+        "p.ini:5: a key must begin in the first column: 'broken'",
+        "p.ini:2: left out: no option is called 'ctx-sise'; did you mean ctx-size?",
+        "p.ini:3: left out: model belongs into a model's own section",
+        "p.ini:4: left out: alias belongs into a model's own section",
+    ]
+
+
+def test_a_repeated_section_replaces_the_earlier_one() -> None:
+    catalog = catalog_of("[a]\nmodel = 1.gguf\ntemp = 1\n[b]\nmodel = b.gguf\n[a]\nmodel = 2.gguf\n")
+    flags = flags_of(catalog, "a")
+    assert flags["--model"] == ("/cwd/2.gguf", "p.ini:7")
+    assert "--temperature" not in flags
+    assert warnings_of(catalog) == ["p.ini:1: section [a] is replaced by the one at p.ini:6"]
+
+
+def test_two_spellings_in_one_section_are_a_warning() -> None:
+    catalog = catalog_of("[local]\nctx-size = 1\nc = 2\n", models=[LOCAL])
+    assert flags_of(catalog, "local")["--ctx-size"] == ("2", "p.ini:3")
+    assert warnings_of(catalog) == ["p.ini:2: ctx-size says the same option as c at p.ini:3, which holds"]
+
+
+def test_keys_before_any_section_are_a_model_called_default() -> None:
+    assert list(catalog_of("version = 1\n[a]\nmodel = a.gguf\n").entries) == ["a"]
+    catalog = catalog_of("version = 1\nmodel = d.gguf\n[a]\nmodel = a.gguf\n")
+    assert list(catalog.entries) == ["a", "default"]
+
+
+def test_names_tags_and_the_rest_that_stays_here() -> None:
+    catalog = catalog_of(
+        "[*]\nstop-timeout = 5\ntags = all\n"
+        "[a]\nmodel = a.gguf\nalias = y, x,,x\ntags = t2,t1\nload-on-startup = on\nstop-timeout = 2\n"
+        "[b]\nmodel = b.gguf\nstop-timeout = soon\nload-on-startup = maybe\n",
+        argv=["--stop-timeout", "7"],
+    )
+    a, b = entry_of(catalog, "a"), entry_of(catalog, "b")
+    assert a.launch is not None
+    assert b.launch is not None
+    assert (a.aliases, a.tags, a.load_on_startup, a.launch.stop_timeout) == (("x", "y"), ("t1", "t2"), True, 2)
+    assert (b.aliases, b.tags, b.load_on_startup, b.launch.stop_timeout) == ((), ("all",), False, 5)
+    assert not {"--alias", "--tags", "--stop-timeout"} & set(flags_of(catalog, "a"))
+    assert warnings_of(catalog) == [
+        "p.ini:12: stop-timeout must be a number of seconds, not 'soon': the default stays",
+        "p.ini:13: load-on-startup must be true or false, not 'maybe': taken as false",
+    ]
+
+
+def test_stop_timeout_of_the_command_line() -> None:
+    launch = entry_of(catalog_of(models=[LOCAL], argv=["--stop-timeout", "7"]), "local").launch
+    assert launch is not None
+    assert launch.stop_timeout == 7
+
+
+def test_an_alias_means_one_model() -> None:
+    catalog = catalog_of("[a]\nmodel = a.gguf\nalias = x, b, a\n[b]\nmodel = b.gguf\nalias = x, z\n")
+    assert entry_of(catalog, "a").aliases == ("a", "x")
+    assert entry_of(catalog, "b").aliases == ("z",)
+    assert warnings_of(catalog) == [
+        "[a]: alias 'b' is left out: it already means the model 'b'",
+        "[b]: alias 'x' is left out: it already means the model 'a'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        ("local", "local"),
+        ("local.gguf", "local"),
+        ("l", "local"),
+        ("user/repo:Q4_K_M", "user/repo:Q4_K_M"),
+        ("user/repo:q4_k_m", "user/repo:Q4_K_M"),
+        ("user/repo:UD-Q4_K_M", "user/repo:Q4_K_M"),
+        ("user/repo", "user/repo:Q4_K_M"),
+        ("user/one", "user/one:Q2_K"),
+        ("user/two", None),
+        ("nobody", None),
+        ("", None),
+    ],
+)
+def test_what_a_client_may_say(asked: str, found: str | None) -> None:
+    names = ("user/repo:Q4_K_M", "user/repo:Q8_0", "user/one:Q2_K", "user/two:Q2_K", "user/two:Q3_K")
+    models = [LOCAL, *(renamed(CACHED, name) for name in names)]
+    entry = catalog_of("[local]\nalias = l\n", models=models).resolve(asked)
+    assert (entry.id if entry else None) == found
+
+
+def test_a_folder_of_several_models_answers_to_its_name() -> None:
+    models = [renamed(LOCAL, name) for name in ("D/a", "D/b", "D/c", "E", "E/a")]
+    assert catalog_of(models=models).resolve("D") is not None
+    entry = catalog_of(models=models).resolve("D")
+    assert entry is not None
+    assert entry.id == "D/c"
+    sharded = replace(models[1], files=Files(model="/m/b-1.gguf", shards=("/m/b-1.gguf", "/m/b-2.gguf")))
+    entry = catalog_of(models=[models[0], sharded, *models[2:]]).resolve("D")
+    assert entry is not None
+    assert entry.id == "D/b"
+    assert entry_of(catalog_of(models=models), "E/a").aliases == ()
+
+
+def test_of_two_models_with_one_id_the_one_of_the_models_folder_holds() -> None:
+    cached = renamed(CACHED, "local")
+    for models in ([cached, LOCAL], [LOCAL, cached]):
+        assert entry_of(catalog_of(models=models), "local").model.source is Source.MODELS_DIR
+
+
+def test_files_of_a_deduplicating_section_are_listed_once() -> None:
+    other = replace(renamed(CACHED, "user/other:Q8_0"), files=Files(model="/hub/o.gguf"))
+    text = "[mine]\nhf = user/repo:Q4_K_M\ndedup-cache-models = true\n"
+    catalog = catalog_of(text, models=[CACHED, other], repos={"user/repo:Q4_K_M": CACHED})
+    assert {name: entry.hidden for name, entry in catalog.entries.items()} == {
+        "mine": False,
+        "user/other:Q8_0": False,
+        "user/repo:Q4_K_M": True,
+    }
+    assert catalog.resolve("user/repo:Q4_K_M") is not None
+
+
+SMALL = OptionTable.parse("-m, --model FILE   the model\n-c, --context N    tokens\n")
+
+
+def test_another_engine_reads_the_layers_with_its_own_table() -> None:
+    catalog = catalog_of(
+        "[*]\ntemp = 1\n[a]\nmodel = a.gguf\nlr-engine = small\ncontext = 9\n[b]\nmodel = b.gguf\n",
+        argv=["--ctx-size", "5", "-ngl", "3"],
+        tables={None: TABLE, "small": SMALL},
+    )
+    launch = entry_of(catalog, "a").launch
+    assert launch is not None
+    assert launch.engine_key == "small"
+    assert launch.argv() == ("--context", "9", "--model", "/cwd/a.gguf")  # -c of the command line is known there too
+    assert flags_of(catalog, "b")["--temperature"] == ("1", "p.ini:2")
+    assert warnings_of(catalog) == [
+        "command line: -ngl is left out where lr-engine = small: unknown there",
+    ]
+
+
+def test_an_engine_for_all() -> None:
+    text = "[*]\nlr-engine = small\n[a]\nmodel = a.gguf\n[b]\nmodel = b.gguf\nlr-engine = other\n"
+    assert engines_wanted(parse_ini(text, "p.ini")) == ("small", "other")
+    assert engines_wanted(None) == ()
+    catalog = catalog_of(text, tables={None: TABLE, "small": SMALL})
+    launch = entry_of(catalog, "a").launch
+    assert launch is not None
+    assert launch.engine_key == "small"
+    assert entry_of(catalog, "b").problem == "p.ini:5: lr-engine = other cannot be used"
+
+
+def test_a_section_that_became_wrong_keeps_its_last_good_version() -> None:
+    good = catalog_of("[a]\nmodel = a.gguf\ntemp = 1\n[b]\nmodel = b.gguf\n")
+    later = catalog_of("[a]\nmodel = a.gguf\ntemprature = 2\n[b]\nmodel = b.gguf\ntemp = 3\n", previous=good)
+    assert entry_of(later, "a") == entry_of(good, "a")
+    assert flags_of(later, "b")["--temperature"] == ("3", "p.ini:6")
+    assert warnings_of(later) == [
+        "p.ini:3: [a] cannot be used: no option is called 'temprature'; did you mean temperature?",
+        "p.ini:3: [a] keeps its last good version",
+    ]
+    assert entry_of(catalog_of("[a]\nmodel = missing.gguf\n", previous=good), "a").problem is not None
+    assert "a" not in catalog_of("[b]\nmodel = b.gguf\n", previous=good).entries
+
+
+def test_the_same_input_gives_the_same_catalogue() -> None:
+    text = "[*]\nc = 1\n[a]\nmodel = a.gguf\nalias = x\n"
+    assert catalog_of(text, models=[LOCAL]).entries == catalog_of(text, models=[LOCAL]).entries
+
+
+def test_preset_text_is_a_section_that_says_the_same() -> None:
+    entry = entry_of(catalog_of("[a]\nmodel = a.gguf\nno-jinja = 1\nload-on-startup = 1\n"), "a")
+    assert entry.preset_text == (
+        "[a]\njinja = false\nload-on-startup = true\nmetrics = true\nmodel = /cwd/a.gguf\n"
+        "offline = true\nthreads-http = 64\n\n"
+    )
+
+
+def test_offline_is_not_for_who_names_an_address() -> None:
+    flags = flags_of(catalog_of("[local]\nmmproj-url = https://x/y.gguf\n", models=[LOCAL]), "local")
+    assert "--offline" not in flags
+
+
+def test_an_empty_catalogue() -> None:
+    catalog = Catalog((), [Skipped("here", "why")])
+    assert catalog.resolve("x") is None
+    assert warnings_of(catalog) == ["here: why"]
