@@ -30,7 +30,7 @@ In another terminal:
   # A: loaded already
   curl {url}/v1/chat/completions -d '{{"model": "smol", {question}}}'
   # B: loads at this first request; how long all of it took stands in the last line
-  curl -w '\n%{{time_total}} s\n' {url}/v1/chat/completions -d '{{"model": "smol-creative", {question}}}'
+  curl -w '\\n%{{time_total}} s\\n' {url}/v1/chat/completions -d '{{"model": "smol-creative", {question}}}'
 
 Next, a model worth talking to (2.5 GB):
 
