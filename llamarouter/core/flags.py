@@ -232,11 +232,10 @@ def _value(rest: list[str], spelling: str, option: Option, own: OptionTable, eng
 def _unknown(word: str, spelling: str, own: OptionTable, engine: OptionTable) -> str:
     if not word.startswith("-") or word == "-":
         return f"unexpected argument {word!r}: every setting has a name, as in --models-dir PATH (see lr serve --help)"
-    near = own.nearest(spelling)
-    nearest_of_engine = engine.nearest(spelling)
-    candidates = [name for name in (near, nearest_of_engine) if name is not None]
-    best = difflib.get_close_matches(spelling, candidates, n=1, cutoff=0.0)
-    hint = f"; did you mean {best[0]}?" if best else " (neither lr nor this llama-server knows it; see lr serve --help)"
+    candidates = [name for name in (own.nearest(spelling), engine.nearest(spelling)) if name is not None]
+    # Of two that are equally near (`--prot`: --port, --prio) the one of ours, which stands first.
+    best = max(candidates, key=lambda name: difflib.SequenceMatcher(None, spelling, name).ratio(), default=None)
+    hint = f"; did you mean {best}?" if best else " (neither lr nor this llama-server knows it; see lr serve --help)"
     return f"unknown option {spelling}{hint}"
 
 

@@ -1,0 +1,43 @@
+"""A launch and its command line."""
+
+from __future__ import annotations
+
+from llamarouter.core.flags import OptionTable
+from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table
+from llamarouter.core.launch import Flag, Launch
+from tests.engine_table import TABLE
+
+
+def test_argv_has_every_word_in_order() -> None:
+    flags = (Flag("--a", ("1", "2"), "here"), Flag("--b", (), "there"), Flag("--c", ("",), "x"))
+    assert Launch("m", None, flags).argv() == ("--a", "1", "2", "--b", "--c", "")
+
+
+def test_the_last_layer_that_names_an_option_wins() -> None:
+    first, second = given_of(TABLE, "-c", ("1",), "one"), given_of(TABLE, "--ctx-size", ("2",), "two")
+    assert first is not None
+    assert second is not None
+    assert flags_of(fold([[first], [second]])) == (Flag("--ctx-size", ("2",), "two"),)
+    assert flags_of(fold([[second], [first]])) == (Flag("--ctx-size", ("1",), "one"),)
+
+
+def test_off_is_the_last_negative_spelling_or_nothing() -> None:
+    words = []
+    for name in ("-nocb", "--no-webui", "--no-mmproj"):
+        given = given_of(TABLE, name, (), "x")
+        assert given is not None
+        words += [flag.option for flag in flags_of(fold([[given]]))]
+    assert words == ["--no-cont-batching", "--no-webui", "--no-mmproj-auto"]
+
+
+def test_an_engine_gets_only_defaults_that_it_knows() -> None:
+    assert [given.written for given in defaults_of(TABLE)] == ["--threads-http", "--offline", "--metrics"]
+    assert defaults_of(OptionTable(())) == []
+
+
+def test_an_option_of_another_arity_is_another_option() -> None:
+    other = OptionTable.parse("--jinja MODE                            how\n")
+    given = given_of(TABLE, "--jinja", (), "x")
+    assert given is not None
+    assert in_table(given, other) is None
+    assert given_of(other, "--zzz", (), "x") is None

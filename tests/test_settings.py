@@ -1,0 +1,271 @@
+"""The command line and the environment of `lr serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from llamarouter.core.errors import UsageError
+from llamarouter.core.own_options import OWN, OWN_TABLE
+from llamarouter.core.settings import Settings, engine_of, is_loopback, parse_settings
+from tests.engine_table import TABLE
+
+KEY = "sk-canary-1234567890"
+
+
+def _settings(*argv: str, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> Settings:
+    def read(path: str) -> str:
+        if files is None or path not in files:
+            raise FileNotFoundError(2, "No such file or directory", path)
+        return files[path]
+
+    return parse_settings(argv, environ or {}, TABLE, read)
+
+
+def _refusal(*argv: str, environ: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None) -> str:
+    with pytest.raises(UsageError) as caught:
+        _settings(*argv, environ=environ, files=files)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    assert _settings() == Settings()
+    assert (Settings().models_max, Settings().port, Settings().host) == (4, 8080, ("127.0.0.1",))
+
+
+def test_everything_on_the_command_line() -> None:
+    settings = _settings(
+        *("--models-dir", "m", "--models-preset", "p.ini", "--models-max", "2", "--no-models-autoload"),
+        *("--engine", "numactl -N 0 '/opt/my llama/llama-server'", "--host", "::1, localhost", "--port", "9"),
+        *("--api-key", "a,b", "--max-wait", "0", "--queue-timeout", "1.5", "--load-stall", "2", "--busy-stall", "3"),
+        *("--drain-timeout", "4", "--stop-timeout", "5", "--path", "ui", "--offline", "-hft", "t"),
+        *("--log-level", "DEBUG", "--runtime-dir", "/r", "--allow-open", "-c", "8192", "-ngl", "99"),
+    )
+    assert settings.models_dir == "m"
+    assert settings.preset == "p.ini"
+    assert settings.models_max == 2
+    assert not settings.autoload
+    assert settings.engine == ("numactl", "-N", "0", "/opt/my llama/llama-server")
+    assert settings.host == ("::1", "localhost")
+    assert settings.port == 9
+    assert settings.api_keys == ("a", "b")
+    assert (settings.max_wait, settings.queue_timeout, settings.load_stall, settings.busy_stall) == (0, 1.5, 2, 3)
+    assert (settings.drain_timeout, settings.stop_timeout) == (4, 5)
+    assert (settings.ui, settings.ui_path, settings.offline, settings.hf_token) == (True, "ui", True, "t")
+    assert (settings.log_level, settings.runtime_dir, settings.allow_open) == ("debug", "/r", True)
+    options = [(given.option.canonical, given.values) for given in settings.options]
+    assert options == [("--ctx-size", ("8192",)), ("--n-gpu-layers", ("99",))]
+    assert all(given.origin == "command line" for given in settings.options)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "field", "parsed"),
+    [
+        ("LLAMA_ARG_MODELS_DIR", "m", "models_dir", "m"),
+        ("LLAMA_ARG_MODELS_PRESET", "p", "preset", "p"),
+        ("LLAMA_ARG_MODELS_MAX", "-1", "models_max", 0),
+        ("LLAMA_ARG_MODELS_AUTOLOAD", "off", "autoload", False),
+        ("LLAMA_ARG_NO_MODELS_AUTOLOAD", "1", "autoload", False),
+        ("LLAMA_ARG_HOST", "localhost", "host", ("localhost",)),
+        ("LLAMA_ARG_PORT", "0", "port", 0),
+        ("LLAMA_API_KEY", "a, b", "api_keys", ("a", "b")),
+        ("LLAMA_ARG_UI", "0", "ui", False),
+        ("LLAMA_ARG_STATIC_PATH", "d", "ui_path", "d"),
+        ("LLAMA_ARG_OFFLINE", "1", "offline", True),
+        ("HF_TOKEN", "t", "hf_token", "t"),
+        ("LR_ENGINE", "a b", "engine", ("a", "b")),
+        ("LR_ALLOW_OPEN", "1", "allow_open", True),
+        ("LR_MAX_WAIT", "3", "max_wait", 3.0),
+        ("LR_QUEUE_TIMEOUT", "3", "queue_timeout", 3.0),
+        ("LR_LOAD_STALL", "3", "load_stall", 3.0),
+        ("LR_BUSY_STALL", "3", "busy_stall", 3.0),
+        ("LR_DRAIN_TIMEOUT", "3", "drain_timeout", 3.0),
+        ("LR_STOP_TIMEOUT", "3", "stop_timeout", 3.0),
+        ("LR_LOG_LEVEL", "error", "log_level", "error"),
+        ("LR_RUNTIME_DIR", "/r", "runtime_dir", "/r"),
+        ("LR_PORT", "9", "port", 8080),
+        ("LLAMA_ARG_PORT", "", "port", 8080),
+    ],
+)
+def test_environment(name: str, value: str, field: str, parsed: object) -> None:
+    assert getattr(_settings(environ={name: value}), field) == parsed
+
+
+def test_the_command_line_wins_over_the_environment() -> None:
+    environ = {"LLAMA_ARG_PORT": "1", "LLAMA_ARG_NO_MODELS_AUTOLOAD": "1", "LR_MAX_WAIT": "9", "LLAMA_ARG_UI": "off"}
+    settings = _settings("--port=2", "--models-autoload", "--max-wait", "3", "--webui", environ=environ)
+    assert (settings.port, settings.autoload, settings.max_wait, settings.ui) == (2, True, 3, True)
+
+
+def test_keys_add_up_from_everywhere() -> None:
+    files = {"keys": "# the team\n\n  k1  \nk2\n#k3\n"}
+    settings = _settings(
+        "--api-key", "c", "--api-key", "c,d", "--api-key-file", "keys", environ={"LLAMA_API_KEY": "e"}, files=files
+    )
+    assert settings.api_keys == ("e", "c", "d", "k1", "k2")
+
+
+def test_no_secret_in_what_is_printed() -> None:
+    settings = _settings("--api-key", KEY, "--hf-token", KEY)
+    assert KEY not in repr(settings)
+    assert KEY not in _refusal("--api-key", f"{KEY} x")
+    assert KEY not in _refusal("--api-key-file", "keys", files={"keys": f"{KEY}\té\n"})
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--prot", "1"], "unknown option --prot; did you mean --port?"),
+        (["--port"], "--port needs a value: --port PORT"),
+        (["--port", "http"], "--port must be a whole number, not 'http'"),
+        (["--port", "70000"], "--port must be from 0 to 65535, not 70000"),
+        (["--models-max", "many"], "--models-max must be a whole number, not 'many'"),
+        (["--max-wait", "soon"], "--max-wait must be a number of seconds, 0 or more, not 'soon'"),
+        (["--max-wait", "-1"], "--max-wait must be a number of seconds, 0 or more, not '-1'"),
+        (["--queue-timeout", "0"], "--queue-timeout must be a number of seconds, more than 0, not '0'"),
+        (["--load-stall", "nan"], "--load-stall must be a number of seconds, more than 0, not 'nan'"),
+        (["--load-stall", "inf"], "--load-stall must be a number of seconds, more than 0, not 'inf'"),
+        (["--log-level", "loud"], "--log-level must be one of debug, info, warning, error, not 'loud'"),
+        (["--models-dir", ""], "--models-dir is empty"),
+        (["--engine", "a 'b"], "--engine a 'b: no closing quotation"),
+        (["--engine", " "], "--engine is empty"),
+        (["--api-key", ","], "--api-key holds no key"),
+        (["--api-key-file", "gone"], "--api-key-file gone: No such file or directory"),
+        (["--ui", "--no-ui"], "--ui and --no-ui contradict each other"),
+        (["--models-autoload", "--no-models-autoload"], "contradict each other"),
+        (["--path", "x", "--no-webui"], "--path serves a page and --no-ui none"),
+        (["--port", "0", "--host", "127.0.0.1,::1"], "--port 0 finds a port for one address"),
+        (["--host", "a,,b", "--allow-open"], "--host a,,b: an address, several by commas"),
+        (["--host", f"/{'x' * 120}.sock"], "longer than the 107 bytes that a socket's path may have"),
+        (["-m", "x.gguf"], "-m: names one model, and lr serve serves them all"),
+        (["-hf", "u/r"], "-hf: names one model"),
+        (["--gpt-oss-20b-default"], "--gpt-oss-20b-default: names one model"),
+        (["--alias", "x"], "--alias: names one model: write alias = NAME"),
+        (["--tools", "all"], "--tools: is not a feature of lr serve"),
+        (["--reuse-port"], "--reuse-port: is not a feature of lr serve"),
+        (["--ssl-key-file", "k"], "--ssl-key-file: lr serve does not speak TLS yet"),
+        (["--list-devices"], "--list-devices: prints and exits; lr engine shows the devices"),
+        (["--draft-max", "3"], "--draft-max: use --spec-draft-n-max or --spec-ngram-mod-n-max"),
+        (["m.gguf"], "unexpected argument 'm.gguf'"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(argv: list[str], message: str) -> None:
+    assert message in _refusal(*argv)
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({"LLAMA_ARG_PORT": "x"}, "LLAMA_ARG_PORT must be a whole number, not 'x'"),
+        ({"LR_ALLOW_OPEN": "perhaps"}, "LR_ALLOW_OPEN must be on or off, not 'perhaps'"),
+        ({"LR_MAX_WAIT": "x"}, "LR_MAX_WAIT must be a number of seconds"),
+        ({"LLAMA_API_KEY": " , "}, "LLAMA_API_KEY holds no key"),
+        ({"LLAMA_ARG_API_KEY_FILE": "f"}, "--api-key-file f: No such file"),
+    ],
+)
+def test_a_wrong_environment_is_one_line(environ: dict[str, str], message: str) -> None:
+    assert message in _refusal(environ=environ)
+
+
+def test_a_key_file_without_a_key_does_not_open_the_router() -> None:
+    assert _refusal("--api-key-file", "f", files={"f": "# nothing\n\n"}) == "--api-key-file f holds no key"
+
+
+def test_a_key_file_that_is_no_text() -> None:
+    def read(path: str) -> str:
+        return b"\xff".decode()
+
+    with pytest.raises(UsageError, match="--api-key-file f: not a text file"):
+        parse_settings(["--api-key-file", "f"], {}, TABLE, read)
+
+
+@pytest.mark.parametrize(
+    ("host", "loopback"),
+    [
+        ("127.0.0.1", True),
+        ("127.9.9.9", True),
+        ("::1", True),
+        ("LOCALHOST", True),
+        ("/run/lr.sock", True),
+        ("lr.sock", True),
+        ("0.0.0.0", False),
+        ("::", False),
+        ("192.168.1.2", False),
+        ("::ffff:127.0.0.1", False),
+        ("localhost.example.org", False),
+        ("127.0.0.1.example.org", False),
+    ],
+)
+def test_beyond_loopback_only_with_a_key_or_openly(host: str, loopback: bool) -> None:
+    assert is_loopback(host) is loopback
+    if loopback:
+        assert _settings("--host", host).host == (host,)
+    else:
+        assert "--allow-open" in _refusal("--host", f"127.0.0.1,{host}")
+    assert _settings("--host", host, "--allow-open").host == (host,)
+    assert _settings("--host", host, "--api-key", "k").host == (host,)
+
+
+def test_brackets_of_an_address_are_taken_off() -> None:
+    assert _settings("--host", "[::1]").host == ("::1",)
+
+
+def test_of_one_option_the_last_holds_with_a_warning() -> None:
+    settings = _settings("-c", "1", "--ctx-size", "2", "--jinja", "--no-jinja", "--port", "1", "--port", "2")
+    assert [(given.written, given.values) for given in settings.options] == [("--ctx-size", ("2",)), ("--no-jinja", ())]
+    assert settings.port == 2
+    assert [str(warning) for warning in settings.warnings] == [
+        "command line: -c is said again by --ctx-size, which holds",
+        "command line: --jinja is said again by --no-jinja, which holds",
+        "command line: --port is given twice: the last one holds",
+    ]
+
+
+def test_a_misspelt_variable_is_a_warning() -> None:
+    environ = {"LR_MAXWAIT": "1", "LR_URL": "x", "LR_STATE_DIR": "y", "LR_WHATEVER_ELSE": "z"}
+    warnings = _settings(environ=environ).warnings
+    assert [str(warning) for warning in warnings] == [
+        "environment LR_MAXWAIT: no such setting; did you mean LR_MAX_WAIT?"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "engine"),
+    [
+        ([], {}, None),
+        (["-c", "1"], {"LR_ENGINE": "x y"}, ("x", "y")),
+        (["--engine", "a"], {"LR_ENGINE": "x"}, ("a",)),
+        (["--engine=a b", "--engine", "c"], {}, ("c",)),
+    ],
+)
+def test_the_engine_is_found_before_any_table(
+    argv: list[str], environ: dict[str, str], engine: tuple[str, ...] | None
+) -> None:
+    assert engine_of(argv, environ) == engine
+
+
+@pytest.mark.parametrize("argv", [["--engine"], ["--engine="], ["--engine", "'"]])
+def test_an_engine_that_is_no_command(argv: list[str]) -> None:
+    with pytest.raises(UsageError):
+        engine_of(argv, {})
+
+
+def test_our_options_can_be_printed_and_do_not_hide_each_other() -> None:
+    assert len(OWN_TABLE.options) == len(OWN)
+    for row in OWN:
+        assert row.group
+        assert row.option.help
+        assert bool(row.option.hint) == bool(row.option.arity)
+        assert all(name.startswith("--") or name == "-hft" for name in (*row.option.names, *row.option.negatives))
+        assert all(env.startswith(("LR_", "LLAMA_", "HF_")) for env in row.option.envs)
+
+
+def test_what_we_share_with_llama_server_is_called_as_there() -> None:
+    for row in OWN:
+        theirs = TABLE.find(row.option.canonical)
+        if theirs is not None:
+            assert theirs.option.arity == row.option.arity
+            assert theirs.option.envs == row.option.envs
+            assert set(theirs.option.negatives) == set(row.option.negatives)
