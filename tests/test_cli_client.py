@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from llamarouter.cli.address import Address, address_of
 from llamarouter.cli.failures import RouterFailure
 from llamarouter.cli.models import rows_from
-from llamarouter.cli.server_client import Address, ServerClient, SseEvent, address_of, events_of, find_server
+from llamarouter.cli.server_client import ServerClient, SseEvent, events_of, find_server
 from llamarouter.core.errors import UsageError
 from tests.router_double import Reply, routing
 

@@ -17,7 +17,7 @@ from llamarouter.cli.chat import Message, Notice, Piece, Sampling, Summary, Text
 from llamarouter.cli.failures import CommandFailed, RouterFailure, one_line
 from llamarouter.cli.models import explained
 from llamarouter.cli.output import is_colourful, printable, say, say_json, styled
-from llamarouter.cli.parameters import MODEL, json_option, server_options
+from llamarouter.cli.parameters import MODEL, answer_options, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
 from llamarouter.cli.waiting import Watch
 
@@ -83,9 +83,7 @@ class Voice:
 @click.argument("first", metavar="MODEL_A", type=MODEL)
 @click.argument("second", metavar="MODEL_B", type=MODEL)
 @click.argument("prompt")
-@click.option("--system", metavar="TEXT", help="A system message, the same for both.")
-@click.option("--temp", type=click.FloatRange(min=0), help="Sampling temperature; each model's own without it.")
-@click.option("-n", "--max-tokens", type=click.IntRange(min=1), help="End each answer after so many tokens.")
+@answer_options
 @server_options
 @json_option
 def compare(
@@ -173,7 +171,7 @@ def _columns(voices: list[Voice], width: int, height: int | None) -> RenderableT
 
     grid = Table(box=None, expand=True, show_header=False, padding=(0, 1), pad_edge=False)
     for _ in voices:
-        grid.add_column(ratio=1)
+        grid.add_column(ratio=1, overflow="fold")
     room = None if height is None else height - 3  # the head, the empty line and the foot
     grid.add_row(*(Styled(one_line(voice.model), style="bold") for voice in voices))
     grid.add_row(*(Styled(_end_of(voice, width // 2 - 2, room)) for voice in voices))

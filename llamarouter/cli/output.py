@@ -36,7 +36,7 @@ def styled(text: str, *, err: bool = False, fg: str | None = None, bold: bool = 
     """`text` in a colour, where colours are wanted."""
     if not is_colourful(sys.stderr if err else sys.stdout):
         return text
-    return click.style(text, fg=fg, bold=bold, dim=dim)
+    return click.style(text, fg=fg, bold=bold or None, dim=dim or None)  # False would be written, too
 
 
 class StatusLine:
@@ -57,7 +57,14 @@ class StatusLine:
             say("\r\x1b[K", newline=False, err=True)
 
 
-STATE_COLOURS = {"loaded": "green", "loading": "yellow", "downloading": "yellow", "sleeping": "cyan", "failed": "red"}
+STATE_COLOURS = {
+    "loaded": "green",
+    "loading": "yellow",
+    "downloading": "yellow",
+    "sleeping": "cyan",
+    "failed": "red",
+    "unusable": "red",
+}
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

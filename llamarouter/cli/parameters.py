@@ -33,6 +33,18 @@ def json_option(command: F) -> F:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(command)
 
 
+def answer_options(command: F) -> F:
+    """`--system`, `--temp`, `-n`: what an answer is asked for with."""
+    system = click.option("--system", metavar="TEXT", help="A system message, in front of all.")
+    temp = click.option(
+        "--temp", metavar="T", type=click.FloatRange(min=0), help="Sampling temperature; else as the model is set."
+    )
+    length = click.option(
+        "-n", "--max-tokens", metavar="N", type=click.IntRange(min=1), help="End an answer after so many tokens."
+    )
+    return system(temp(length(command)))
+
+
 class ModelName(StringType):
     """A model's id or alias. The shell completes it from the running router."""
 

@@ -13,7 +13,7 @@ from llamarouter.cli.chat import Message, Notice, Piece, Sampling, Summary, Text
 from llamarouter.cli.failures import CommandFailed, RouterFailure, one_line
 from llamarouter.cli.models import explained
 from llamarouter.cli.output import StatusLine, printable, say, say_json, styled
-from llamarouter.cli.parameters import MODEL, json_option, server_options
+from llamarouter.cli.parameters import MODEL, answer_options, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
 from llamarouter.cli.waiting import Watch
 
@@ -23,9 +23,7 @@ HELP = "/clear forgets the conversation, /help prints this; Ctrl-C ends an answe
 @click.command()
 @click.argument("model", type=MODEL)
 @click.argument("prompt", required=False)
-@click.option("--system", metavar="TEXT", help="A system message, in front of all.")
-@click.option("--temp", type=click.FloatRange(min=0), help="Sampling temperature; the model's own setting without it.")
-@click.option("-n", "--max-tokens", type=click.IntRange(min=1), help="End the answer after so many tokens.")
+@answer_options
 @server_options
 @json_option
 def run(

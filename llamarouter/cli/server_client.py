@@ -18,30 +18,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
+from llamarouter.cli.address import Address, address_of, wrong_usage
 from llamarouter.cli.failures import CommandFailed, RouterFailure
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0  # what the router answers from memory; a load or a generation has no limit here
 
 NOT_RUNNING = "no router is running here; start one with `lr serve` (or name one elsewhere with --url)"
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where a router listens: a UNIX socket, or a host and a port."""
-
-    shown: str  # for messages: never a key
-    unix: str | None = None
-    host: str = ""
-    port: int = 0
-    tls: bool = False
-    prefix: str = ""  # a path in front of all paths, as behind a reverse proxy
-
-    @property
-    def is_here(self) -> bool:
-        return self.unix is not None
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -173,7 +158,7 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
     Raises `UsageError` where it is not clear which one is meant, `CommandFailed` where the named one is not here.
     """
     if url and port is not None:
-        raise _usage("--url and --port exclude each other: --port chooses among the routers of this machine")
+        raise wrong_usage("--url and --port exclude each other: --port chooses among the routers of this machine")
     url = url or (os.environ.get("LR_URL") if port is None else None)
     if url:
         return ServerClient(address_of(url), os.environ.get("LR_API_KEY"))
@@ -188,7 +173,7 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
             others = f" (running: {ports})" if ports else ""
             raise CommandFailed(f"no router of this user runs on port {port}{others}; elsewhere: --url")
     if len(routers) > 1:
-        raise _usage(f"several routers are running here, on ports {ports}: choose one with --port")
+        raise wrong_usage(f"several routers are running here, on ports {ports}: choose one with --port")
     if not routers:
         return None
     return ServerClient(Address(f"the router on port {routers[0].port}", unix=str(routers[0].admin_socket)))
@@ -200,28 +185,6 @@ def need_server(url: str | None = None, port: int | None = None) -> ServerClient
     if server is None:
         raise CommandFailed(NOT_RUNNING)
     return server
-
-
-def address_of(url: str) -> Address:
-    """Parse `http[s]://host[:port][/prefix]`; without a scheme, http is meant."""
-    full = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(full)
-        port = parts.port
-    except ValueError as error:
-        raise _usage(f"{url!r} is not an address: {error}") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise _usage(f"{url!r} is not an address; right would be http://127.0.0.1:8080")
-    if parts.username or parts.password:
-        raise _usage("a key does not belong into the address: set LR_API_KEY")
-    tls = parts.scheme == "https"
-    return Address(
-        f"{parts.scheme}://{parts.netloc}",
-        host=parts.hostname,
-        port=port or (443 if tls else 80),
-        tls=tls,
-        prefix=parts.path.rstrip("/"),
-    )
 
 
 def events_of(lines: Iterator[str]) -> Iterator[SseEvent]:
@@ -268,9 +231,3 @@ def _why(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_SECONDS:.0f} s"
     return (error.strerror or str(error)).lower()
-
-
-def _usage(message: str) -> Exception:
-    from llamarouter.core.errors import UsageError
-
-    return UsageError(message)
