@@ -1,0 +1,118 @@
+"""The last words of a model's child: a bounded ring that takes whatever comes, at any speed, and never waits.
+
+Bytes are kept as they came and made into lines only when somebody looks: a flood costs a copy and nothing else. A line
+is at most 4 KiB, of which a flood without newlines keeps the beginning; what is left out is counted in `dropped`.
+The ring belongs to the model and outlives its children, so that `lr logs` shows what the last one said.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import AsyncIterator
+
+LINE_LIMIT = 4096  # bytes
+_WAITING_LINES = 1000  # for one slow follower
+_UGLY = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
+
+
+def clean(line: bytes) -> str:
+    """One line as text that cannot harm a terminal: no escape sequences, no control characters, valid UTF-8."""
+    return _UGLY.sub("\ufffd", _ANSI.sub(b"", line[:LINE_LIMIT]).decode("utf-8", "replace")).rstrip()
+
+
+class Follower:
+    """Somebody who reads along; one that does not keep up misses lines, and nobody waits for it."""
+
+    def __init__(self) -> None:
+        self.lines: deque[str] = deque(maxlen=_WAITING_LINES)
+        self.news = asyncio.Event()
+
+
+class LogRing:
+    """The last `max_bytes` of a log."""
+
+    def __init__(self, max_bytes: int = 256 * 1024) -> None:
+        self._max_bytes = max_bytes
+        self._pieces: deque[bytes] = deque()
+        self._size = 0
+        self._open = 0  # bytes of the last line so far, which has no newline yet
+        self._open_text = b""  # the same, while somebody follows
+        self._followers: list[Follower] = []
+        self.total = 0  # bytes fed so far, kept or not
+        self.dropped = 0  # bytes left out, or pushed out by newer ones
+
+    def feed(self, data: bytes) -> None:
+        """Take what came."""
+        self.total += len(data)
+        if self._followers:
+            self._tell(data)
+        end = data.rfind(b"\n")
+        if end < 0:
+            room = max(0, LINE_LIMIT - self._open)
+            self._open += len(data)
+            kept = data[:room]
+        else:
+            self._open = len(data) - end - 1
+            # Of a line that begins here and has no end yet, too, no more than its beginning is kept.
+            kept = data if self._open <= LINE_LIMIT else data[: end + 1 + LINE_LIMIT]
+        self.dropped += len(data) - len(kept)
+        if kept:
+            self._keep(kept)
+
+    def note(self, text: str) -> None:
+        """Add a line of our own, on a line of its own."""
+        self.feed((b"\n" if self._open else b"") + f"--- {text}\n".encode())
+
+    def _keep(self, data: bytes) -> None:
+        if len(data) > self._max_bytes:
+            self.dropped += len(data) - self._max_bytes
+            data = data[-self._max_bytes :]
+        self._pieces.append(data)
+        self._size += len(data)
+        while self._size > self._max_bytes:
+            oldest = self._pieces.popleft()
+            self._size -= len(oldest)
+            self.dropped += len(oldest)
+        if len(self._pieces) > 512:
+            # A talker in small pieces: one piece again, or their count costs more than their bytes.
+            self._pieces = deque([b"".join(self._pieces)])
+
+    def lines(self) -> tuple[str, ...]:
+        """Everything that is kept, oldest first; the first line may have lost its beginning."""
+        return self._lines_of(b"".join(self._pieces))
+
+    def lines_since(self, total: int) -> tuple[str, ...]:
+        """What came after the ring's `total` had this value, as far as it is kept."""
+        # Within a flood `total` runs ahead of what is kept: then this shows a little more than asked for, never less.
+        fresh = min(self._size, self.total - total)
+        return self._lines_of(b"".join(self._pieces)[self._size - fresh :])
+
+    @staticmethod
+    def _lines_of(data: bytes) -> tuple[str, ...]:
+        return tuple(text for line in data.split(b"\n") if (text := clean(line)))
+
+    async def subscribe(self) -> AsyncIterator[str]:
+        """The lines that come from now on, for as long as the caller goes on asking."""
+        follower = Follower()
+        self._followers.append(follower)
+        try:
+            while True:
+                await follower.news.wait()
+                follower.news.clear()
+                while follower.lines:
+                    yield follower.lines.popleft()
+        finally:
+            self._followers.remove(follower)
+            if not self._followers:
+                self._open_text = b""
+
+    def _tell(self, data: bytes) -> None:
+        *whole, rest = (self._open_text + data).split(b"\n")
+        self._open_text = rest[: LINE_LIMIT + 1]
+        lines = [text for line in whole[-_WAITING_LINES:] if (text := clean(line))]
+        for follower in self._followers:
+            follower.lines.extend(lines)
+            follower.news.set()
