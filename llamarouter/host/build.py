@@ -141,6 +141,7 @@ def _compile(
     build_folder = folder / f"build-{choice.backend.value}-{_cpu_tag()}"
     build_folder.mkdir(exist_ok=True)
     log = build_folder / "log.txt"
+    log.write_bytes(b"")
     number = release.partition(".")[0]
     arguments = cmake_arguments(str(source), str(build_folder), choice.backend, number, findings)
     try:
@@ -179,7 +180,7 @@ def _run(command: Sequence[str], log: Path, environ: Mapping[str, str]) -> None:
         )
     except OSError as error:
         raise BuildFailed(f"{command[0]} cannot be run: {error.strerror}") from error
-    with log.open("w") as stream, process:
+    with log.open("a") as stream, process:
         assert process.stdout is not None
         for line in process.stdout:
             stream.write(line)
@@ -263,6 +264,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         sys.stderr.write(f"build-llama-server: {error}\n")
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
