@@ -151,6 +151,8 @@ def test_a_draft_model_of_the_hub_is_wanted_too() -> None:
         ("model = a.gguf\nlr-engin = x", "p.ini:3: no option is called 'lr-engin'; did you mean lr-engine?"),
         ("model = a.gguf\nlr-pin = 1", "p.ini:3: no option is called 'lr-pin'"),
         ("model = a.gguf\nlr-engine = x", "p.ini:1: lr-engine = x cannot be used"),
+        ("model = a.gguf\nlr-engine =", "p.ini:3: lr-engine needs a command"),
+        ("model = a.gguf\nfoo-bar = 1\nx-y-z = 1", "p.ini:3: no option is called 'foo-bar'"),
         ("model = a.gguf\nnonsense", "p.ini:3: neither 'key = value', a [section] nor a comment: 'nonsense'"),
         ("model-url = http://x/y.gguf", "p.ini:2: model-url would let the child download"),
         ("gpt-oss-20b-default = true", "p.ini:2: gpt-oss-20b-default would let the child download"),
@@ -382,6 +384,19 @@ def test_an_engine_for_all() -> None:
     assert launch is not None
     assert launch.engine_key == "small"
     assert entry_of(catalog, "b").problem == "p.ini:5: lr-engine = other cannot be used"
+    entry = entry_of(catalog_of("[*]\nlr-engine = gone\n", models=[LOCAL]), "local")
+    assert entry.problem == "[*]: lr-engine = gone cannot be used"
+    assert entry.model.source is Source.MODELS_DIR
+
+
+def test_an_engine_that_knows_no_draft_models_gets_none() -> None:
+    text = "[local]\nlr-engine = small\nmm = p.gguf\n"
+    draft = Model(id="d", source=Source.CACHE, files=Files(model="/hub/d.gguf"))
+    table = OptionTable.parse("-m, --model FILE   x\n-mm, --mmproj FILE    y\n-hfd, --hf-repo-draft REPO    z\n")
+    catalog = catalog_of(
+        text + "hfd = user/draft\n", models=[LOCAL], tables={None: TABLE, "small": table}, repos={"user/draft": draft}
+    )
+    assert set(flags_of(catalog, "local")) == {"--model", "--mmproj"}
 
 
 def test_a_section_that_became_wrong_keeps_its_last_good_version() -> None:
@@ -419,3 +434,25 @@ def test_an_empty_catalogue() -> None:
     catalog = Catalog((), [Skipped("here", "why")])
     assert catalog.resolve("x") is None
     assert warnings_of(catalog) == ["here: why"]
+
+
+@pytest.mark.parametrize(
+    ("written", "flag"),
+    [
+        ("jinja = on", "--jinja"),
+        ("jinja = yes", "--jinja"),
+        ("jinja = False", "--no-jinja"),
+        ("no-jinja = true", "--no-jinja"),
+        ("no-jinja = 0", "--jinja"),
+        ("LLAMA_ARG_NO_JINJA = 1", "--no-jinja"),
+        ("LLAMA_ARG_NO_JINJA = 0", "--jinja"),
+        ("jinja = maybe", "--jinja"),
+        ("no-jinja = maybe", "--no-jinja"),
+        ("jinja =", "--jinja"),
+    ],
+)
+def test_on_and_off(written: str, flag: str) -> None:
+    catalog = catalog_of(f"[local]\n{written}\n", models=[LOCAL])
+    assert [name for name in flags_of(catalog, "local") if "jinja" in name] == [flag]
+    doubtful = "maybe" in written or written.endswith("=")
+    assert len(catalog.skipped) == doubtful

@@ -16,7 +16,7 @@ import pytest
 
 from llamarouter.core.explain import as_llama_server_ini, explain
 from llamarouter.core.ini import parse_ini
-from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of
+from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, renamed
 from tests.engine_table import TABLE
 
 BINARY = Path(__file__).parents[1] / "bin" / "llama-server"
@@ -100,6 +100,12 @@ def test_a_preset_for_llama_server() -> None:
     assert any(line.startswith("; [bad] cannot be started: p.ini:") for line in comments)
 
 
+def test_a_name_that_llama_server_cannot_have() -> None:
+    text = as_llama_server_ini(catalog_of(models=[renamed(LOCAL, "a]b")]))
+    assert "; a]b: llama-server cannot have a section of this name" in text
+    assert "[a]b]" not in text
+
+
 def test_every_key_of_it_is_an_option() -> None:
     for section in parse_ini(as_llama_server_ini(catalog_of(PRESET, models=[LOCAL, CACHED])), "o").sections[1:]:
         for key in section.keys:
@@ -109,7 +115,7 @@ def test_every_key_of_it_is_an_option() -> None:
 @contextmanager
 def _router(preset: Path, address: Path) -> Iterator[None]:
     """llama-server's own router over a preset; it loads nothing."""
-    command = [BINARY, "--models-preset", preset, "--host", address, "--no-models-autoload", "--offline"]
+    command = [str(BINARY), "--models-preset", str(preset), "--host", str(address), "--no-models-autoload", "--offline"]
     environ = {"PATH": os.environ["PATH"], "HOME": str(preset.parent), "LLAMA_CACHE": str(preset.parent)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environ) as process:
         assert process.stdout is not None

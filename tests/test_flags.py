@@ -124,6 +124,7 @@ def test_removed_options_are_known_as_removed() -> None:
 
 def test_a_text_that_is_no_help_gives_an_empty_table() -> None:
     assert OptionTable.parse("").options == ()
+    assert OptionTable.parse("-a, --bb,\n").options[0].names == ("-a", "--bb")
     assert OptionTable.parse("usage: something\n\n  text\n----- common params -----\n").options == ()
 
 

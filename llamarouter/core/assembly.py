@@ -19,7 +19,7 @@ from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_tabl
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Section
 from llamarouter.core.launch import Launch
-from llamarouter.core.model import Model, Skipped, Source
+from llamarouter.core.model import Files, Model, Skipped, Source
 from llamarouter.core.preset import (
     Wishes,
     engine_key_of,
@@ -61,10 +61,8 @@ class Layers:
         self._settings = settings
         self._environ = environ
         self._tables = tables
-        self._common: dict[str | None, _Common] = {}
         self._warnings: dict[Skipped, None] = {}
-        if None in tables:
-            self._common[None] = self._read(None, tables[None])
+        self._common: dict[str | None, _Common] = {None: self._read(None, tables[None])}
 
     @property
     def warnings(self) -> tuple[Skipped, ...]:
@@ -138,7 +136,7 @@ class Assembly:
         key = self._layers.engine_key(section)
         common = self._layers.common(key)
         stub = known or Model(id=name, source=Source.PRESET)
-        where = section.where if section is not None else f"lr-engine = {key}"
+        where = section.where if section is not None else "[*]"
         if common is None:
             return self._broken(stub, f"{where}: lr-engine = {key} cannot be used", section)
         wishes = read_section(section, common.table) if section is not None else Wishes(where="")
@@ -157,7 +155,7 @@ class Assembly:
             return replace(entry, hf_wanted=source.wanted)
         if model.problem is not None or model.files is None:
             return replace(entry, problem=model.problem or "its files are not here")
-        return self._startable(entry, key, source, wishes, common)
+        return self._startable(entry, key, model.files, source, wishes, common)
 
     def _broken(self, model: Model, problem: str, section: Section | None) -> Entry:
         if section is not None:
@@ -192,11 +190,13 @@ class Assembly:
         model = self._resolve_repo(wanted)
         return _Source(model, f"{origin} (in the cache)") if model is not None else _Source(wanted=wanted)
 
-    def _startable(self, entry: Entry, key: str | None, source: _Source, wishes: Wishes, common: _Common) -> Entry:
+    def _startable(
+        self, entry: Entry, key: str | None, files: Files, source: _Source, wishes: Wishes, common: _Common
+    ) -> Entry:
         companions, wanted = self._companions(wishes, common.table)
         if wanted is not None:
             return replace(entry, hf_wanted=wanted)
-        own = _files_of(entry.model, source.origin, common.table)
+        own = _files_of(files, source.origin, common.table)
         merged = dict(fold((*common.layers, own, wishes.given)))
         projector_off = (auto := merged.get("--mmproj-auto")) is not None and not auto.on
         for name, file in (
@@ -235,10 +235,7 @@ def _put(found: dict[str, Given], table: OptionTable, name: str, path: str, orig
         found[name] = given
 
 
-def _files_of(model: Model, origin: str, table: OptionTable) -> list[Given]:
-    files = model.files
-    if files is None:
-        return []
+def _files_of(files: Files, origin: str, table: OptionTable) -> list[Given]:
     paths = (("--model", files.model), ("--mmproj", files.mmproj), ("--model-draft", files.draft))
     given = [given_of(table, name, (path,), origin) for name, path in paths if path is not None]
     return [one for one in given if one is not None]

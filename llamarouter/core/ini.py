@@ -89,8 +89,7 @@ class _Open:
     problem: Skipped | None = None
 
     def spoil(self, file: str, line: int, reason: str) -> None:
-        if self.problem is None:
-            self.problem = Skipped(f"{file}:{line}", reason)
+        self.problem = self.problem or Skipped(f"{file}:{line}", reason)
 
     def closed(self, file: str) -> Section:
         return Section(self.name, tuple(self.keys), file, self.line, self.problem)

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
-import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from llamarouter.core.errors import UsageError
-from llamarouter.core.flags import Given, OptionTable, boolean_of, split_argv
+from llamarouter.core.flags import Given, OptionTable, split_argv
 from llamarouter.core.model import Skipped
 from llamarouter.core.own_options import OWN, OWN_TABLE
+from llamarouter.core.own_values import OwnValues
 from llamarouter.core.ownership import refusal_of
 
 GivenOption = Given
@@ -26,7 +26,6 @@ GivenOption = Given
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
-_MAX_SECONDS = 1e9
 _ENGINE = "--engine"
 
 
@@ -74,7 +73,7 @@ def parse_settings(
             own.append(given)
         else:
             _take_option(given, options, warnings)
-    values = _Values(own, environ, warnings)
+    values = OwnValues(own, environ, warnings)
     settings = Settings(
         models_dir=values.text("--models-dir"),
         preset=values.text("--models-preset"),
@@ -138,87 +137,6 @@ def _take_option(given: Given, options: dict[str, Given], warnings: list[Skipped
     options[given.option.canonical] = given
 
 
-class _Values:
-    """The values of our own options: from the command line, else from the environment, else absent."""
-
-    def __init__(self, own: Sequence[Given], environ: Mapping[str, str], warnings: list[Skipped]) -> None:
-        self._environ = environ
-        self._given: dict[str, list[Given]] = {}
-        for given in own:
-            said = self._given.setdefault(given.option.canonical, [])
-            if said and given.option.arity == 0 and said[-1].on is not given.on:
-                raise UsageError(f"{said[-1].written} and {given.written} contradict each other: leave one of them out")
-            if said and given.option.arity and given.option.canonical != "--api-key":
-                warnings.append(Skipped(given.origin, f"{given.written} is given twice: the last one holds"))
-            said.append(given)
-
-    def of(self, name: str) -> list[tuple[str, str]]:
-        """All values of an option, each with what the operator must be told where it is wrong."""
-        match = OWN_TABLE.find(name)
-        option = match.option if match is not None else None
-        if option is None:
-            raise LookupError(name)
-        found = [(env, self._environ[env]) for env in option.envs if self._environ.get(env)]
-        found += [(each.written, each.values[0]) for each in self._given.get(option.canonical, ()) if each.values]
-        return found
-
-    def text(self, name: str) -> str | None:
-        found = self.of(name)
-        if not found:
-            return None
-        where, text = found[-1]
-        if not text.strip():
-            raise UsageError(f"{where} is empty")
-        return text
-
-    def truth(self, name: str, default: bool) -> bool:
-        match = OWN_TABLE.find(name)
-        if match is None:
-            raise LookupError(name)
-        option = match.option
-        if (given := self._given.get(option.canonical)) is not None:
-            return given[-1].on
-        if any(env in self._environ for env in option.negative_envs):
-            return False
-        for where, text in self.of(name):
-            truth = boolean_of(text)
-            if truth is None:
-                raise UsageError(f"{where} must be on or off, not {text!r}")
-            return truth
-        return default
-
-    def integer(self, name: str, default: int, low: int = -(2**31), high: int = 2**31 - 1) -> int:
-        for where, text in self.of(name)[-1:]:
-            try:
-                number = int(text, 10)
-            except ValueError:
-                raise UsageError(f"{where} must be a whole number, not {text!r}") from None
-            if not low <= number <= high:
-                raise UsageError(f"{where} must be from {low} to {high}, not {number}")
-            return number
-        return default
-
-    def seconds(self, name: str, default: float, *, may_be_zero: bool = False) -> float:
-        for where, text in self.of(name)[-1:]:
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
-            if math.isnan(number) or number < 0 or number > _MAX_SECONDS or (number == 0 and not may_be_zero):
-                least = "0 or more" if may_be_zero else "more than 0"
-                raise UsageError(f"{where} must be a number of seconds, {least}, not {text!r}")
-            return number
-        return default
-
-    def word(self, name: str, default: str, choices: Sequence[str]) -> str:
-        text = self.text(name)
-        if text is None:
-            return default
-        if text.lower() not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
-        return text.lower()
-
-
 def _command(text: str | None) -> tuple[str, ...] | None:
     if text is None:
         return None
@@ -243,7 +161,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
     return hosts
 
 
-def _keys(values: _Values, read_file: Callable[[str], str]) -> tuple[str, ...]:
+def _keys(values: OwnValues, read_file: Callable[[str], str]) -> tuple[str, ...]:
     """All keys, from all places: they add up, as in llama-server. No message shows one."""
     keys: list[str] = []
     for where, text in values.of("--api-key"):
