@@ -57,9 +57,11 @@ class _Words:
             case Noted():
                 self._say(one_line(f"{event.path}: {event.message}" if event.path else event.message))
             case Fetched():
-                self._say(self._end_in_words(event))
+                self.ended()
+                say(self._end_in_words(event))
             case Failed():
-                self._say(f"lr: {one_line(event.message)}", err=True)
+                self.ended()
+                say(f"lr: {one_line(event.message)}", err=True)
 
     def planned(self, event: Planned) -> None:
         """The plan was said."""
@@ -67,8 +69,11 @@ class _Words:
     def progressed(self, event: Progressed) -> None:
         raise NotImplementedError
 
-    def _say(self, text: str, *, err: bool = False) -> None:
-        say(text, err=err)
+    def ended(self) -> None:
+        """The last word comes next."""
+
+    def _say(self, text: str) -> None:
+        say(text)
 
     def _end_in_words(self, event: Fetched) -> str:
         seconds = time.monotonic() - self._began
@@ -152,9 +157,8 @@ class _Bars(_Words):
             task = self._tasks[url] = self._progress.add_task(shown, total=total, completed=done)
         return task
 
-    def _say(self, text: str, *, err: bool = False) -> None:
-        if err:  # the last word: the bars end before it
-            self._progress.stop()
-            say(text, err=True)
-        else:
-            self._progress.console.print(text, markup=False, soft_wrap=True)
+    def ended(self) -> None:
+        self._progress.stop()
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, soft_wrap=True)
