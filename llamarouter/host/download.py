@@ -11,7 +11,6 @@ gets the token; a redirect elsewhere is followed without it.
 from __future__ import annotations
 
 import errno
-import hashlib
 import ipaddress
 import os
 import random
@@ -28,16 +27,15 @@ import httpx
 from llamarouter import __version__
 from llamarouter.core.fetch_events import FetchError, FetchEvent, Noted, Progressed
 from llamarouter.host.hub import RemoteFile, in_gb, one_line
-from llamarouter.host.hub_store import BAD_SUFFIX, PARTIAL_SUFFIX, VALIDATOR_SUFFIX, locked, sync_folder
+from llamarouter.host.hub_store import BAD_SUFFIX, PARTIAL_SUFFIX, locked
+from llamarouter.host.partial_file import PartialFile
 
 STALL_SECONDS: Final = 30.0
 TRIES: Final = 6
 _MAX_HOPS = 5
-_CHUNK = 1 << 20
 _TELL_EVERY_SECONDS = 0.1
 _WORTH_A_RESET = 1 << 20  # bytes after which a broken answer counts as progress
 _LONGEST_PAUSE = 60.0
-_LONG_CHECK = 1 << 30
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _GATED = "GatedRepo"
 
@@ -114,7 +112,7 @@ class Downloader:
     def _fetch_verified(self, file: RemoteFile, blobs: Path) -> None:
         bad = blobs / (file.etag + BAD_SUFFIX)
         for last in (False, True):
-            with _Partial.open(file, blobs, self._tell) as partial:
+            with PartialFile.open(file, blobs, self._tell) as partial:
                 self._fill(file, partial)
                 if partial.is_right():
                     partial.finish()
@@ -131,7 +129,7 @@ class Downloader:
             f"the last try is kept as {bad} and is not used",
         )
 
-    def _fill(self, file: RemoteFile, partial: _Partial) -> None:
+    def _fill(self, file: RemoteFile, partial: PartialFile) -> None:
         """Append until the partial is complete."""
         failures = 0
         while partial.have < file.size:
@@ -154,7 +152,7 @@ class Downloader:
         if failures >= TRIES:
             raise FetchError("network", f"{file.path}: {why}; what is here is kept, the same command goes on there")
 
-    def _stream(self, file: RemoteFile, partial: _Partial) -> None:
+    def _stream(self, file: RemoteFile, partial: PartialFile) -> None:
         """One request, and as much of its answer as comes."""
         with self._answer(file, partial) as answer:
             self._check(answer, file, partial)
@@ -176,7 +174,7 @@ class Downloader:
             raise _Broken("the answer ended early")
 
     @contextmanager
-    def _answer(self, file: RemoteFile, partial: _Partial) -> Iterator[httpx.Response]:
+    def _answer(self, file: RemoteFile, partial: PartialFile) -> Iterator[httpx.Response]:
         """The first answer that is not a redirect."""
         url = httpx.URL(file.url)
         for _ in range(_MAX_HOPS + 1):
@@ -195,7 +193,7 @@ class Downloader:
                 answer.close()
         raise FetchError("network", f"{file.path}: more than {_MAX_HOPS} redirects")
 
-    def _headers(self, url: httpx.URL, partial: _Partial) -> dict[str, str]:
+    def _headers(self, url: httpx.URL, partial: PartialFile) -> dict[str, str]:
         headers = {"accept-encoding": "identity", "user-agent": f"llamarouter/{__version__}"}
         if partial.have:
             headers["range"] = f"bytes={partial.have}-"
@@ -227,7 +225,7 @@ class Downloader:
         elif self._endpoint_is_public and not public:
             raise FetchError("network", f"{self._endpoint.host} redirects into a private network ({url.host}): refused")
 
-    def _check(self, answer: httpx.Response, file: RemoteFile, partial: _Partial) -> None:
+    def _check(self, answer: httpx.Response, file: RemoteFile, partial: PartialFile) -> None:
         """Whether the answer's body is the rest of the file, or all of it; the partial is made to fit."""
         status = answer.status_code
         if status not in (200, 206):
@@ -252,7 +250,7 @@ class Downloader:
             self._tell(Noted("the server does not resume: fetching it again from the start", file.path))
             partial.restart()
 
-    def _refused(self, answer: httpx.Response, file: RemoteFile, partial: _Partial) -> None:
+    def _refused(self, answer: httpx.Response, file: RemoteFile, partial: PartialFile) -> None:
         status, own = answer.status_code, _origin(answer.url) == _origin(self._endpoint)
         host = answer.url.host
         if status == 416 and partial.have:
@@ -266,91 +264,6 @@ class Downloader:
         # Elsewhere a 4xx mostly means that a signed address has expired: the next try gets a new one.
         after = answer.headers.get("retry-after", "")
         raise _Broken(f"{host} answered {status}", float(after) if after.isdigit() else 0.0)
-
-
-class _Partial:
-    """The file that is being filled, with the hash of what it holds so far."""
-
-    def __init__(self, file: RemoteFile, blobs: Path, descriptor: int) -> None:
-        self._file = file
-        self._blobs = blobs
-        self._descriptor = descriptor
-        self._path = blobs / (file.etag + PARTIAL_SUFFIX)
-        self._validator_path = blobs / (file.etag + VALIDATOR_SUFFIX)
-        self._hash = _hash_for(file)
-        self.have = 0
-        self.validator: str | None = None
-
-    @classmethod
-    @contextmanager
-    def open(cls, file: RemoteFile, blobs: Path, tell: Callable[[FetchEvent], None]) -> Iterator[_Partial]:
-        path = blobs / (file.etag + PARTIAL_SUFFIX)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
-        try:
-            partial = cls(file, blobs, descriptor)
-            partial._take_up(tell)
-            yield partial
-        finally:
-            os.close(descriptor)
-
-    def _take_up(self, tell: Callable[[FetchEvent], None]) -> None:
-        """Read what an earlier try left, for its hash."""
-        size = os.fstat(self._descriptor).st_size
-        if size > self._file.size:
-            self.restart()
-            return
-        if size >= _LONG_CHECK:
-            tell(Noted(f"reading the {in_gb(size)} that are here already", self._file.path))
-        while chunk := os.read(self._descriptor, _CHUNK):
-            self._hash.update(chunk)
-            self.have += len(chunk)
-        if self.have and self._validator_path.exists():
-            self.validator = self._validator_path.read_text() or None
-
-    def append(self, chunk: bytes) -> None:
-        """Raises `FetchError` when the server sends more than the file has, or the disk is full."""
-        if self.have + len(chunk) > self._file.size:
-            self.restart()
-            raise FetchError("wrong_content", f"{self._file.path}: more bytes come than the file has")
-        rest = memoryview(chunk)
-        while rest:
-            written = os.write(self._descriptor, rest)
-            self._hash.update(rest[:written])
-            self.have += written
-            rest = rest[written:]
-
-    def restart(self) -> None:
-        os.ftruncate(self._descriptor, 0)
-        os.lseek(self._descriptor, 0, os.SEEK_SET)
-        self._validator_path.unlink(missing_ok=True)
-        self.have, self.validator, self._hash = 0, None, _hash_for(self._file)
-
-    def keep_validator(self, validator: str | None) -> None:
-        """Remember under which ETag the bytes were served; it is written before the bytes that it vouches for."""
-        if validator != self.validator and self.have == 0:
-            self.validator = validator
-            self._validator_path.write_text(validator or "")
-
-    def is_right(self) -> bool:
-        return self._hash.hexdigest() == self._file.etag
-
-    def finish(self) -> None:
-        """Bring it to the disk and to its name: only whole, verified bytes ever have that."""
-        os.fsync(self._descriptor)
-        self._path.replace(self._blobs / self._file.etag)
-        self._validator_path.unlink(missing_ok=True)
-        sync_folder(self._blobs)
-
-    def set_aside(self, bad: Path) -> None:
-        self._path.replace(bad)
-        self._validator_path.unlink(missing_ok=True)
-
-
-def _hash_for(file: RemoteFile) -> hashlib._Hash:
-    """LFS names content by its SHA-256; git by the SHA-1 of the content behind its length."""
-    if len(file.etag) == 64:
-        return hashlib.sha256()
-    return hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
 
 
 def _is_whole(blob: Path, size: int) -> bool:
