@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 
 from llamarouter.core.fetch_events import Failed, Fetched, FetchEvent, Noted, Planned, Progressed, decode_event
@@ -33,7 +33,7 @@ async def fetch_events(
     *,
     endpoint: str | None = None,
     offline: bool = False,
-) -> AsyncIterator[FetchEvent]:
+) -> AsyncGenerator[FetchEvent, None]:
     """Fetch a model into a hub cache. `environ`: for the process, with the token and the proxies that it needs.
 
     Never raises for what goes wrong in the process: that is the last event, `Failed`.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamarouter.core.child_protocol import Address
@@ -23,35 +24,39 @@ class ProbeAnswer:
     """What the child answered."""
 
     status: int
+    headers: Mapping[str, str]  # names in lower case
     body: bytes
 
 
-async def get(address: Address, path: str, *, api_key: str | None = None, seconds: float) -> ProbeAnswer:
+async def get(
+    address: Address, path: str, *, api_key: str | None = None, seconds: float, accept_encoding: str = "identity"
+) -> ProbeAnswer:
     """Ask once. Raises `ProbeError` after `seconds` at the latest."""
     try:
         async with asyncio.timeout(seconds):
-            return await _exchange(address, path, api_key)
+            return await _exchange(address, path, api_key, accept_encoding)
     except TimeoutError:
         raise ProbeError(f"no answer to {path} within {seconds:g} s") from None
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         raise ProbeError(f"no answer to {path}: {error or type(error).__name__}") from error
 
 
-async def _exchange(address: Address, path: str, api_key: str | None) -> ProbeAnswer:
+async def _exchange(address: Address, path: str, api_key: str | None, accept: str) -> ProbeAnswer:
     if isinstance(address, str):
         reader, writer = await asyncio.open_unix_connection(address)
     else:
         reader, writer = await asyncio.open_connection(*address)
     try:
         key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n{key}Connection: close\r\n\r\n".encode())
+        lines = f"Host: localhost\r\nAccept-Encoding: {accept}\r\n{key}Connection: close"
+        writer.write(f"GET {path} HTTP/1.1\r\n{lines}\r\n\r\n".encode())
         head = await reader.readuntil(b"\r\n\r\n")
         status_line, *rows = head[:-4].decode("latin-1").split("\r\n")
         version, status, *_ = status_line.split(" ")
         if not version.startswith("HTTP/1."):
             raise ValueError("not HTTP")
         fields = {name.lower(): value.strip() for name, _, value in (row.partition(":") for row in rows)}
-        return ProbeAnswer(int(status), await _body(reader, fields))
+        return ProbeAnswer(int(status), fields, await _body(reader, fields))
     finally:
         writer.close()
         with contextlib.suppress(OSError):

@@ -37,6 +37,7 @@ class _Download:
     task: asyncio.Task[RouterError | None] | None = None
     done: dict[str, int] = field(default_factory=dict)
     total: dict[str, int] = field(default_factory=dict)
+    failed: dict[str, str] | None = None  # why, for the feed
 
 
 class Downloads:
@@ -118,6 +119,7 @@ class Downloads:
                         self._tell_progress(model, running)
                     case Failed():
                         error = _refusal(spec, event)
+                        running.failed = {"reason": event.reason, "message": event.message}
                     case Fetched():
                         error = None
         if error is None:
@@ -129,11 +131,11 @@ class Downloads:
         self._feed.tell(model, "download_progress", {"progress": progress})
 
     def _over(self, model: str, task: asyncio.Task[RouterError | None]) -> None:
-        del self._running[model]
+        running = self._running.pop(model)
         failed = task.cancelled() or task.result() is not None
         if not task.cancelled() and (error := task.result()) is not None:
             log.error("the download of %s failed: %s", model, error)
-        self._feed.tell(model, "download_failed" if failed else "download_finished")
+        self._feed.tell(model, "download_failed" if failed else "download_finished", running.failed)
 
 
 def _refusal(spec: str, failed: Failed) -> RouterError:

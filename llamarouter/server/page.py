@@ -91,7 +91,7 @@ class PageStore:
     @staticmethod
     async def _ask(address: Address, api_key: str | None, name: str) -> Asset | None:
         try:
-            answer = await get(address, f"/{name}", api_key=api_key, timeout=5.0, headers={"accept-encoding": "gzip"})
+            answer = await get(address, f"/{name}", api_key=api_key, seconds=5.0, accept_encoding="gzip")
         except ProbeError:
             return None
         if answer.status != 200:
