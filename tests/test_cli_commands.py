@@ -68,6 +68,16 @@ def test_ls_understands_llama_servers_own_router(capsys: Captured) -> None:
     assert capsys.readouterr().out.splitlines()[1].split() == ["a/b:Q8_0", "-", "-", "-", "-", "cache", "unloaded"]
 
 
+@pytest.mark.parametrize("command", [("logs", "a"), ("explain", "a"), ("stop",), ("version",)])
+def test_what_llama_servers_own_router_does_not_have_is_said_so(command: tuple[str, ...], capsys: Captured) -> None:
+    refusal = Reply({"error": {"code": 404, "message": "File Not Found", "type": "not_found_error"}}, 404)
+    paths = {"logs": "/lr/logs", "explain": "/lr/explain", "stop": "/lr/status", "version": "/lr/status"}
+    with routing({f"GET {path}": refusal for path in paths.values()}) as router:
+        assert lr(router, *command) == 1
+    path = paths[command[0]]
+    assert capsys.readouterr() == ("", f"lr: {router.url} is not an `lr serve`: it has no {path}\n")
+
+
 def test_a_loading_model_shows_how_far_it_is(capsys: Captured) -> None:
     model = {"id": "a", "status": {"value": "loading", "progress": {"stages": [], "value": 0.426}}}
     with routing({"GET /models": Reply({"data": [model]})}) as router:

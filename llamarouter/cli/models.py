@@ -93,7 +93,7 @@ def names_in(listing: Listing) -> list[str]:
 
 def explained(error: RouterFailure, server: ServerClient, asked: Iterable[str]) -> RouterFailure:
     """An unknown model's error with the nearest real name; any other as it is."""
-    if error.status not in (400, 404) or "not found" not in error.message.lower():
+    if error.status not in (400, 404) or "not found" not in error.message.lower() or error.reason == "not_a_router":
         return error
     names = names_in(rows_from(server))
     unknown = [name for name in asked if name not in names]

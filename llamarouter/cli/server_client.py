@@ -117,8 +117,15 @@ class ServerClient:
             connection.request(method, self.address.prefix + path, payload, headers)
             answer = connection.getresponse()
             if answer.status >= 400:
-                raise _failure_of(answer)
+                raise self._known(_failure_of(answer), path)
         return answer
+
+    def _known(self, failure: RouterFailure, path: str) -> RouterFailure:
+        """llama-server's own router answers most questions, but not those that it does not have."""
+        if failure.status == 404 and failure.reason == "unknown" and path.startswith("/lr/"):
+            message = f"{self.address.shown} is not an `lr serve`: it has no {path.partition('?')[0]}"
+            return RouterFailure(404, message, "not_a_router")
+        return failure
 
     def _lines_of(self, answer: http.client.HTTPResponse) -> Iterator[str]:
         """The answer's lines as soon as they are there; the last one may lack its end."""
