@@ -33,6 +33,9 @@ _HIGH = 64 << 10  # bytes waiting to be sent at which the child is paused
 
 
 class _WaitableSink(Sink, Protocol):
+    @property
+    def broken_off(self) -> bool: ...
+
     async def until_ended(self) -> None: ...
 
 
@@ -57,6 +60,8 @@ class RelayEndpoint:
             pass
         else:
             await _while_connected(self._relay(request, ask, sink), receive)
+            if sink.broken_off:
+                raise BrokenOffError("the model's process broke off its answer")
 
     async def _read(self, scope: Message, receive: Receive, known: Ask | None) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
@@ -151,10 +156,10 @@ class AsgiSink:
         self._waiting: deque[Message] = deque()
         self._bytes = 0
         self._news = asyncio.Event()
-        self._broken = False
+        self.broken_off = False
 
     async def until_ended(self) -> None:
-        """Send what comes until the answer is complete; raises `BrokenOffError` when it is broken off."""
+        """Send what comes until the answer is complete or broken off."""
         while True:
             await self._news.wait()
             while self._waiting:
@@ -167,8 +172,8 @@ class AsgiSink:
             self._news.clear()
             if self._exchange is not None and self._exchange.paused:
                 self._exchange.resume()
-            if self._broken:
-                raise BrokenOffError("the model's process broke off its answer")
+            if self.broken_off:
+                return
 
     def attach(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -194,5 +199,5 @@ class AsgiSink:
         if last_words:
             self._waiting.append({"type": "http.response.body", "body": last_words, "more_body": True})
             self._bytes += len(last_words)
-        self._broken = True
+        self.broken_off = True
         self._news.set()

@@ -26,6 +26,7 @@ class Takeover:
     def __init__(self, door: Door, ask: Ask | None) -> None:
         self.ask = ask
         self._door = door
+        self.broken_off = False  # for ASGI to know; here the connection is broken off at once
         self._ended = asyncio.Event()
 
     async def until_ended(self) -> None:
