@@ -67,6 +67,18 @@ def test_which_place_wins(places: Places, tmp_path: Path) -> None:
     assert model.files.model == str(path)
 
 
+def test_the_first_flat_cache_wins(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        manifest(tmp_path / name, "M-Q8_0.gguf")
+        write_llama(tmp_path / name / "user_repo-GGUF_M-Q8_0.gguf")
+    both = Places(None, str(tmp_path / "hub"), (str(tmp_path / "a"), str(tmp_path / "b")))
+    for model in (discover(both, HeaderCache(None)).models[0], resolve_repo(both, "user/repo-GGUF")):
+        assert model is not None
+        assert model.files is not None
+        assert Path(model.files.model).parent.name == "a"
+
+
 def test_one_folder_in_two_roles(tmp_path: Path) -> None:
     """LLAMA_CACHE is the hub's root and the flat folder at once."""
     add(snapshot(tmp_path), "M-Q8_0.gguf")
@@ -104,6 +116,14 @@ CHANGES: list[Callable[[Path], object]] = [
 ]
 
 
+def test_a_signature_of_what_cannot_be_looked_at(places: Places, tmp_path: Path) -> None:
+    (tmp_path / "models" / "loop.gguf").symlink_to("loop.gguf")
+    (tmp_path / "models" / "note.txt").write_text("")
+    add(snapshot(tmp_path / "hub"), "M-Q8_0.gguf")
+    (tmp_path / "hub" / "datasets--user--data").mkdir()
+    assert signature_of(places) == discover(places, HeaderCache(None)).signature
+
+
 @pytest.mark.parametrize("change", CHANGES)
 def test_a_change_changes_the_signature(places: Places, tmp_path: Path, change: Callable[[Path], object]) -> None:
     write_llama(tmp_path / "models" / "M.gguf")
@@ -135,7 +155,17 @@ def test_resolve_repo(places: Places, tmp_path: Path) -> None:
     write_llama(tmp_path / "flat" / "user_repo-GGUF_M-Q4_0.gguf")
     ids = {
         spec: model.id if (model := resolve_repo(places, spec)) else None
-        for spec in ("user/repo", "user/repo:q8_0", "user/repo:Q4_0", "user/repo-GGUF", "user/repo-GGUF:q4_0", "x", "")
+        for spec in (
+            "user/repo",
+            "user/repo:q8_0",
+            "user/repo:Q4_0",
+            "user/repo-GGUF",
+            "user/repo-GGUF:q4_0",
+            "user/repo-GGUF/M-Q4_0.gguf",
+            "user/repo-GGUF:Q8_0",
+            "x",
+            "",
+        )
     }
     assert ids == {
         "user/repo": "user/repo:Q8_0",
@@ -143,6 +173,8 @@ def test_resolve_repo(places: Places, tmp_path: Path) -> None:
         "user/repo:Q4_0": None,
         "user/repo-GGUF": "user/repo-GGUF:Q4_0",
         "user/repo-GGUF:q4_0": "user/repo-GGUF:Q4_0",
+        "user/repo-GGUF/M-Q4_0.gguf": "user/repo-GGUF:Q4_0",
+        "user/repo-GGUF:Q8_0": None,
         "x": None,
         "": None,
     }

@@ -59,7 +59,7 @@ def test_shards(tmp_path: Path) -> None:
         ("M-Q4_K_M.gguf", "latest", "user/repo-GGUF:Q4_K_M"),
         ("M-UD-Q4_K_M.gguf", "UD-Q4_K_M", "user/repo-GGUF:Q4_K_M"),
         ("plain.gguf", "q8_0", "user/repo-GGUF:Q8_0"),
-        ("plain.gguf", "latest", "user/repo-GGUF"),
+        ("plain.gguf", "latest", "user/repo-GGUF/plain.gguf"),
     ],
 )
 def test_id(tmp_path: Path, file: str, tag: str, id: str) -> None:

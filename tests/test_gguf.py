@@ -232,18 +232,30 @@ def test_refuses(content: bytes, words: str) -> None:
 
 
 def test_header_is_bounded_however_large_the_file() -> None:
-    """A vocabulary of long strings that goes on for ever, in a file that claims to be a terabyte."""
-    start = file_of([LLAMA, key("x", ARRAY, array(STRING, 1_000_000, b""))], data=0)[:90]
-    file = Bytes(start, 1 << 40)
+    """A vocabulary of long strings that goes on and on, in a file that claims to be a terabyte."""
+    start = file_of([LLAMA + key("x", ARRAY, array(STRING, 1_000_000, b""))], [], n_keys=2, data=0, alignment=1)
     token = text("y" * 4088)
+    asked = 0
 
     def read(offset: int, count: int) -> bytes:
-        file.asked += count
-        return start[offset:] + token * (count // 4096 + 1)
+        nonlocal asked
+        asked += count
+        if offset < len(start):
+            return (start[offset:] + token * (count // len(token) + 1))[:count]
+        into = (offset - len(start)) % len(token)
+        return (token * (count // len(token) + 2))[into : into + count]
 
-    with pytest.raises(GgufError):
-        read_header(read, file.size)
-    assert file.asked <= 66 << 20
+    with pytest.raises(GgufError, match="longer than 64 MiB"):
+        read_header(read, 1 << 40)
+    assert asked <= 64 << 20
+
+
+def test_strings_are_bounded_over_all_arrays() -> None:
+    """Walking them is the only thing that takes time."""
+    many = array(STRING, 3_000_000, bytes(24_000_000))
+    assert "no model has" in refusal(
+        file_of([LLAMA, key("x", ARRAY, many), key("y", ARRAY, array(STRING, 3_000_000, b""))])
+    )
 
 
 def test_file_that_shrinks_while_it_is_read() -> None:

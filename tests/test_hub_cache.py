@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llamarouter.core.hub_names import Wanted
 from llamarouter.core.model import Model, Source
 from llamarouter.host.folder_reader import FolderReader
 from llamarouter.host.header_cache import HeaderCache
@@ -43,8 +44,8 @@ def search(root: Path, reader: FolderReader | None = None) -> dict[str, Model]:
     return {model.id: model for model in found}
 
 
-def resolve(root: Path, repo: str, tag: str | None = None) -> Model | None:
-    return model_in_hub_cache(str(root), repo, tag, FolderReader(), HeaderCache(None))
+def resolve(root: Path, repo: str, tag: str | None = None, file: str | None = None) -> Model | None:
+    return model_in_hub_cache(str(root), Wanted(repo, tag, file), FolderReader(), HeaderCache(None))
 
 
 def test_a_repository(tmp_path: Path) -> None:
@@ -97,11 +98,12 @@ def test_the_newest_snapshot_without_refs(tmp_path: Path) -> None:
     assert list(search(tmp_path)) == ["user/repo:Q4_0"]
 
 
-def test_a_ref_that_is_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_refs_that_cannot_be_read_are_not_waited_for(tmp_path: Path) -> None:
     add(snapshot(tmp_path, ref=""), "a-Q4_0.gguf")
     refs = tmp_path / "models--user--repo" / "refs"
-    refs.mkdir()
+    (refs / "folder").mkdir(parents=True)
     os.mkfifo(refs / "main")
+    (refs / "loop").symlink_to("loop")
     assert list(search(tmp_path)) == ["user/repo:Q4_0"]
 
 
@@ -117,19 +119,13 @@ def test_repositories_that_are_none(tmp_path: Path) -> None:
     assert search(tmp_path / "missing") == {}
 
 
-def test_files_without_an_id_of_their_own_are_notes(tmp_path: Path) -> None:
+def test_files_without_a_tag_of_their_own_are_called_by_their_path(tmp_path: Path) -> None:
     folder = snapshot(tmp_path)
-    for name in ("A-Q8_0.gguf", "B-Q8_0.gguf", "plain.gguf"):
+    for name in ("A-Q8_0.gguf", "B-Q8_0.gguf", "x/plain.gguf"):
         add(folder, name)
     for name in ("imatrix.gguf", "mtp-M-Q8_0.gguf", "M-imatrix.gguf"):
         (folder / name).write_bytes(b"")
-    reader = FolderReader()
-    models = search(tmp_path, reader)
-    assert list(models) == ["user/repo:Q8_0"]
-    assert [(os.path.basename(note.where), note.reason.split(";")[0]) for note in reader.skipped] == [
-        ("B-Q8_0.gguf", "has the id of A-Q8_0.gguf"),
-        ("plain.gguf", "its name tells no quantisation"),
-    ]
+    assert list(search(tmp_path)) == ["user/repo:Q8_0", "user/repo/B-Q8_0.gguf", "user/repo/x/plain.gguf"]
 
 
 def test_a_blob_that_is_gone(tmp_path: Path) -> None:
@@ -160,11 +156,18 @@ def test_resolve(tmp_path: Path) -> None:
         assert model.id == f"user/repo:{id}"
     assert resolve(tmp_path, "user/repo", "Q5_K_M") is None
     assert resolve(tmp_path, "user/other") is None
-    assert resolve(tmp_path, "../user/repo") is None
+
+
+def test_resolve_what_is_incomplete(tmp_path: Path) -> None:
+    shards = write_sharded_llama(snapshot(tmp_path) / "M-F32.gguf")
+    assert resolve(tmp_path, "user/repo") is not None
+    shards[1].unlink()
+    assert resolve(tmp_path, "user/repo") is None
 
 
 def test_resolve_takes_a_file_without_a_tag(tmp_path: Path) -> None:
     add(snapshot(tmp_path), "plain.gguf")
-    model = resolve(tmp_path, "user/repo")
-    assert model is not None
-    assert model.id == "user/repo"
+    for model in (resolve(tmp_path, "user/repo"), resolve(tmp_path, "user/repo", file="plain.gguf")):
+        assert model is not None
+        assert model.id == "user/repo/plain.gguf"
+    assert resolve(tmp_path, "user/repo", file="other.gguf") is None

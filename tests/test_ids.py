@@ -16,9 +16,9 @@ from llamarouter.core.ids import (
     is_model,
     is_repo,
     name_of,
+    repo_in_id,
     repo_of_folder,
     spellings_of,
-    split_spec,
 )
 
 
@@ -96,10 +96,8 @@ def test_what_is_no_repo(repo: str) -> None:
     assert not is_repo(repo)
 
 
-def test_split_spec() -> None:
-    assert split_spec("u/r:Q8_0") == ("u/r", "Q8_0")
-    assert split_spec("u/r") == ("u/r", None)
-    assert split_spec("u/r:") == ("u/r", None)
+def test_repo_in_id() -> None:
+    assert [repo_in_id(id) for id in ("u/r:Q8_0", "u/r/x/y.gguf", "u/r", "x", "")] == ["u/r", "u/r", "u/r", "x", ""]
 
 
 FILES = [
@@ -133,6 +131,7 @@ def test_best_model_without_a_favourite() -> None:
     assert best_model(["b.gguf", "a.gguf", "mmproj-a.gguf"], None) == "a.gguf"
     assert best_model(["x-Q8_0.gguf", "a.gguf"], None) == "x-Q8_0.gguf"
     assert best_model(["mmproj-a.gguf"], None) is None
+    assert best_model(["M-Q8_0-00002-of-00002.gguf"], None) is None
 
 
 def test_a_whole_tag_goes_before_a_part_of_one() -> None:

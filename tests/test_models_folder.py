@@ -84,6 +84,23 @@ def test_a_lie_about_shards_costs_nothing(tmp_path: Path) -> None:
     write_llama(tmp_path / "S-00001-of-99999.gguf")
     (model,) = search(tmp_path).values()
     assert model.problem == "shard 2 of 99999 is missing: S-00002-of-99999.gguf"
+    assert model.files is not None
+    assert model.files.shards == (str(tmp_path / "S-00001-of-99999.gguf"),)
+
+
+def test_a_hole_among_shards_ends_the_reading(tmp_path: Path) -> None:
+    paths = write_sharded_llama(tmp_path / "S.gguf", tensors_a_shard=8)
+    paths[1].unlink()
+    (model,) = search(tmp_path).values()
+    assert model.files is not None
+    assert model.files.shards == (str(paths[0]),)
+
+
+def test_a_note_is_made_once() -> None:
+    reader = FolderReader()
+    for reason in ("first", "second"):
+        reader.skip("/a", reason)
+    assert [str(note) for note in reader.skipped] == ["/a: first"]
 
 
 def test_a_folder_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
@@ -117,11 +134,11 @@ def test_several_models_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "D").mkdir()
     for name in ("M-Q4_0.gguf", "M-Q8_0.gguf"):
         write_llama(tmp_path / "D" / name)
-    models = search(tmp_path)
-    assert {id: model.aliases for id, model in models.items()} == {"D/M-Q4_0": (), "D/M-Q8_0": ("D",)}
     write_sharded_llama(tmp_path / "D" / "A.gguf")
+    write_mmproj(tmp_path / "D" / "mmproj.gguf")
     models = search(tmp_path)
-    assert {id: model.aliases for id, model in models.items()} == {"D/A": ("D",), "D/M-Q4_0": (), "D/M-Q8_0": ()}
+    assert list(models) == ["D/A", "D/M-Q4_0", "D/M-Q8_0"]
+    assert {model.files.mmproj for model in models.values() if model.files} == {str(tmp_path / "D" / "mmproj.gguf")}
 
 
 def test_nothing_deeper_is_searched(tmp_path: Path) -> None:
@@ -202,3 +219,19 @@ def test_a_folder_that_is_not_there(tmp_path: Path, name: str, words: str) -> No
     with pytest.raises(UsageError, match=words) as caught:
         search(tmp_path / name)
     assert "--models-dir" in str(caught.value)
+
+
+def test_later_shards_under_other_names(tmp_path: Path) -> None:
+    first, second = write_sharded_llama(tmp_path / "S.gguf")
+    first.unlink()
+    second.rename(tmp_path / "part.gguf")
+    (model,) = search(tmp_path).values()
+    assert model.problem == "a later shard of a model, without its first"
+
+
+def test_a_sub_folder_that_cannot_be_listed(tmp_path: Path) -> None:
+    """A loop of links stands for it: these tests may run as root, who can list everything."""
+    (tmp_path / "loop").symlink_to("loop")
+    reader = FolderReader()
+    assert reader.entries(str(tmp_path / "loop")) == []
+    assert "cannot be read" in str(reader.skipped[0])

@@ -1,11 +1,13 @@
 """Names of files and folders, and the ids that they become: pure functions over strings.
 
     models--user--repo, sub/M-Q4_K_M-00001-of-00002.gguf   ->  user/repo:Q4_K_M
+    models--user--repo, plain.gguf                          ->  user/repo/plain.gguf
     M-Q8_0.gguf in --models-dir                             ->  M-Q8_0
     D/M-Q8_0.gguf in --models-dir                           ->  D, or D/M-Q8_0 beside other models in D
 
 The rules are llama-server's (`common/download.cpp`, `common/hf-cache.cpp`, `tools/server/server-models.cpp`, build
-b11434) but for what it misses: repositories with `--` in their name, shards at the top, importance matrices.
+b11434) but for what it misses: repositories with `--` in their name, files without a tag, shards at the top, and that
+an importance matrix is no model.
 """
 
 from __future__ import annotations
@@ -87,13 +89,13 @@ def is_repo(repo: str) -> bool:
     return bool(_USER.fullmatch(user) and _REPO.fullmatch(name))
 
 
-def split_spec(spec: str) -> tuple[str, str | None]:
-    """`user/repo[:TAG]` -> repository and tag as written; the repository may be nonsense (see `is_repo`)."""
-    repo, _, tag = spec.partition(":")
-    return repo, tag or None
+def repo_in_id(id: str) -> str:
+    """The repository in the id of a cached model: of `user/repo:TAG`, and of `user/repo/file.gguf`."""
+    return "/".join(id.partition(":")[0].split("/")[:2])
 
 
 def cached_id(repo: str, tag: str) -> str:
+    """The id of a cached model whose name tells its quantisation; of another it is `user/repo/file.gguf`."""
     return f"{repo}:{tag.upper()}"
 
 

@@ -49,7 +49,6 @@ class Model:
 
     id: str
     source: Source
-    aliases: tuple[str, ...] = ()  # other names by themselves: a folder's, for one of several models in it
     files: Files | None = None  # None: not on this machine yet (a preset's `hf-repo`)
     repo: str | None = None  # `user/repo:TAG`, where it came from the Hub
     size: int = 0  # bytes on disk, over all shards, without projector and draft

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from llamarouter.core.ids import DEFAULT_TAGS, split_spec
+from llamarouter.core.fetch_events import FetchError
+from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.model import Model, Skipped
-from llamarouter.host.flat_cache import models_in_flat_cache
+from llamarouter.host.flat_cache import model_in_flat_cache, models_in_flat_cache
 from llamarouter.host.folder_reader import FolderReader
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.hub_cache import model_in_hub_cache, models_in_hub_cache
@@ -53,23 +54,20 @@ def discover(places: Places, headers: HeaderCache) -> Found:
 
 
 def resolve_repo(places: Places, spec: str, headers: HeaderCache | None = None) -> Model | None:
-    """The model on this machine that `user/repo[:TAG]` means, or None; no network. Without a tag: Q4_K_M, Q8_0, any."""
+    """The model on this machine that `user/repo[:TAG]` or `user/repo/file.gguf` means, or None; no network.
+
+    Without a tag: Q4_K_M, else Q8_0, else any.
+    """
+    try:
+        wanted = parse_spec(spec)
+    except FetchError:
+        return None
     headers = headers or HeaderCache(None)
-    repo, tag = split_spec(spec)
     reader = FolderReader()
-    found = model_in_hub_cache(places.hub_cache, repo, tag, reader, headers)
-    if found is not None:
-        return found
-    flat = {
-        model.id: model
-        for folder in reversed(places.flat_caches)
-        for model in models_in_flat_cache(folder, reader, headers)
-        if split_spec(model.id)[0] == repo
-    }
-    if tag is not None:
-        return flat.get(f"{repo}:{tag.upper()}")
-    favourites = (flat.get(f"{repo}:{wanted}") for wanted in DEFAULT_TAGS)
-    return next((model for model in (*favourites, *flat.values()) if model is not None), None)
+    found = model_in_hub_cache(places.hub_cache, wanted, reader, headers)
+    for folder in places.flat_caches:
+        found = found or model_in_flat_cache(folder, wanted, reader, headers)
+    return found
 
 
 def _by_id(models: list[Model]) -> dict[str, Model]:

@@ -3,7 +3,7 @@
     manifest=<user>=<repo>=<tag>.json        which file of the repository the tag means, and its projector
     <user>_<repo>_<file>.gguf                the files; a `/` in a name became `_`
 
-`tag` is `latest` where none was asked for; the id then takes the tag of the file's name.
+`tag` is `latest` where none was asked for; the id takes the tag of the file's name, if that has one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import os
 
 import msgspec
 
-from llamarouter.core.ids import FlatName, cached_id, flat_manifest, is_model, name_of
+from llamarouter.core.hub_names import Wanted
+from llamarouter.core.ids import DEFAULT_TAGS, FlatName, cached_id, flat_manifest, is_model, name_of, repo_in_id
 from llamarouter.core.model import Model, Source
 from llamarouter.host.folder_reader import FolderReader, is_folder
 from llamarouter.host.header_cache import HeaderCache, open_plain
@@ -48,6 +49,19 @@ def models_in_flat_cache(folder: str, reader: FolderReader, headers: HeaderCache
     return list(models.values())
 
 
+def model_in_flat_cache(folder: str, wanted: Wanted, reader: FolderReader, headers: HeaderCache) -> Model | None:
+    """What a preset's `hf-repo`, or `-hf`, means; None where it is not there."""
+    models = [model for model in models_in_flat_cache(folder, reader, headers) if repo_in_id(model.id) == wanted.repo]
+    if wanted.file is not None:
+        path = os.path.join(folder, FlatName(wanted.repo, "").file(wanted.file))
+        return next((model for model in models if model.files is not None and model.files.model == path), None)
+    for tag in (wanted.tag,) if wanted.tag else DEFAULT_TAGS:
+        for model in models:
+            if model.id == cached_id(wanted.repo, tag):
+                return model
+    return models[0] if models and not wanted.tag else None
+
+
 def _is_first(file_name: str) -> bool:
     name = name_of(file_name)
     return name is not None and name.index == 1
@@ -67,7 +81,7 @@ def _model(
         reader.skip(entry.path, "the manifest names no GGUF")
         return None
     tag = name.tag or (flat.tag if flat.tag != "latest" else None)
-    id = cached_id(flat.repo, tag) if tag else flat.repo
+    id = cached_id(flat.repo, tag) if tag else f"{flat.repo}/{file}"
     projector = manifest.mmproj_file.rfilename if manifest.mmproj_file else ""
     beside = os.path.join(folder, flat.file(projector)) if projector else None
     return model_of(

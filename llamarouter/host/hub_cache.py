@@ -2,9 +2,11 @@
 
     <root>/models--<user>--<repo>/refs/main                     the commit to take
                                  /snapshots/<commit>/**.gguf    links to the files
-    ids: user/repo:TAG, a tag being what stands after the last `-` or `.` of the name: M-Q4_K_M.gguf
+    M-Q4_K_M.gguf   ->  user/repo:Q4_K_M       (the tag is what stands after the last `-` or `.`)
+    plain.gguf      ->  user/repo/plain.gguf   (no tag; so too where two files have the same)
 
-Rules as in `common/hf-cache.cpp` (build b11434); besides, a repository without `refs` is taken at its newest snapshot.
+Rules as in `common/hf-cache.cpp` (build b11434), which leaves out files without a tag, and repositories without `refs`
+(here taken at their newest snapshot).
 """
 
 from __future__ import annotations
@@ -14,16 +16,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from llamarouter.core.ids import (
-    REPO_PREFIX,
-    best_model,
-    best_projector,
-    cached_id,
-    is_model,
-    is_repo,
-    name_of,
-    repo_of_folder,
-)
+from llamarouter.core.hub_names import NotInRepo, Wanted, choose, folder_of
+from llamarouter.core.ids import REPO_PREFIX, best_projector, cached_id, is_model, name_of, repo_of_folder
 from llamarouter.core.model import Model, Source
 from llamarouter.host.folder_reader import FolderReader, is_folder
 from llamarouter.host.header_cache import HeaderCache
@@ -43,20 +37,20 @@ class Repository:
 
 
 def models_in_hub_cache(root: str, reader: FolderReader, headers: HeaderCache) -> list[Model]:
-    """Every model with a tag, of every repository."""
-    return [model for repository in _repositories(root, reader) for model in _models_of(repository, reader, headers)]
+    """Every model of every repository."""
+    return [model for repository in _repositories(root, reader) for model in _models_of(repository, headers)]
 
 
-def model_in_hub_cache(
-    root: str, repo: str, tag: str | None, reader: FolderReader, headers: HeaderCache
-) -> Model | None:
-    """What `repo[:tag]` means, as a preset's `hf-repo` or `-hf` would have it; None where it is not there."""
-    folder = os.path.join(root, REPO_PREFIX + repo.replace("/", "--"))
-    repository = _repository(repo, folder, reader) if is_repo(repo) else None
-    path = best_model(repository.paths, tag) if repository else None
-    if repository is None or path is None:
+def model_in_hub_cache(root: str, wanted: Wanted, reader: FolderReader, headers: HeaderCache) -> Model | None:
+    """What a preset's `hf-repo`, or `-hf`, means; None where it is not there, or not with all of its shards."""
+    repository = _repository(wanted.repo, os.path.join(root, folder_of(wanted.repo)), reader)
+    if repository is None:
         return None
-    return _model(repository, path, headers)
+    try:
+        choice = choose(repository.paths, wanted)
+    except NotInRepo:
+        return None
+    return _model(repository, choice.model[0], choice.id, headers)
 
 
 def _repositories(root: str, reader: FolderReader) -> Iterator[Repository]:
@@ -108,27 +102,21 @@ def _mtime_ns(entry: os.DirEntry[str]) -> int:
         return 0
 
 
-def _models_of(repository: Repository, reader: FolderReader, headers: HeaderCache) -> Iterator[Model]:
-    taken: dict[str, str] = {}
+def _models_of(repository: Repository, headers: HeaderCache) -> Iterator[Model]:
+    taken: set[str] = set()
     for path in repository.paths:
         name = name_of(path)
         if name is None or name.index != 1 or not is_model(path):
             continue
-        where = os.path.join(repository.snapshot, path)
-        if name.tag is None:
-            reader.skip(where, "its name tells no quantisation; a preset section with `model = PATH` serves it")
-        elif name.tag in taken:
-            reader.skip(where, f"has the id of {taken[name.tag]}; a preset section with `model = PATH` serves it")
-        else:
-            taken[name.tag] = path
-            yield _model(repository, path, headers)
+        id = cached_id(repository.repo, name.tag) if name.tag else None
+        if id is None or id in taken:
+            id = f"{repository.repo}/{path}"
+        taken.add(id)
+        yield _model(repository, path, id, headers)
 
 
-def _model(repository: Repository, path: str, headers: HeaderCache) -> Model:
-    name = name_of(path)
-    tag = name.tag if name else None
+def _model(repository: Repository, path: str, id: str, headers: HeaderCache) -> Model:
     projector = best_projector(path, repository.paths)
-    id = cached_id(repository.repo, tag) if tag else repository.repo
     return model_of(
         headers,
         os.path.join(repository.snapshot, path),

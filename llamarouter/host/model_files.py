@@ -19,7 +19,6 @@ def model_of(
     mmproj: str | None = None,
     draft: str | None = None,
     repo: str | None = None,
-    aliases: tuple[str, ...] = (),
 ) -> Model:
     """The model whose first (or only) file is at `path`; `problem` is set where an engine could not load it."""
     path = os.path.abspath(path)
@@ -39,7 +38,6 @@ def model_of(
     return Model(
         id=id,
         source=source,
-        aliases=aliases,
         files=Files(model=shards[0] if shards else path, shards=shards, mmproj=mmproj, draft=draft),
         repo=repo,
         size=size,

@@ -1,9 +1,11 @@
 """Models in --models-dir: its GGUFs, and those of its sub-folders, one level deep.
 
-X.gguf                  ->  X
-X-0000k-of-0000n.gguf   ->  X, all shards together
-D/one model             ->  D, with the projector (mmproj*) and the draft (mtp-*, ...) that lie beside it
-D/several models        ->  D/FILE each; D is an alias of the one that llama-server would take
+    X.gguf                  ->  X
+    X-0000k-of-0000n.gguf   ->  X, all shards together
+    D/one model             ->  D, with the projector (mmproj*) and the draft (mtp-*, ...) that lie beside it
+    D/several models        ->  D/FILE each
+
+That D is then still a name of one of them is the catalogue's business.
 """
 
 from __future__ import annotations
@@ -63,14 +65,12 @@ def _models_in_sub_folder(entry: os.DirEntry[str], reader: FolderReader, headers
     drafts = [name for name in names if name.endswith(SUFFIX) and is_draft(name)]
     mmproj = os.path.join(entry.path, projectors[-1]) if projectors else None
     draft = os.path.join(entry.path, drafts[0]) if drafts else None
-    favourite = _favourite(files)
     return [
         _model(
             headers,
             entry.path,
             name,
             id if len(files) == 1 else f"{id}/{id_in_models_folder(name)}",
-            aliases=(id,) if len(files) > 1 and name == favourite else (),
             mmproj=mmproj,
             draft=draft,
         )
@@ -80,19 +80,12 @@ def _models_in_sub_folder(entry: os.DirEntry[str], reader: FolderReader, headers
 
 def _first_files(names: Sequence[str]) -> list[str]:
     """One file name a model: of shards the lowest that is there, so that a missing first one is noticed."""
-    first: dict[tuple[str, int], tuple[int, str]] = {}
-    for file in names:
+    first: dict[tuple[str, int], str] = {}
+    for file in sorted(names):
         name = name_of(file) if is_model(file) else None
         if name is not None:
-            key = (name.stem, name.count)
-            first[key] = min(first.get(key, (name.index, file)), (name.index, file))
-    return sorted(file for _, file in first.values())
-
-
-def _favourite(files: Sequence[str]) -> str:
-    """The model that llama-server would take of several in a folder: one in shards, else the last."""
-    sharded = [file for file in files if (name := name_of(file)) and name.count > 1]
-    return (sharded or list(files))[-1]
+            first.setdefault((name.stem, name.count), file)
+    return list(first.values())
 
 
 def _model(
@@ -101,7 +94,6 @@ def _model(
     file: str,
     id: str,
     *,
-    aliases: tuple[str, ...] = (),
     mmproj: str | None = None,
     draft: str | None = None,
 ) -> Model:
@@ -110,7 +102,6 @@ def _model(
         os.path.join(folder, file),
         id=id,
         source=Source.MODELS_DIR,
-        aliases=aliases,
         mmproj=mmproj,
         draft=draft,
     )

@@ -1,6 +1,6 @@
 """Where models may lie, after the environment; and a signature of those places that is cheap to take.
 
-Signatures are compared: equal means that looking again would find the same. No file is opened for one but small refs.
+Signatures are compared: equal means that looking again would find the same. No file is opened for one.
 """
 
 from __future__ import annotations

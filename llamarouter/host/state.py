@@ -1,7 +1,7 @@
 """Where this program keeps what it writes, and how it writes it: whole files, or none.
 
-state_dir   what can be lost and is derived or learnt again (header cache, UI assets, keys' hashes)
-data_dir    what was built or fetched for it (a compiled llama-server)
+The state folder holds what is derived or learnt and may be lost; the data folder what was built or fetched for it (a
+compiled llama-server).
 """
 
 from __future__ import annotations
