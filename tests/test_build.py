@@ -178,7 +178,7 @@ def test_cuda_that_was_only_a_guess_becomes_a_cpu_build(
 
 
 def test_cuda_that_was_asked_for_fails_with_its_reason(workshop: Workshop) -> None:
-    workshop.cmake(configure='echo "Target CUDA::cublas not found"; exit 1')
+    workshop.cmake(configure='case "$*" in *GGML_CUDA=ON*) echo "Target CUDA::cublas not found"; exit 1 ;; esac')
     with pytest.raises(build.BuildFailed, match="cmake failed") as failure:
         workshop.build(Backend.CUDA)
     assert failure.value.last_words == ["Target CUDA::cublas not found"]

@@ -113,7 +113,6 @@ def _obey_stdin() -> None:
     """Move stdin away from the server and read it in a thread of ours."""
     control = os.dup(0)
     theirs, ours = os.pipe()
-    os.set_blocking(ours, False)  # nobody reads there while the model loads
     os.dup2(theirs, 0, inheritable=False)
     os.close(theirs)
     threading.Thread(target=_control, args=(control, ours), name="control", daemon=True).start()
@@ -127,8 +126,7 @@ def _control(control: int, server_stdin: int) -> None:
         for line in lines:
             if _EXIT_LINE in line:
                 _end(0)
-            with contextlib.suppress(BlockingIOError):
-                os.write(server_stdin, line + b"\n")
+            os.write(server_stdin, line + b"\n")
     _end(1)
 
 
