@@ -50,6 +50,7 @@ FAULTS = {
     "grandchild": "1: leaves a process in its session that holds its pipes; setsid: outside of it",
     "token-seconds": "time between tokens (default 0)",
     "spawn-log": "a file that gets a line `pid model` per spawn",
+    "sleep-after": "seconds after which it sleeps, and wakes at once",
     "no-props": "1: /props is 404; hang: never answers",
 }
 HELP_ROWS = (
@@ -165,6 +166,8 @@ class Fake:
         if not self.flags.fault("ignore-term"):
             # As the real one: in router mode it hangs in a join for as long as its stdin is open.
             loop.add_signal_handler(signal.SIGTERM, self.stop_listening if self.child else lambda: os._exit(0))
+        if self.flags.fault("sleep-after"):
+            loop.call_later(self.flags.number("sleep-after"), self.nap)
         if self.flags.fault("crash-after-seconds"):
             loop.call_later(self.flags.number("crash-after-seconds"), self.die)
         await (self.heed_stdin() if self.child else asyncio.Event().wait())
@@ -275,6 +278,10 @@ class Fake:
                 os._exit(0)
         if not self.flags.fault("ignore-eof"):
             os._exit(1)
+
+    def nap(self) -> None:
+        self.tell("sleeping", {})
+        self.tell("ready", {})
 
     def die(self) -> None:
         self.last_words()

@@ -140,8 +140,9 @@ def classify(
     `lines` are the log lines of this spawn. `stalled` is set where we killed it for a stall: what was observed.
     `kernel_oom`: the kernel killed something for want of memory while this child lived.
     """
-    if code is not None and code in _SHELL_SIGNALS:
-        code, signal = None, _SHELL_SIGNALS[code]
+    hidden = _SHELL_SIGNALS.get(code) if code is not None else None
+    if hidden is not None:
+        code, signal = None, hidden
     said = tuple(text for line in lines[-40:] if (text := plain(line)))[-LAST_WORDS:]
     if stalled is not None:
         cause = Cause.STALLED_LOADING if loading else Cause.STALLED_BUSY

@@ -1,0 +1,190 @@
+"""One llama-server as a process: started so that nothing is left of it, heard without ever being held up.
+
+    the router -+- stdin, held open: the exit line, and its end when the router is gone
+                |- stdout: state lines, queued for the life that reads them
+                `- stderr: the log, straight into the ring
+A session of its own, so that one signal reaches what it forks. On Linux `setpriv --pdeathsig KILL` makes the kernel
+kill it when the router's main thread dies, also while it loads or is stopped (hence: spawn from the main thread).
+Everything here happens in callbacks and plain functions; what waits stands in `process`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping
+from typing import cast
+
+from llamarouter.core.child_protocol import EXIT_LINE, StateLine, StateLines
+from llamarouter.host.child_log import LogRing
+
+_OOM_SCORE = b"500"  # when the machine runs out of memory, a child goes before the router
+
+
+class SpawnError(Exception):
+    """The process could not be started. One line, for people."""
+
+
+class ChildProcess(asyncio.SubprocessProtocol):
+    """A running child: its pipes, its pid, and what has happened to it so far."""
+
+    def __init__(self, log: LogRing) -> None:
+        self.news = asyncio.Event()  # set by a state line and by the exit
+        self.exited = asyncio.Event()  # reaped; its pipes may still be open
+        self.drained = asyncio.Event()  # both output pipes have ended
+        self.lines: deque[StateLine] = deque()
+        self.output = 0  # bytes said, on both pipes
+        self.pid = 0
+        self._log = log
+        self._states = StateLines()
+        self._open_pipes = {1, 2}
+        self._transport: asyncio.SubprocessTransport
+
+    # --- called by the loop -----------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports are not of asyncio's classes, but behave like them.
+        self._transport = cast(asyncio.SubprocessTransport, transport)
+        self.pid = self._transport.get_pid()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        self.output += len(data)
+        if fd == 2:
+            self._log.feed(data)
+            return
+        for line in self._states.feed(data):
+            if isinstance(line, StateLine):
+                self.lines.append(line)
+                self.news.set()
+            else:
+                self._log.feed(line + b"\n")
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        self._open_pipes.discard(fd)
+        if not self._open_pipes:
+            self.drained.set()
+
+    def process_exited(self) -> None:
+        self.exited.set()
+        self.news.set()
+
+    # --- called by its life -----------------------------------------------------------------------------------------
+
+    @property
+    def code(self) -> int | None:
+        """Exit code; None if a signal ended it."""
+        code = self._transport.get_returncode()
+        return None if code is None or code < 0 else code
+
+    @property
+    def signal_name(self) -> str | None:
+        """The name of the signal that ended it."""
+        code = self._transport.get_returncode()
+        if code is None or code >= 0:
+            return None
+        try:
+            return signal.Signals(-code).name
+        except ValueError:
+            return f"SIG{-code}"  # a real-time signal
+
+    def ask_to_exit(self) -> None:
+        """Write the exit line; a child that loads does not hear it."""
+        if (stdin := self._stdin()) is not None:
+            stdin.write(EXIT_LINE)
+
+    def close_stdin(self) -> None:
+        """End its stdin: a child that hears it leaves with code 1."""
+        if (stdin := self._stdin()) is not None:
+            stdin.close()
+
+    def signal_group(self, number: signal.Signals) -> None:
+        """Signal the child and whatever it has forked, as far as that is still in its session."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)
+
+    def release(self) -> None:
+        """Close our ends of its pipes, whoever holds the others."""
+        self._transport.close()
+
+    def _stdin(self) -> asyncio.WriteTransport | None:
+        pipe = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
+        return None if pipe is None or pipe.is_closing() else pipe
+
+
+async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) -> ChildProcess:
+    """Start `command` (its first word is looked up in the `PATH` of `env`). Raises `SpawnError`.
+
+    Cancelled on the way, it leaves no process: what had been started is killed and reaped first.
+    """
+    binary = shutil.which(command[0], path=env.get("PATH"))
+    if binary is None:
+        # setpriv would hide this as an exit with code 127.
+        raise SpawnError(f"{os.path.basename(command[0])}: no such program, or not executable")
+    loop = asyncio.get_running_loop()
+    argv = (*guard_of(sys.platform), binary, *command[1:])
+    starting = loop.create_task(_start(loop, argv, env, log), name=f"spawn {binary}")
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        await _undo(starting)
+        raise
+
+
+async def _start(
+    loop: asyncio.AbstractEventLoop, argv: tuple[str, ...], env: Mapping[str, str], log: LogRing
+) -> ChildProcess:
+    pipe = subprocess.PIPE
+    try:
+        _, child = await loop.subprocess_exec(
+            lambda: ChildProcess(log),
+            *argv,
+            stdin=pipe,
+            stdout=pipe,
+            stderr=pipe,
+            env=dict(env),
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise SpawnError(f"{os.path.basename(argv[0])}: {reason}") from error
+    _offer_to_the_kernel(child.pid)
+    return child
+
+
+def _offer_to_the_kernel(pid: int) -> None:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/oom_score_adj", "wb", buffering=0) as file:
+        file.write(_OOM_SCORE)
+
+
+async def _undo(starting: asyncio.Task[ChildProcess]) -> None:
+    """Kill and reap what was being started, however often somebody cancels meanwhile."""
+    while True:
+        try:
+            child = await asyncio.shield(starting)
+            child.signal_group(signal.SIGKILL)
+            await child.exited.wait()
+            child.release()
+            return
+        except asyncio.CancelledError:
+            continue
+        except SpawnError:
+            return
+
+
+@functools.cache
+def guard_of(platform: str) -> tuple[str, ...]:
+    """The words before a command that tie its life to ours; none where there is no `setpriv` that can do it."""
+    tool = shutil.which("setpriv") if platform == "linux" else None
+    if tool is None:
+        return ()
+    guard = (tool, "--pdeathsig", "KILL", "--")
+    # That of busybox, and that of util-linux before 2.33, do not know the option.
+    tried = subprocess.run((*guard, tool, "--help"), capture_output=True, check=False, timeout=5)
+    return guard if tried.returncode == 0 else ()
