@@ -428,6 +428,8 @@ def test_preset_text_is_a_section_that_says_the_same() -> None:
 def test_offline_is_not_for_who_names_an_address() -> None:
     flags = flags_of(catalog_of("[local]\nmmproj-url = https://x/y.gguf\n", models=[LOCAL]), "local")
     assert "--offline" not in flags
+    catalog = catalog_of("[local]\nmmproj-url = https://x/y.gguf\n", models=[LOCAL], argv=["--offline"])
+    assert flags_of(catalog, "local")["--offline"] == ("", "--offline of lr serve")
 
 
 def test_an_empty_catalogue() -> None:

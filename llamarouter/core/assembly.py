@@ -99,6 +99,11 @@ class Layers:
                 command_line.append(ours)
             else:
                 self.warn(Skipped(given.origin, f"{given.written} is left out where lr-engine = {key}: unknown there"))
+        if (
+            self._settings.offline
+            and (offline := given_of(table, "--offline", (), "--offline of lr serve")) is not None
+        ):
+            command_line.append(offline)
         layers = (defaults_of(table), config.given, environment.given, everyone.given, command_line)
         return _Common(table, tuple(tuple(layer) for layer in layers), everyone)
 

@@ -7,6 +7,7 @@ An unknown key is a problem of its section alone; what the router owns is a warn
 environment and in llama.cpp's own `config.ini` nothing spoils anything: what cannot be used is a warning.
 Booleans: `on enabled true 1 yes` and `off disabled false 0 no`, in any case; other text counts as given, as in
 llama-server. `no-jinja = true` and `LLAMA_ARG_NO_JINJA = 1` mean `--no-jinja`, with `0` they mean `--jinja`.
+Keys may have `_` for `-` (in llama-server they may not).
 """
 
 from __future__ import annotations
@@ -91,7 +92,7 @@ def preset_of(ini: Ini) -> Preset:
         name = canonical_id(section.name)
         if name == DEFAULT_SECTION and section.problem is None and all(key.name == _VERSION for key in section.keys):
             continue
-        before = last.pop(name, None)
+        before = last.get(name)
         if before is not None:
             warnings.append(Skipped(before.where, f"section [{before.name}] is replaced by the one at {section.where}"))
         last[name] = Section(name, section.keys, section.file, section.line, section.problem)
