@@ -13,7 +13,7 @@ from typing import NoReturn
 HEADER_MAX = 64 << 20  # bytes that a header may span; the largest known ones are below 20 MiB
 STRING_MAX = 16 << 20  # bytes
 NAME_MAX = 65535  # bytes of a key, after the specification
-STRINGS_MAX = 4 << 20  # over all arrays of one file
+STRINGS_MAX = 2 << 20  # over all arrays of one file; the largest vocabularies have 800,000 with their merges
 BLOCK_MIN, BLOCK_MAX = 64 << 10, 1 << 20  # bytes asked for at a time; growing, as most files are small
 
 U32 = struct.Struct("<I")
