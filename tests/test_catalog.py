@@ -177,6 +177,11 @@ def test_a_wrong_section_is_in_the_list_of_warnings_with_its_line() -> None:
     ]
 
 
+def test_a_missing_file_is_in_the_list_of_warnings_with_its_line() -> None:
+    catalog = catalog_of("[a]\nmodel = missing.gguf\n")
+    assert warnings_of(catalog) == ["p.ini:2: [a] cannot be used: missing.gguf: /cwd/missing.gguf: no such file"]
+
+
 def test_a_discovered_model_with_a_wrong_section_is_not_started_without_it() -> None:
     entry = entry_of(catalog_of("[local]\nctx-sise = 1\n", models=[LOCAL]), "local")
     assert entry.launch is None

@@ -159,6 +159,9 @@ class Assembly:
         if source.wanted is not None:
             return replace(entry, hf_wanted=source.wanted)
         if model.problem is not None or model.files is None:
+            if (given := wishes.sources.get("--model")) is not None:
+                reason = f"[{name}] cannot be used: {given.values[0]}: {model.problem}"
+                self._layers.warn(Skipped(given.origin, reason))
             return replace(entry, problem=model.problem or "its files are not here")
         return self._startable(entry, key, model.files, source, wishes, common)
 
