@@ -6,7 +6,7 @@ import json
 import socket
 import socketserver
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Event, Thread
@@ -190,8 +190,10 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        with suppress(ConnectionError):
+        try:
             self.send_pieces(reply.pieces, reply)
+        except ConnectionError:
+            self.double.hung_up.set()
 
     def send_pieces(self, pieces: Sequence[str | bytes], reply: Reply) -> None:
         for piece in pieces:
@@ -212,8 +214,5 @@ class _Handler(BaseHTTPRequestHandler):
                 left = not self.connection.recv(1)
             except TimeoutError:
                 continue
-            except ConnectionError:
-                left = True
             if left:
-                self.double.hung_up.set()
-                return
+                raise ConnectionResetError("the client has left")

@@ -187,7 +187,8 @@ def test_compare_really_asks_at_the_same_time() -> None:
     with routing({of("a"): slow, of("b"): chat_reply("quick")}) as router:
         command = [sys.executable, "-m", "llamarouter", "compare", "a", "b", "Count.", "--url", router.url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-            assert router.asked_for("b").wait(5)  # while the first still answers
+            assert router.asked_for("a").wait(10)
+            assert router.asked_for("b").wait(10)  # while the first still answers
             process.send_signal(2)
             assert process.communicate(timeout=10)[1] == b""
             assert process.returncode == 130

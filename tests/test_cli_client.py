@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from llamarouter.cli.address import Address, address_of
-from llamarouter.cli.failures import RouterFailure
+from llamarouter.cli.failures import CommandFailed, RouterFailure
 from llamarouter.cli.models import rows_from
-from llamarouter.cli.server_client import ServerClient, SseEvent, events_of, find_server
+from llamarouter.cli.server_client import ServerClient, SseEvent, events_of, find_server, need_server
 from llamarouter.core.errors import UsageError
+from llamarouter.host.runtime_folder import RuntimeFolder
 from tests.router_double import Reply, routing
 
 
@@ -83,3 +84,47 @@ def test_lines_may_be_torn_anywhere() -> None:
         client = ServerClient(address_of(router.url))
         with client.stream("GET", "/lr/logs") as lines:
             assert list(lines) == ["eins", "zw\u00f6lf \U0001f999", "end"]
+
+
+@pytest.fixture
+def runtime(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """An environment in which no router runs yet."""
+    for name in ("LR_URL", "LR_API_KEY", "XDG_RUNTIME_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("LR_RUNTIME_DIR", str(tmp_path / "run"))
+    return {"LR_RUNTIME_DIR": str(tmp_path / "run")}
+
+
+def test_the_only_running_router_is_found_by_its_runtime_folder(runtime: dict[str, str]) -> None:
+    with RuntimeFolder.open(runtime, 8080) as folder, routing({}, unix=folder.admin_socket):
+        server = find_server()
+        assert server is not None
+        assert server.address == Address("the router on port 8080", unix=folder.admin_socket)
+        assert len(rows_from(server).rows) == 3
+    assert find_server() is None
+
+
+def test_of_several_routers_the_command_must_say_which(
+    runtime: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with RuntimeFolder.open(runtime, 8080), RuntimeFolder.open(runtime, 9090) as other:
+        with pytest.raises(UsageError, match=r"^several routers are running here, on ports 8080, 9090: choose"):
+            find_server()
+        with pytest.raises(CommandFailed, match=r"runs on port 7070 \(running: 8080, 9090\)"):
+            find_server(port=7070)
+        monkeypatch.setenv("LR_URL", "http://elsewhere:1")
+        server = find_server(port=9090)  # what the command says goes before the environment
+        assert server is not None
+        assert server.address.unix == other.admin_socket
+
+
+def test_a_router_without_a_port_is_found_too(runtime: dict[str, str]) -> None:
+    with RuntimeFolder.open(runtime, None):
+        server = find_server()
+        assert server is not None
+        assert server.address.shown == "the router on UNIX sockets"
+
+
+def test_commands_that_need_a_router_say_how_to_start_one(runtime: dict[str, str]) -> None:
+    with pytest.raises(CommandFailed, match="start one with `lr serve`"):
+        need_server()

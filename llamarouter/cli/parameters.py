@@ -22,7 +22,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def server_options(command: F) -> F:
     """`--url` and `--port`: which router is meant."""
     port = click.option(
-        "--port", metavar="N", type=click.IntRange(1, 65535), help="The router of this machine on that port."
+        "--port", metavar="N", type=click.IntRange(0, 65535), help="The router of this machine on that port."
     )
     url = click.option("--url", metavar="URL", help="A router elsewhere (also LR_URL, with its key in LR_API_KEY).")
     return url(port(command))

@@ -172,7 +172,7 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
 
     from llamarouter.host.runtime_folder import running
 
-    routers = sorted(running(os.environ), key=lambda router: router.port)
+    routers = running(os.environ)
     ports = ", ".join(str(router.port) for router in routers)
     if port is not None:
         routers = [router for router in routers if router.port == port]
@@ -183,7 +183,9 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
         raise wrong_usage(f"several routers are running here, on ports {ports}: choose one with --port")
     if not routers:
         return None
-    return ServerClient(Address(f"the router on port {routers[0].port}", unix=str(routers[0].admin_socket)))
+    (router,) = routers
+    shown = f"the router on port {router.port}" if router.port else "the router on UNIX sockets"
+    return ServerClient(Address(shown, unix=router.admin_socket))
 
 
 def need_server(url: str | None = None, port: int | None = None) -> ServerClient:
