@@ -79,6 +79,7 @@ def test_a_named_one_wins_over_every_place(machine: Machine) -> None:
     by_flag = machine.resolve(str(third), LR_ENGINE=str(other))
     assert by_flag.command == (str(third),)
     assert by_flag.origin == "named by --engine"
+    assert machine.resolve(str(other), LR_ENGINE=str(other)).origin == "named by LR_ENGINE"
 
 
 def test_the_embedded_one_can_be_named(machine: Machine) -> None:

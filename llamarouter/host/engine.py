@@ -80,8 +80,12 @@ def resolve_engine(
 
     Runs the binary (`--help`, `--version`: 10 s each at most) unless the state folder remembers it. Raises UsageError.
     """
-    if wanted is None and environ.get("LR_ENGINE", "").strip():
-        wanted, named_by = command_of(environ["LR_ENGINE"], "LR_ENGINE"), "LR_ENGINE"
+    text = environ.get("LR_ENGINE", "").strip()
+    from_environment = command_of(text, "LR_ENGINE") if text else None
+    if wanted is None:
+        wanted = from_environment
+    if wanted == from_environment and named_by == "--engine":
+        named_by = "LR_ENGINE"  # whoever reads the command line may have taken it from there already
     if wanted is not None:
         candidate = named(wanted, environ, named_by)
         try:
