@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llamarouter.core.catalog import Catalog, engines_wanted
 from llamarouter.core.flags import OptionTable
@@ -463,3 +465,30 @@ def test_on_and_off(written: str, flag: str) -> None:
     assert [name for name in flags_of(catalog, "local") if "jinja" in name] == [flag]
     doubtful = "maybe" in written or written.endswith("=")
     assert len(catalog.skipped) == doubtful
+
+
+KEYS = st.sampled_from(
+    "model m hf-repo hf hff hfd c jinja no-jinja LLAMA_ARG_NO_KV_UNIFIED alias tags stop-timeout load-on-startup "
+    "lr-engine host control-vector-layer-range mmproj nonsense _".split()
+)
+VALUES = st.sampled_from(["", "a.gguf", "missing", "user/repo", "u/r:Q8_0", "on", "0", "1 2", "x, y", '"', "local"])
+NAMES = st.sampled_from(["*", "a", "local", "user/repo:q4_k_m", "default", "x", "", " ", "a]b"])
+SECTIONS = st.tuples(NAMES, st.lists(st.tuples(KEYS, VALUES), max_size=5))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(SECTIONS, max_size=5))
+def test_whatever_a_preset_says_each_entry_has_one_fate(sections: list[tuple[str, list[tuple[str, str]]]]) -> None:
+    text = "".join(f"[{name}]\n" + "".join(f"{k} = {v}\n" for k, v in keys) for name, keys in sections)
+    catalog = catalog_of(text, models=[LOCAL, CACHED], repos={"u/r:Q8_0": CACHED})
+    assert {LOCAL.id, CACHED.id} <= set(catalog.entries)
+    names = [alias for entry in catalog.entries.values() for alias in entry.aliases if alias != entry.id]
+    assert len(names) == len(set(names))
+    assert not set(names) & set(catalog.entries)
+    for entry in catalog.entries.values():
+        assert [entry.launch is None, entry.problem is None, entry.hf_wanted is None].count(False) == 1
+        assert catalog.resolve(entry.id) is entry
+        if entry.launch is not None:
+            argv = entry.launch.argv()
+            assert argv.count("--model") == 1
+            assert not {"--host", "--port", "--alias", "--tags", "--hf-repo"} & set(argv)

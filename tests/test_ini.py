@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llamarouter.core.ini import Ini, parse_ini
 
@@ -114,3 +116,24 @@ def test_the_last_of_a_repeated_key_is_its_value() -> None:
     section = parse_ini("[a]\nx = 1\nx = 2\n", "p").sections[0]
     assert section.value("x") == "2"
     assert section.value("y") is None
+
+
+SCRAPS = st.sampled_from(
+    ["[", "]", "*", "=", '"', "'", ";", "#", " ", "\t", "\n", "\r", "\\", "a", "model", "é", "\x00"]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(SCRAPS, max_size=60).map("".join))
+def test_any_text_has_sections_and_no_key_holds_a_control_character(text: str) -> None:
+    ini = parse_ini(text, "p.ini")
+    for section in ini.sections:
+        assert 1 <= section.line <= text.count("\n") + text.count("\r") + 1
+        assert all("\x00" not in key.value and "\n" not in key.value for key in section.keys)
+
+
+@given(st.text(st.characters(exclude_categories=["C"]), max_size=40))
+def test_a_value_in_quotes_is_whole(text: str) -> None:
+    escaped = text.replace('"', '\\"')
+    if "\\" not in text:
+        assert _values(f'[s]\nkey = "{escaped}" ; comment\n') == {"key": text}
