@@ -468,8 +468,28 @@ def test_on_and_off(written: str, flag: str) -> None:
 
 
 KEYS = st.sampled_from(
-    "model m hf-repo hf hff hfd c jinja no-jinja LLAMA_ARG_NO_KV_UNIFIED alias tags stop-timeout load-on-startup "
-    "lr-engine host control-vector-layer-range mmproj nonsense _".split()
+    [
+        "model",
+        "m",
+        "hf-repo",
+        "hf",
+        "hff",
+        "hfd",
+        "c",
+        "jinja",
+        "no-jinja",
+        "LLAMA_ARG_NO_KV_UNIFIED",
+        "alias",
+        "tags",
+        "stop-timeout",
+        "load-on-startup",
+        "lr-engine",
+        "host",
+        "control-vector-layer-range",
+        "mmproj",
+        "nonsense",
+        "_",
+    ]
 )
 VALUES = st.sampled_from(["", "a.gguf", "missing", "user/repo", "u/r:Q8_0", "on", "0", "1 2", "x, y", '"', "local"])
 NAMES = st.sampled_from(["*", "a", "local", "user/repo:q4_k_m", "default", "x", "", " ", "a]b"])
