@@ -108,12 +108,29 @@ def test_nvcc_alone_is_not_cublas(tmp_path: Path) -> None:
     assert choose(Backend.AUTO, found).backend is Backend.CPU or found.cublas is not None
 
 
+@pytest.mark.parametrize(("answer", "found"), [("", True), ("libgomp.a", False)])
+def test_the_compilers_static_openmp_is_linked(tmp_path: Path, answer: str, found: bool) -> None:
+    library = tmp_path / "libgomp.a"
+    library.touch()
+    compiler = tmp_path / "c++"
+    compiler.write_text(f"#!/bin/sh\n[ $1 = -print-file-name=libgomp.a ] && echo {answer or library}\n")
+    compiler.chmod(0o755)
+    findings = build.find({"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    wanted = f"-DOpenMP_gomp_LIBRARY={library}"
+    assert (wanted in cmake_arguments("/s", "/b", Backend.CPU, "1", findings)) is found
+
+
 def test_no_compiler_is_one_line_with_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
     (tmp_path / "apt-get").touch(mode=0o755)
     with pytest.raises(UsageError, match=r"^no C\+\+ compiler: sudo apt-get install g\+\+$"):
-        build.build(Backend.CPU, release="1.0.0", into=tmp_path / "bin", environ={"XDG_CACHE_HOME": str(tmp_path)})
+        build.build(
+            Backend.CPU,
+            release="1.0.0",
+            into=tmp_path / "bin",
+            environ={"XDG_CACHE_HOME": str(tmp_path), "PATH": str(tmp_path)},
+        )
 
 
 class Workshop:

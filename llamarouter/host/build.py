@@ -94,15 +94,32 @@ def find(environ: Mapping[str, str]) -> Findings:
         nvcc=nvcc,
         cublas=cublas,
         nvidia_device=devices[0] if devices else None,
+        static_openmp=_static_openmp(environ),
         linux=sys.platform == "linux",
     )
+
+
+def _static_openmp(environ: Mapping[str, str]) -> str | None:
+    """GCC's static OpenMP library; other compilers have none, or have it under another name."""
+    compiler = _compiler(environ)
+    if compiler is None:
+        return None
+    command = [compiler, "-print-file-name=libgomp.a"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    # A compiler that has no such file answers with the bare name.
+    path = result.stdout.strip()
+    return path if os.path.isfile(path) and os.path.isabs(path) else None
+
+
+def _compiler(environ: Mapping[str, str]) -> str | None:
+    names = (environ["CXX"],) if environ.get("CXX") else ("c++", "g++", "clang++")
+    return next((found for name in names if (found := shutil.which(name, path=environ.get("PATH")))), None)
 
 
 def _tools(environ: Mapping[str, str]) -> Mapping[str, str]:
     """An environment in which cmake, ninja and a compiler are found."""
     path = os.pathsep.join((os.path.join(sys.prefix, "bin"), environ.get("PATH", os.defpath)))
-    compiler = environ.get("CXX") or next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
-    if compiler is None or shutil.which(compiler) is None:
+    if _compiler(environ) is None:
         raise UsageError(f"no C++ compiler: {remedy_of('compiler', _package_manager())}")
     missing = [tool for tool in ("cmake", "ninja") if shutil.which(tool, path=path) is None]
     if missing:

@@ -30,6 +30,7 @@ class Findings:
     nvcc: str | None = None
     cublas: str | None = None
     nvidia_device: str | None = None
+    static_openmp: str | None = None  # the compiler's libgomp.a
     linux: bool = True
 
 
@@ -63,7 +64,8 @@ def choose(asked: Backend, findings: Findings) -> Choice:
 def cmake_arguments(
     source: str, build: str, backend: Backend, build_number: str, findings: Findings
 ) -> tuple[str, ...]:
-    """The configuration: a static program (a copy of it runs where there is no build folder), for this very CPU."""
+    """The configuration: a program for this very CPU that needs nothing beside it but the C library (and its GPU's),
+    so that a copy runs where there is no build folder and no compiler."""
     settings = {
         "CMAKE_BUILD_TYPE": "Release",
         "BUILD_SHARED_LIBS": "OFF",
@@ -78,6 +80,8 @@ def cmake_arguments(
     }
     if findings.linux:
         settings["CMAKE_EXE_LINKER_FLAGS"] = "-static-libgcc -static-libstdc++"
+        if findings.static_openmp is not None:
+            settings["OpenMP_gomp_LIBRARY"] = findings.static_openmp
     match backend:
         case Backend.CUDA:
             settings["GGML_CUDA"] = "ON"
