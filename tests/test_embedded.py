@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import select
+import signal
 import socket
 import subprocess
 import sys
@@ -150,6 +152,23 @@ def test_the_exit_line_cuts_a_running_stream(model: Path, socket_path: str) -> N
         assert stream.readline().startswith(b"data: ")
         child.say(EXIT_LINE)
         assert child.process.wait(SECONDS) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(model: Path, socket_path: str, number: signal.Signals) -> None:
+    with Child(model, socket_path) as child:
+        child.until("ready")
+        child.process.send_signal(number)
+        assert child.process.wait(SECONDS) == -number
+
+
+def test_alone_it_says_where_it_listens(model: Path) -> None:
+    command = [*COMMAND, "--model", str(model), "--port", "0"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        line = next(line for line in process.stderr if line.startswith("listening on "))
+        process.terminate()
+    assert re.fullmatch(r"listening on http://127\.0\.0\.1:[1-9]\d*\n", line)
 
 
 def test_it_dies_with_its_parent(model: Path, socket_path: str) -> None:

@@ -17,7 +17,6 @@ It computes on the CPU only. GPU layers are refused by name rather than ignored,
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import importlib.metadata
 import os
@@ -45,6 +44,7 @@ def main(argv: Sequence[str]) -> NoReturn:
     if "--version" in argv:
         sys.stderr.write(version_text())
         raise SystemExit(0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # an end like SIGTERM's, and no traceback
     is_child = _ROUTER_PORT in os.environ
     if is_child:
         _die_with_parent()
@@ -52,12 +52,10 @@ def main(argv: Sequence[str]) -> NoReturn:
     if is_child:
         _obey_stdin()
     server = _serve(params)
-    if is_child:
-        threading.Event().wait()  # until the control thread ends the process
-    sys.stderr.write(f"listening on {server.listening_address}\n")
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
-    _end(0)
+    if not is_child:
+        sys.stderr.write(f"listening on {server.listening_address}\n")
+    while True:
+        signal.pause()  # until the control thread, or a signal, ends the process
 
 
 def version_text() -> str:
