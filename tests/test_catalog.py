@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from llamarouter.core.catalog import Catalog, engines_wanted
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.ini import parse_ini
+from llamarouter.core.launch import FORCED_ORIGIN
 from llamarouter.core.model import Files, Model, Skipped, Source
 from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, flags_of, renamed, warnings_of
 from tests.engine_table import TABLE
@@ -78,7 +79,7 @@ def test_flags_are_sorted_and_make_the_command_line() -> None:
     assert launch is not None
     argv = launch.argv()
     assert argv == (
-        *("--metrics", "--model", "/models/local.gguf", "--model-draft", "/models/mtp-local.gguf"),
+        *("--alias", "local", "--metrics", "--model", "/models/local.gguf", "--model-draft", "/models/mtp-local.gguf"),
         *("--n-gpu-layers", "9", "--offline", "--threads-http", "64", "--no-warmup"),
     )
 
@@ -222,7 +223,14 @@ def test_nothing_of_the_router_in_the_environment_reaches_a_child() -> None:
         "LLAMA_CACHE": "/c",
     }
     catalog = catalog_of(models=[LOCAL], environ=environ)
-    assert set(flags_of(catalog, "local")) == {"--metrics", "--model", "--model-draft", "--offline", "--threads-http"}
+    assert set(flags_of(catalog, "local")) == {
+        "--alias",
+        "--metrics",
+        "--model",
+        "--model-draft",
+        "--offline",
+        "--threads-http",
+    }
     assert [warning.where for warning in catalog.skipped] == [
         "environment LLAMA_ARG_LOG_FILE",
         "environment LLAMA_ARG_MODEL",
@@ -286,7 +294,8 @@ def test_names_tags_and_the_rest_that_stays_here() -> None:
     assert b.launch is not None
     assert (a.aliases, a.tags, a.load_on_startup, a.launch.stop_timeout) == (("x", "y"), ("t1", "t2"), True, 2)
     assert (b.aliases, b.tags, b.load_on_startup, b.launch.stop_timeout) == ((), ("all",), False, 5)
-    assert not {"--alias", "--tags", "--stop-timeout"} & set(flags_of(catalog, "a"))
+    assert flags_of(catalog, "a")["--alias"] == ("a", FORCED_ORIGIN)
+    assert not {"--tags", "--stop-timeout"} & set(flags_of(catalog, "a"))
     assert warnings_of(catalog) == [
         "p.ini:12: stop-timeout must be a number of seconds, not 'soon': the default stays",
         "p.ini:13: load-on-startup must be true or false, not 'maybe': taken as false",
@@ -511,4 +520,5 @@ def test_whatever_a_preset_says_each_entry_has_one_fate(sections: list[tuple[str
         if entry.launch is not None:
             argv = entry.launch.argv()
             assert argv.count("--model") == 1
-            assert not {"--host", "--port", "--alias", "--tags", "--hf-repo"} & set(argv)
+            assert argv[argv.index("--alias") + 1] == entry.id
+            assert not {"--host", "--port", "--tags", "--hf-repo"} & set(argv)

@@ -28,7 +28,7 @@ def test_the_whole_command_and_where_it_came_from() -> None:
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nlora = my file.gguf\n", models=[LOCAL], argv=["-c", "9"])
     explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"))
     assert explanation.shell == (
-        "numactl llama-server --ctx-size 9 --lora 'my file.gguf' --metrics --model /models/local.gguf "
+        "numactl llama-server --alias local --ctx-size 9 --lora 'my file.gguf' --metrics --model /models/local.gguf "
         "--model-draft /models/mtp-local.gguf --offline --temperature 1 --threads-http 64"
     )
     assert [(row.option, row.value, row.origin) for row in explanation.rows] == [

@@ -14,6 +14,7 @@ from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.model import Model
 from llamarouter.core.settings import Settings, engine_of, parse_settings
+from llamarouter.host.child_environment import environment_of
 from llamarouter.host.discovery import discover, places_of
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.state import state_dir
@@ -47,7 +48,6 @@ def local_explanation(flags: list[str], model: str) -> Mapping[str, Any]:
     """How `lr serve FLAGS` would start a model, in the shape in which the router tells it."""
     inventory = _planned(flags)
     entry = _entry(inventory.catalog, model)
-    from llamarouter.core.child_env import child_env
     from llamarouter.core.explain import explain
 
     key = entry.launch.engine_key if entry.launch is not None else None
@@ -56,7 +56,7 @@ def local_explanation(flags: list[str], model: str) -> Mapping[str, Any]:
     return {
         "model": entry.id,
         "command": list(explanation.command),
-        "env": child_env(os.environ, explanation.env),
+        "env": environment_of(entry.launch, os.environ),
         "flags": [{"option": flag.option, "values": list(flag.values), "origin": flag.origin} for flag in launch_flags],
         "problem": explanation.problem,
     }

@@ -18,7 +18,7 @@ from llamarouter.core.flags import Given, OptionTable
 from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table, section_text
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Section
-from llamarouter.core.launch import Launch
+from llamarouter.core.launch import FORCED_ORIGIN, Launch
 from llamarouter.core.model import Files, Model, Skipped, Source
 from llamarouter.core.preset import (
     Wishes,
@@ -217,7 +217,10 @@ class Assembly:
                 merged.pop(name, None)
         timeout = wishes.stop_timeout if wishes.stop_timeout is not None else common.everyone.stop_timeout
         stop_timeout = timeout if timeout is not None else self._settings.stop_timeout
-        launch = Launch(entry.id, key, flags_of(merged), (), stop_timeout)
+        # The name under which the child answers: forced, and no part of a section that says the same.
+        alias = given_of(common.table, "--alias", (entry.id,), FORCED_ORIGIN)
+        named = merged if alias is None else {**merged, alias.option.canonical: alias}
+        launch = Launch(entry.id, key, flags_of(named), (), stop_timeout)
         more = [("load-on-startup", "true")] if entry.load_on_startup else []
         return replace(entry, launch=launch, preset_text=section_text(entry.id, merged, more))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
 from llamarouter.core.ini import GLOBAL_SECTION
-from llamarouter.core.launch import DEFAULT_ORIGIN, Flag
+from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag
 
 # What ends or changes a value in llama-server's INI, which knows no quotes.
 _UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
@@ -95,7 +95,7 @@ def _is_in_hub_cache(entry: Entry) -> bool:
 
 
 def _ours(flag: Flag) -> bool:
-    return flag.origin == DEFAULT_ORIGIN and flag.option != "--offline"
+    return flag.origin == FORCED_ORIGIN or (flag.origin == DEFAULT_ORIGIN and flag.option != "--offline")
 
 
 def _line(flag: Flag) -> str:

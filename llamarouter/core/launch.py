@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_ORIGIN = "llamarouter (default)"
+FORCED_ORIGIN = "llamarouter (always)"  # nobody can say otherwise
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ Taken at the start, at a reload, and when a folder's signature has changed. Read
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -97,14 +98,14 @@ def _read_preset(path: str) -> Ini:
 
 
 def _read_config(environ: Mapping[str, str]) -> Ini | None:
-    """llama.cpp's own `config.ini`, the user's before the system's."""
+    """llama.cpp's own `config.ini`: the system's, and the user's over it."""
     home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    for path in (os.path.join(home, "llama.cpp", "config.ini"), "/etc/llama.cpp/config.ini"):
-        try:
-            return parse_ini(Path(path).read_text(encoding="utf-8-sig"), path)
-        except (OSError, UnicodeDecodeError):
-            continue
-    return None
+    config: Ini | None = None
+    for path in ("/etc/llama.cpp/config.ini", os.path.join(home, "llama.cpp", "config.ini")):
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            found = parse_ini(Path(path).read_text(encoding="utf-8-sig"), path)
+            config = found if config is None else config.joined(found)
+    return config
 
 
 def _engines(

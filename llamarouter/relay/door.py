@@ -25,16 +25,15 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
-from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError
+from llamarouter.core.errors import BadRequest, RouterError
 from llamarouter.core.wire import AnswerHead, Headers, answer_lines_of, error_answer_of
 from llamarouter.relay.exchange import Exchange, Request
-from llamarouter.relay.incoming import MAX_FAST_BODY, Incoming
+from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
 from llamarouter.relay.switchboard import Ask, Switchboard
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.traffic import Traffic
 
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
-_MAX_HEAD = 32 << 10
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
 _LINGER = 2.0  # seconds in which a client may still read a refusal while it goes on sending
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -67,6 +66,7 @@ class Door(HttpToolsProtocol):
         self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
         self._held: list[bytes] = []  # not parsed yet
         self._behind = 0  # bytes kept for later requests
+        self._feeding = 0  # bytes in the read that is being parsed
         self._advancing = False
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
@@ -160,6 +160,7 @@ class Door(HttpToolsProtocol):
         self._feed(data)
 
     def _feed(self, data: bytes) -> None:
+        self._feeding = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -170,9 +171,9 @@ class Door(HttpToolsProtocol):
             self.send_400_response("the request is not valid HTTP")
         incoming = self._incoming
         if incoming is not None and not incoming.head_complete:
-            incoming.head_bytes += len(data)
-            if incoming.head_bytes > _MAX_HEAD:
-                self._turn_away(HeadersTooLarge(f"the head of the request is larger than {_MAX_HEAD >> 10} KiB"))
+            incoming.bytes_before += len(data)
+            if incoming.bytes_before > MAX_HEAD:
+                self._turn_away(head_too_large())
 
     def _feed_without_upgrade(self, behind: bytes) -> None:
         """The parser lets go of a request that would switch protocols, body and all: read it again as a plain one."""
@@ -200,7 +201,7 @@ class Door(HttpToolsProtocol):
         incoming = self._incoming
         if incoming is None or self._deaf:
             return
-        refusal = incoming.complete_head(self.parser)
+        refusal = incoming.complete_head(self.parser, self._feeding)
         if refusal is not None:
             self._turn_away(refusal)
         elif not incoming.plain and not incoming.upgrading and self._current is None:

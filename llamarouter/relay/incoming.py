@@ -11,6 +11,7 @@ from llamarouter.core.routes import FAST, Route
 from llamarouter.core.wire import Headers, tokens_of
 
 MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
+MAX_HEAD = 32 << 10  # bytes
 _MAX_HEADERS = 100
 
 _TELLING = frozenset(
@@ -34,9 +35,9 @@ class Incoming:
         "_parts",
         "authorization",
         "body_bytes",
+        "bytes_before",
         "expects_100",
         "handed_over",
-        "head_bytes",
         "head_complete",
         "headers",
         "hosts",
@@ -61,7 +62,7 @@ class Incoming:
         self.keep_alive = False
         self.route: Route | None = None
         self.plain = True  # the fast lane can take it; what is unusual makes it false
-        self.head_bytes = 0  # counted only while the head is not complete
+        self.bytes_before = 0  # in reads that did not complete the head
         self.head_complete = False
         self.body_bytes = 0
         self.whole = False
@@ -102,12 +103,14 @@ class Incoming:
         else:
             self.upgrade = True
 
-    def complete_head(self, parser: Any) -> RouterError | None:
-        """The head is here: settle where the request goes, or why it goes nowhere."""
+    def complete_head(self, parser: Any, last_read: int) -> RouterError | None:
+        """The head is here, at the latest with a read of so many bytes: where does the request go, or why nowhere?"""
         self.head_complete = True
         self.method = parser.get_method()
         self.version = parser.get_http_version()
         self.keep_alive = self.version != "1.0" and parser.should_keep_alive()
+        if self.bytes_before + last_read > MAX_HEAD and self._head_size() > MAX_HEAD:
+            return head_too_large()
         if len(self.headers) > _MAX_HEADERS:
             return HeadersTooLarge(f"the request has more than {_MAX_HEADERS} headers")
         if self.method == b"CONNECT" or self.version not in ("1.1", "1.0"):
@@ -123,6 +126,9 @@ class Incoming:
         self.upgrading = self.upgrade and parser.should_upgrade()
         self._find_route()
         return None
+
+    def _head_size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def _find_route(self) -> None:
         if self.plain:
@@ -174,6 +180,10 @@ class Incoming:
 
     def should_upgrade(self) -> bool:
         return False
+
+
+def head_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"the head of the request is larger than {MAX_HEAD >> 10} KiB")
 
 
 def autoload_of(query: bytes) -> bool | None:

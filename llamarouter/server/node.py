@@ -9,9 +9,9 @@ from typing import Any
 
 import llamarouter
 from llamarouter.core.catalog import Catalog, Entry
-from llamarouter.core.child_env import child_env
 from llamarouter.core.errors import RouterError
 from llamarouter.core.settings import Settings
+from llamarouter.host.child_environment import environment_of
 from llamarouter.host.removal import plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
@@ -144,7 +144,7 @@ class Node:
         return {
             "model": entry.model.id,
             "command": without_secrets((*engine.command, *launch.argv())),
-            "env": child_env(self._environ, dict(launch.env)),
+            "env": environment_of(launch, self._environ),
             "flags": flags,
             "problem": entry.problem,
         }

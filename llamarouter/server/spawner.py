@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from llamarouter.core.child_env import child_env
 from llamarouter.core.errors import ModelInvalid
 from llamarouter.core.exits import Exit
 from llamarouter.core.settings import Settings
+from llamarouter.host.child_environment import environment_of
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver, ChildSpec, live
 from llamarouter.host.runtime_folder import RuntimeFolder
@@ -37,7 +37,7 @@ class Spawner:
         spec = ChildSpec(
             model=child.model,
             command=child.command,
-            env=child_env(self._environ, dict(child.launch.env)),
+            env=environment_of(child.launch, self._environ),
             unix_socket=child.engine.unix_socket,
             state_lines=child.engine.state_lines,
             stop_timeout=child.launch.stop_timeout,

@@ -1,0 +1,19 @@
+"""The environment in which a child is started: the pure rule, with the one folder of this machine that it needs.
+
+`XDG_CONFIG_HOME` names a folder of ours that holds nothing: a `config.ini` of llama.cpp is read once, by the router,
+and not again by every child.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llamarouter.core.child_env import child_env
+from llamarouter.core.launch import Launch
+from llamarouter.host.state import state_dir
+
+
+def environment_of(launch: Launch | None, environ: Mapping[str, str]) -> dict[str, str]:
+    """What the child of `launch` gets of the router's environment, and what its preset adds."""
+    ours = {"XDG_CONFIG_HOME": str(state_dir(environ) / "child-config")}
+    return child_env(environ, ours | dict(launch.env if launch is not None else ()))
