@@ -46,6 +46,7 @@ FAULTS = {
     "no-state": "1: no state lines, stdin is not read, although it was asked for",
     "no-ready-line": "1: state lines, but never `ready`",
     "no-sock": "1: refuses a UNIX socket",
+    "no-tcp": "1: finds every port taken",
     "close-listener": "1: stops listening once it is ready and one connection was answered",
     "grandchild": "1: leaves a process in its session that holds its pipes; setsid: outside of it",
     "token-seconds": "time between tokens (default 0)",
@@ -181,6 +182,8 @@ class Fake:
                     raise OSError("cannot")
                 self.server = await loop.create_unix_server(self.protocol, host)
             else:
+                if self.flags.fault("no-tcp"):
+                    raise OSError("taken")
                 self.server = await loop.create_server(self.protocol, host, int(self.flags.given.get("port", "8080")))
         except OSError:
             say("E", f"srv  start: couldn't bind HTTP server socket, hostname: {host}, port: 8080")

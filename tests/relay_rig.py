@@ -176,20 +176,27 @@ async def read_answer(reader: asyncio.StreamReader, *, head_only: bool = False) 
 
 
 async def _read_body(reader: asyncio.StreamReader, answer: Answer) -> None:
+    parts: list[bytes] = []
+    try:
+        await _read_parts(reader, answer, parts)
+    finally:
+        answer.body = b"".join(parts)
+
+
+async def _read_parts(reader: asyncio.StreamReader, answer: Answer, parts: list[bytes]) -> None:
     if "transfer-encoding" in answer.headers:
         assert answer.headers["transfer-encoding"] == "chunked"
         assert "content-length" not in answer.headers
         while size := int(await reader.readuntil(b"\r\n"), 16):
-            chunk = await reader.readexactly(size)
-            answer.body += chunk
+            parts.append(await reader.readexactly(size))
             assert await reader.readexactly(2) == b"\r\n"
         while await reader.readuntil(b"\r\n") != b"\r\n":  # trailers
             pass
     elif "content-length" in answer.headers:
-        answer.body = await reader.readexactly(int(answer.headers["content-length"]))
+        parts.append(await reader.readexactly(int(answer.headers["content-length"])))
     else:
         while part := await reader.read(1 << 16):
-            answer.body += part
+            parts.append(part)
     answer.whole = True
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,6 +78,18 @@ class Router:
         """Send a signal and wait for the end."""
         self.process.send_signal(number)
         return self.process.wait(seconds)
+
+
+_PAUSE = threading.Event()
+
+
+def until(predicate: Callable[[], object], seconds: float = 10.0) -> float:
+    """Seconds until the predicate is true."""
+    start = time.monotonic()
+    while not predicate():
+        assert time.monotonic() - start < seconds, f"not true after {seconds} s"
+        _PAUSE.wait(0.005)
+    return time.monotonic() - start
 
 
 def children_of(pid: int) -> list[int]:

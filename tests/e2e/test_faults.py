@@ -6,15 +6,13 @@ import json
 import os
 import signal
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import openai
 import pytest
 
-from tests.e2e.conftest import COMPILED, ENGINES, Router, Serve
+from tests.e2e.conftest import COMPILED, ENGINES, Router, Serve, until
 from tests.tiny_gguf import write_llama
 
 LONG = {
@@ -24,16 +22,6 @@ LONG = {
     "temperature": 0,
     "seed": 1,
 }
-_PAUSE = threading.Event()
-
-
-def until(predicate: Callable[[], object], seconds: float = 10.0) -> float:
-    """Seconds until the predicate is true."""
-    start = time.monotonic()
-    while not predicate():
-        assert time.monotonic() - start < seconds, f"not true after {seconds} s"
-        _PAUSE.wait(0.005)
-    return time.monotonic() - start
 
 
 def alive(pid: int) -> bool:

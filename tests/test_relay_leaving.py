@@ -1,0 +1,208 @@
+"""A client that leaves, from the queue or from the middle of an answer, gives up its place within 100 ms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.relay_rig import STREAM_HEAD, WAYS, Client, Rig, Scripted, chunk, post, relay, scripted_child, whole
+from tests.waiting import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("way", WAYS)]
+
+
+def shut(client: Client) -> None:
+    client.writer.write_eof()
+
+
+def reset(client: Client) -> None:
+    raw = client.writer.get_extra_info("socket")
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.writer.transport.abort()
+
+
+LEAVING = [Client.close, shut, reset]
+
+
+async def silent(child: Scripted) -> None:
+    await child.request()
+    await child.until_gone()
+
+
+async def talking(child: Scripted) -> None:
+    await child.request()
+    await child.say(STREAM_HEAD + chunk(b"data: 1\n\n"))
+    await child.until_gone()
+
+
+async def gone_in_time(rig: Rig, condition: Callable[[], object]) -> None:
+    begun = time.monotonic()
+    await until(condition)
+    assert time.monotonic() - begun < 0.1
+    await until(lambda: rig.traffic.count == 0)
+    assert rig.board.held == rig.board.connections.in_flight == 0
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+@pytest.mark.parametrize("behaviour", [silent, talking])
+async def test_the_childs_connection_is_closed(way: str, leave: Callable[[Client], None], behaviour: object) -> None:
+    async with scripted_child(behaviour) as (path, made), relay(way, path) as rig:  # type: ignore[arg-type]
+        client = await rig.client()
+        client.send(post(body={"stream": True}))
+        if behaviour is talking:
+            await client.reader.readuntil(b"data: 1\n\n")
+        else:
+            await until(lambda: rig.traffic.count == 1 and made)
+        leave(client)
+        await gone_in_time(rig, lambda: made[0].gone.is_set())
+        assert [(outcome.client_left, outcome.complete) for outcome in rig.board.outcomes] == [(True, False)]
+
+
+@pytest.mark.parametrize("leave", LEAVING)
+async def test_the_place_in_the_queue_is_given_up(way: str, leave: Callable[[Client], None]) -> None:
+    async with scripted_child(silent) as (path, made), relay(way, path) as rig:
+        rig.board.at_once = False
+        rig.board.gate = asyncio.Event()
+        client = await rig.client()
+        client.send(post())
+        await until(lambda: rig.board.waiting == 1)
+        leave(client)
+        await gone_in_time(rig, lambda: rig.board.left == 1)
+        assert not made
+
+
+async def test_a_client_that_does_not_read_is_missed_too(way: str) -> None:
+    """Its answer lies unsent, so closing would wait for it: the place must be given up all the same."""
+
+    async def flooding(child: Scripted) -> None:
+        await child.request()
+        await child.say(STREAM_HEAD)
+        while True:
+            await child.say(chunk(b"data: " + b"x" * 60_000 + b"\n\n"))
+
+    async with scripted_child(flooding) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(post(body={"stream": True}))
+        await until(lambda: made and made[0].writer.transport.get_write_buffer_size() > 0)
+        if way == "asgi":  # uvicorn's own protocol waits for the last byte after a FIN
+            reset(client)
+        else:
+            shut(client)
+        begun = time.monotonic()
+        await until(lambda: rig.board.outcomes)
+        assert time.monotonic() - begun < 0.1
+
+
+async def test_a_child_is_paused_while_the_client_does_not_read(way: str) -> None:
+    total = 0
+
+    async def flooding(child: Scripted) -> None:
+        nonlocal total
+        await child.request()
+        await child.say(STREAM_HEAD)
+        for _ in range(400):
+            await child.say(chunk(b"data: " + b"x" * 99_992 + b"\n\n"))
+            total += 100_000
+        await child.say(b"0\r\n\r\n")
+
+    async with scripted_child(flooding) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        # The client's kernel and ours hold some megabytes; the bound is on what the router itself keeps.
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(post(body={"stream": True}))
+        await until(lambda: made and made[0].writer.transport.get_write_buffer_size() > 0)
+        before = -1
+        while before != total:
+            before = total
+            await until_quiet()
+        assert total < 40_000_000
+        unsent = [protocol.transport.get_write_buffer_size() for protocol in rig.protocols]
+        assert max(unsent) < 1 << 20
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await client.answer()
+        assert answer.whole
+        assert len(answer.body) == 400 * 100_000
+
+
+async def until_quiet() -> None:
+    """Let everything that can happen in this process happen."""
+    for _ in range(200):
+        await asyncio.sleep(0)  # noqa: TID251
+
+
+async def test_with_a_conversations_id_the_child_is_read_to_its_end(way: str) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(child: Scripted) -> None:
+        await child.request()
+        await child.say(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        await go_on.wait()
+        await child.say(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
+        await child.until_gone()
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        client.send(post(body={"stream": True}, x_conversation_id="c"))
+        await client.reader.readuntil(b"data: 1\n\n")
+        client.close()
+        await until(lambda: not rig.protocols[0].transport or rig.protocols[0].transport.is_closing())
+        await until_quiet()
+        assert rig.traffic.count == 1
+        assert not made[0].gone.is_set()
+        go_on.set()
+        await until(lambda: rig.board.outcomes)
+        outcome = rig.board.outcomes[0]
+        assert (outcome.complete, outcome.client_left) == (True, True)
+        assert outcome.tail == b"data: 1\n\ndata: 2\n\n"
+
+
+@contextlib.contextmanager
+def full_backlog() -> Iterator[tuple[str, socket.socket]]:
+    """A listening socket on which another connection must wait; its address and itself."""
+    with tempfile.TemporaryDirectory(prefix="relay-") as folder, contextlib.ExitStack() as sockets:
+        address = f"{folder}/b.sock"
+        listener = sockets.enter_context(socket.socket(socket.AF_UNIX))
+        listener.bind(address)
+        listener.listen(0)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filler = sockets.enter_context(socket.socket(socket.AF_UNIX))
+                filler.setblocking(False)
+                filler.connect(address)
+        yield address, listener
+
+
+async def test_leaving_while_a_connection_to_the_child_is_made(way: str) -> None:
+    with full_backlog() as (address, _):
+        async with relay(way, address) as rig:
+            client = await rig.client()
+            client.send(post())
+            await until(lambda: rig.traffic.count == 1)
+            client.close()
+            await gone_in_time(rig, lambda: rig.board.outcomes)
+
+
+async def test_a_full_backlog_is_waited_for(way: str) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if await reader.read(10):
+            writer.write(whole(b"late"))
+            await writer.drain()
+        writer.close()
+
+    with full_backlog() as (address, listener):
+        async with relay(way, address) as rig:
+            client = await rig.client()
+            client.send(post())
+            await until(lambda: rig.traffic.count == 1)
+            await until_quiet()
+            server = await asyncio.start_unix_server(answer, sock=listener)
+            assert (await client.answer()).body == b"late"
+            server.close()
