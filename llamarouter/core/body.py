@@ -156,8 +156,8 @@ def _fields_of(body: bytes, delimiter: bytes) -> list[tuple[bytes, bytes]]:
         if body[at : at + 2] != b"\r\n" or len(fields) == _MAX_PARTS:
             raise BadRequest(f"the multipart body is malformed, or has more than {_MAX_PARTS} parts")
         head_end = body.find(b"\r\n\r\n", at, at + _MAX_PART_HEAD)
-        end = body.find(b"\r\n" + delimiter, at)
-        if head_end < 0 or end < head_end + 2:
+        end = body.find(b"\r\n" + delimiter, head_end + 4)
+        if head_end < 0 or end < 0:
             raise BadRequest("a part of the multipart body has no end, or no head within 8 KiB")
         name = _name_of(body[at + 2 : head_end])
         fields.append((name, body[head_end + 4 : end] if name == b"model" else b""))

@@ -78,8 +78,8 @@ class ChunkReader:
 
 def _chunk_size(line: bytes) -> int:
     digits = line.partition(b";")[0].rstrip(b" \t") if b";" in line else line
-    # isalnum() keeps out what int() would also take: signs, blanks, underscores.
-    if not digits.isalnum() or len(digits) > 15:
+    # What int() would take as well: signs, blanks and underscores are not alphanumeric, and `0x` is a prefix.
+    if not digits.isalnum() or len(digits) > 15 or digits[1:2] in (b"x", b"X"):
         raise BrokenAnswerError("a chunk's size is not a number")
     try:
         return int(digits, 16)

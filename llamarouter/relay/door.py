@@ -317,6 +317,8 @@ class Door(HttpToolsProtocol):
     def _turn_away(self, error: RouterError) -> None:
         """Refuse what cannot be read any further, and close; an answer that runs is let go on to its end."""
         self._incoming = None
+        if self._deaf:
+            return
         if self._current is not None:
             self._current.keep_alive = False
             if self._current.handed_over:

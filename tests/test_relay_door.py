@@ -1,0 +1,224 @@
+"""The fast lane's own promises: one request at a time and in order, whoever answers it, and uvicorn's seam as it is."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+from uvicorn.protocols.http import httptools_impl
+
+from llamarouter.core.wire import Headers
+from tests.relay_rig import Scripted, fake_child, post, relay, scripted_child, whole
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+DOORS = ("fast", "slow")
+GET_OTHER = b"GET /other HTTP/1.1\r\nhost: h\r\n\r\n"
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[str]:
+    with fake_child() as path:
+        yield path
+
+
+async def numbered(child: Scripted) -> None:
+    """Answers with the number in the request's body."""
+    while True:
+        request = await child.request()
+        await child.say(whole(request.rpartition(b"n=")[2].partition(b'"')[0]))
+
+
+def number(n: int) -> bytes:
+    return post("/tokenize", {"content": f"n={n}"})
+
+
+@pytest.mark.parametrize("way", DOORS)
+@pytest.mark.parametrize("piece", [1 << 20, 1000, 37])
+async def test_pipelined_requests_are_answered_in_order(way: str, piece: int) -> None:
+    """Relayed ones, others, refused ones and large ones, through both doors, on one connection."""
+    async with scripted_child(numbered) as (path, _), relay(way, path) as rig:
+        client = await rig.client()
+        kinds = (number(0), GET_OTHER, post("/tokenize", b"{"), post("/tokenize", {"content": "n=5"}, expect="100-x"))
+        requests = b"".join(kinds[n % 4] for n in range(100))
+        for at in range(0, len(requests), piece):
+            client.send(requests[at : at + piece])
+            await client.writer.drain()
+            if piece < 100:
+                await asyncio.sleep(0)  # noqa: TID251 (so that it goes out by itself)
+        for n in range(100):
+            answer = await client.answer()
+            expected = ((200, b"0"), (200, b"other /other"), (400, None), (200, b"5"))[n % 4]
+            assert answer.status == expected[0]
+            assert expected[1] in (None, answer.body)
+        assert rig.board.held == 0
+
+
+@pytest.mark.parametrize("way", DOORS)
+async def test_a_lease_is_asked_for_at_the_head_only(way: str) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(child: Scripted) -> None:
+        while True:
+            await child.request()
+            await go_on.wait()
+            await child.say(whole(b"x"))
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        client.send(number(1) + number(2))
+        await until(lambda: made)
+        client.send(number(3))
+        await client.writer.drain()
+        for _ in range(50):
+            await asyncio.sleep(0)  # noqa: TID251
+        assert len(rig.board.asks) == 1
+        go_on.set()
+        for _ in range(3):
+            assert (await client.answer()).body == b"x"
+        assert len(rig.board.asks) == 3
+
+
+@pytest.mark.parametrize("way", DOORS)
+async def test_leaving_ends_the_running_one_and_drops_the_rest(way: str) -> None:
+    async def handle(child: Scripted) -> None:
+        await child.request()
+        await child.until_gone()
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        client.send(number(1) + number(2) + GET_OTHER)
+        await until(lambda: made)
+        client.writer.write_eof()
+        await until(lambda: made[0].gone.is_set())
+        await until(lambda: rig.board.outcomes)
+        assert len(rig.board.asks) == 1
+
+
+@pytest.mark.parametrize("way", DOORS)
+async def test_more_than_64_kib_behind_a_running_request_close_the_connection(way: str) -> None:
+    async def handle(child: Scripted) -> None:
+        await child.request()
+        await child.until_gone()
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        kept = await rig.client()
+        kept.send(number(1))
+        await until(lambda: len(made) == 1)
+        kept.send(post("/tokenize", {"content": "x" * 60_000}))
+        closed = await rig.client()
+        closed.send(number(1))
+        await until(lambda: len(made) == 2)
+        for _ in range(8):
+            closed.send(post("/tokenize", {"content": "x" * 10_000}))
+        await until(lambda: made[1].gone.is_set())
+        assert await closed.at_end() == b""
+        assert not made[0].gone.is_set()
+
+
+async def test_one_connection_alternates_between_the_doors(child: str) -> None:
+    async with relay("fast", child) as rig:
+        client = await rig.client()
+        for n in range(30):
+            rig.board.at_once = n % 3 != 0
+            answer = await client.ask("/tokenize", {"stream": n % 2 == 0})
+            assert answer.status == 200
+            client.send(GET_OTHER)
+            assert (await client.answer()).body == b"other /other"
+        assert len(rig.board.outcomes) == 30
+
+
+@pytest.mark.parametrize("way", DOORS)
+async def test_the_door_adds_its_own_headers(way: str, child: str) -> None:
+    def extra(headers: Headers) -> bytes:
+        return b"access-control-allow-origin: " + dict(headers).get(b"origin", b"*") + b"\r\n"
+
+    async with relay(way, child, extra=extra) as rig:
+        client = await rig.client()
+        answer = await client.ask(origin="http://a")
+        assert answer.headers["access-control-allow-origin"] == "http://a"
+        client.send(post(body=b"{", origin="http://b"))
+        answer = await client.answer()
+        assert answer.status == 400
+        assert answer.headers["access-control-allow-origin"] == "http://b"
+
+
+REFUSED = {
+    "no host": (b"POST /tokenize HTTP/1.1\r\ncontent-length: 0\r\n\r\n", 400),
+    "two hosts": (b"GET /other HTTP/1.1\r\nhost: a\r\nhost: b\r\n\r\n", 400),
+    "two framings": (
+        b"POST /tokenize HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ntransfer-encoding: chunked\r\n\r\n",
+        400,
+    ),
+    "gzip": (b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 400),
+    "chunks in 1.0": (b"POST /tokenize HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "connect": (b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "http/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+    "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
+    "folded": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: 1\r\n 2\r\n\r\n", 400),
+    "long head": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000, 431),
+    "long head at once": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+    "many headers": (b"GET /other HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 200 + b"\r\n", 431),
+    "bad chunk": (b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 400),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+@pytest.mark.parametrize("behind", [False, True])
+async def test_what_is_no_proper_request_is_refused_in_our_shape(child: str, name: str, behind: bool) -> None:
+    request, status = REFUSED[name]
+    async with relay("fast", child) as rig:
+        client = await rig.client()
+        client.send((number(1) if behind else b"") + request + b"\r\n\r\n" + number(2))
+        if behind:
+            answer = await client.answer()
+            assert answer.status == 200
+            rest = await client.at_end()  # the connection ends; what came before has its answer
+            assert rest == b"" or b"HTTP/1.1 %d" % status in rest
+            return
+        answer = await client.answer()
+        assert answer.status == status
+        assert answer.json()["error"]["code"] == status
+        assert answer.headers["connection"] == "close"
+        assert await client.at_end() == b""
+        assert not rig.board.asks
+
+
+@pytest.mark.parametrize("way", DOORS)
+async def test_shutdown_closes_idle_connections_and_lets_busy_ones_end(way: str) -> None:
+    go_on = asyncio.Event()
+
+    async def handle(child: Scripted) -> None:
+        await child.request()
+        await go_on.wait()
+        await child.say(whole(b"done"))
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        idle, busy = await rig.client(), await rig.client()
+        busy.send(number(1))
+        await until(lambda: made and len(rig.protocols) == 2)
+        for protocol in rig.protocols:
+            protocol.shutdown()
+        assert await idle.at_end() == b""
+        go_on.set()
+        answer = await busy.answer()
+        assert answer.body == b"done"
+        assert answer.headers["connection"] == "close"
+        assert await busy.at_end() == b""
+
+
+def test_the_seam_of_uvicorn_is_where_it_was() -> None:
+    """What the door overrides, calls and sets. Where this fails, read uvicorn's new httptools_impl.py."""
+    assert uvicorn.__version__.startswith("0.54.")
+    protocol = httptools_impl.HttpToolsProtocol
+    for name in ("on_message_begin", "on_headers_complete", "on_body", "on_message_complete", "on_response_complete"):
+        assert inspect.isfunction(getattr(protocol, name))
+    source = inspect.getsource(httptools_impl)
+    for used in ("self.cycle.body += body", "on_response=self.on_response_complete", "self.pipeline", "self.scope = {"):
+        assert used in source
+    cycle = inspect.getsource(httptools_impl.RequestResponseCycle)
+    for attribute in ("response_started", "response_complete", "disconnected", "keep_alive", "message_event"):
+        assert f"self.{attribute} = " in cycle
