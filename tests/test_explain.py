@@ -32,6 +32,7 @@ def test_the_whole_command_and_where_it_came_from() -> None:
         "--model-draft /models/mtp-local.gguf --offline --temperature 1 --threads-http 64"
     )
     assert [(row.option, row.value, row.origin) for row in explanation.rows] == [
+        ("--alias", "local", "llamarouter (always)"),
         ("--ctx-size", "9", "command line"),
         ("--lora", "my file.gguf", "p.ini:4"),
         ("--metrics", "", "llamarouter (default)"),
