@@ -122,9 +122,9 @@ async def living(spec: ChildSpec) -> AsyncIterator[Life]:
         try:
             yield life
         finally:
-            task.cancel()
-            task.cancel()
-            await asyncio.wait({task}, timeout=20)
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.02)
 
 
 def is_alive(pid: int) -> bool:

@@ -40,6 +40,7 @@ FAULTS = {
     "wedge": "1: /health answers, no answer has a token; hard: nothing answers any more; after:N: after N tokens",
     "ignore-term": "1: SIGTERM does nothing, also in the load",
     "ignore-exit": "1: the exit line does nothing",
+    "lose-exit": "1: hears the exit line, does nothing, reads no more; SIGTERM ends it (b11434, now and then)",
     "ignore-eof": "1: the end of stdin does nothing",
     "exit-seconds": "sticks so long before it goes, when it was asked to",
     "flood": "bytes without a newline to stderr once ready (and before every answer)",
@@ -275,6 +276,9 @@ class Fake:
         loop, reader = asyncio.get_running_loop(), asyncio.StreamReader()
         await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(0, "rb", buffering=0))
         while line := await reader.readline():
+            if self.flags.fault("lose-exit"):
+                loop.add_signal_handler(signal.SIGTERM, lambda: os._exit(0))
+                return
             if line.strip() == b"cmd_router_to_child:exit" and not self.flags.fault("ignore-exit"):
                 say("I", "srv    operator(): exit command received, exiting...")
                 await pause(self.flags.number("exit-seconds"))

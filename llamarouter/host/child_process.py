@@ -5,6 +5,7 @@
                 `- stderr: the log, straight into the ring
 A session of its own, so that one signal reaches what it forks. On Linux `setpriv --pdeathsig KILL` makes the kernel
 kill it when the router's main thread dies, also while it loads or is stopped (hence: spawn from the main thread).
+Without setpriv a shell per child waits for the end of the router and does the same.
 Everything here happens in callbacks and plain functions; what waits stands in `process`.
 """
 
@@ -28,6 +29,10 @@ from llamarouter.host.child_log import LogRing
 _OOM_SCORE = b"500"  # when the machine runs out of memory, a child goes before the router
 
 
+# Waits for the end of its stdin, which is the end of the router, and kills the session that it is told.
+_GUARD = ("/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"')
+
+
 class SpawnError(Exception):
     """The process could not be started. One line, for people."""
 
@@ -46,6 +51,7 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self._states = StateLines()
         self._open_pipes = {1, 2}
         self._transport: asyncio.SubprocessTransport
+        self._guard: asyncio.SubprocessTransport | None = None
 
     # --- called by the loop -----------------------------------------------------------------------------------------
 
@@ -112,6 +118,17 @@ class ChildProcess(asyncio.SubprocessProtocol):
     def release(self) -> None:
         """Close our ends of its pipes, whoever holds the others."""
         self._transport.close()
+        if self._guard is not None:
+            self._guard.close()  # kills the shell, which would take the end of its stdin for the end of the router
+
+    async def set_guard(self) -> None:
+        """Have a shell kill the child's session when the router is gone, as setpriv would have the kernel do."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            guard, _ = await loop.subprocess_exec(
+                asyncio.SubprocessProtocol, *_GUARD, str(self.pid), stdin=subprocess.PIPE, start_new_session=True
+            )
+            self._guard = guard
 
     def _stdin(self) -> asyncio.WriteTransport | None:
         pipe = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
@@ -128,7 +145,7 @@ async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) 
         # setpriv would hide this as an exit with code 127.
         raise SpawnError(f"{os.path.basename(command[0])}: no such program, or not executable")
     loop = asyncio.get_running_loop()
-    argv = (*guard_of(sys.platform), binary, *command[1:])
+    argv = (*pdeathsig_of(sys.platform), binary, *command[1:])
     starting = loop.create_task(_start(loop, argv, env, log), name=f"spawn {binary}")
     try:
         return await asyncio.shield(starting)
@@ -155,6 +172,8 @@ async def _start(
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SpawnError(f"{os.path.basename(argv[0])}: {reason}") from error
     _offer_to_the_kernel(child.pid)
+    if not pdeathsig_of(sys.platform):
+        await child.set_guard()
     return child
 
 
@@ -179,7 +198,7 @@ async def _undo(starting: asyncio.Task[ChildProcess]) -> None:
 
 
 @functools.cache
-def guard_of(platform: str) -> tuple[str, ...]:
+def pdeathsig_of(platform: str) -> tuple[str, ...]:
     """The words before a command that tie its life to ours; none where there is no `setpriv` that can do it."""
     tool = shutil.which("setpriv") if platform == "linux" else None
     if tool is None:
