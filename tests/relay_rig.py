@@ -140,7 +140,8 @@ class Client:
         """What still comes until the connection ends."""
         async with asyncio.timeout(5):
             with contextlib.suppress(ConnectionResetError):
-                return await self.reader.read()
+                rest: bytes = await self.reader.read()
+                return rest
             return b""
 
     async def ask(self, path: str = "/v1/chat/completions", body: Any = None, **more: Any) -> Answer:
@@ -203,11 +204,11 @@ async def _read_parts(reader: asyncio.StreamReader, answer: Answer, parts: list[
 def post(path: str = "/v1/chat/completions", body: Any = None, *, version: str = "1.1", **headers: str) -> bytes:
     """A request; a body that is no bytes is made JSON, with the model `m` unless it says another."""
     if not isinstance(body, bytes):
-        body = json.dumps({"model": "m", **(body or {})}).encode()
+        body = json.dumps({"model": "m"} | (body or {})).encode()
     fields = {"host": "h", "content-type": "application/json", "content-length": str(len(body))}
     fields.update({name.replace("_", "-"): value for name, value in headers.items()})
     lines = [f"POST {path} HTTP/{version}", *(f"{name}: {value}" for name, value in fields.items() if value)]
-    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+    return b"%b\r\n\r\n%b" % ("\r\n".join(lines).encode(), body)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamarouter.core.body import depth_of, is_multipart, model_of_json, model_of_multipart
@@ -107,6 +107,7 @@ JSON = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(st.dictionaries(st.text() | st.sampled_from(["model", "stream"]), JSON, max_size=5), st.booleans())
 def test_it_agrees_with_pythons_own_reader(value: dict[str, object], ascii_only: bool) -> None:
     body = json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "replace")
@@ -118,6 +119,7 @@ def test_it_agrees_with_pythons_own_reader(value: dict[str, object], ascii_only:
         assert "\\ud" in body.decode().lower()
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_get_an_answer_or_a_refusal(body: bytes) -> None:
     for read in (model_of_json, lambda body: model_of_multipart(b"multipart/form-data; boundary=b", b"--b" + body)):

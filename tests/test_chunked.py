@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llamarouter.core.chunked import ChunkReader
@@ -23,6 +23,7 @@ def read(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
     return payload, reader.done, rest
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.binary(min_size=1, max_size=40), max_size=5),
     st.sampled_from([b"", b";ext=1"]),
@@ -40,6 +41,7 @@ def test_any_cutting_gives_the_same(
     assert read([piece for piece in pieces if piece]) == (b"".join(chunks), True, behind)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_are_an_accident(wire: bytes) -> None:
     try:

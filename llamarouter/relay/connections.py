@@ -17,15 +17,20 @@ if TYPE_CHECKING:
 
 Address = str | tuple[str, int]  # the path of a UNIX socket, or host and port
 
-_KEEP_IDLE = 4.0  # seconds
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.020  # seconds between two tries while the child's backlog is full
 
 
 class ChildConnections:
-    """What the router has open towards one child. `clock`: seconds, monotonic (the loop's time)."""
+    """What the router has open towards one child. `clock`: monotonic (the loop's time). All times are in seconds."""
 
     def __init__(
-        self, address: Address, api_key: str | None = None, limit: int = 56, *, clock: Callable[[], float]
+        self,
+        address: Address,
+        api_key: str | None = None,
+        limit: int = 56,
+        *,
+        clock: Callable[[], float],
+        keep_idle: float = 4.0,
     ) -> None:
         self.authorization = None if api_key is None else b"Bearer " + api_key.encode()
         self.in_flight = 0  # requests inside the child
@@ -33,6 +38,7 @@ class ChildConnections:
         self._address = address
         self._limit = limit
         self._clock = clock
+        self._keep_idle = keep_idle
         self._idle: list[Upstream] = []  # the one used last is used next
         self._open: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
@@ -96,7 +102,7 @@ class ChildConnections:
         upstream.idle_since = self._clock()
         self._idle.append(upstream)
         if self._expiry is None:
-            self._expiry = asyncio.get_running_loop().call_later(_KEEP_IDLE, self._expire)
+            self._expiry = asyncio.get_running_loop().call_later(self._keep_idle, self._expire)
 
     def forget(self, upstream: Upstream) -> None:
         """A connection is gone."""
@@ -108,12 +114,12 @@ class ChildConnections:
         """Drop what has been idle for too long; they stand in the order of their last use."""
         now = self._clock()
         self._expiry = None
-        old = [upstream for upstream in self._idle if upstream.idle_since + _KEEP_IDLE <= now + 0.001]
+        old = [upstream for upstream in self._idle if upstream.idle_since + self._keep_idle <= now + 0.001]
         self._idle = [upstream for upstream in self._idle if upstream not in old]
         for upstream in old:
             upstream.transport.close()
         if self._idle:
-            wait = self._idle[0].idle_since + _KEEP_IDLE - now
+            wait = self._idle[0].idle_since + self._keep_idle - now
             self._expiry = asyncio.get_running_loop().call_later(wait, self._expire)
 
     async def _connect(self, exchange: Exchange) -> None:

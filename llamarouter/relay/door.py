@@ -28,6 +28,7 @@ from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError
 from llamarouter.core.wire import AnswerHead, Headers, answer_lines_of, error_answer_of
 from llamarouter.relay.exchange import Exchange, Request
+from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
 from llamarouter.relay.switchboard import Ask, Switchboard
 from llamarouter.relay.takeover import EXTENSION, Takeover
@@ -70,8 +71,7 @@ class Door(HttpToolsProtocol):
         self._advancing = False
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
-        self._idle_since = 0.0
-        self._idle_timer: asyncio.TimerHandle | None = None
+        self._idle = IdleTimer(self.loop, self.timeout_keep_alive, self._is_busy, self.timeout_keep_alive_handler)
         self._date: list[tuple[bytes, bytes]] | None = None
         self._date_lines = b""
 
@@ -80,13 +80,12 @@ class Door(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        self._idle()
+        self._idle.restart()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
         super().connection_lost(exc)
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._idle.cancel()
         self._forget_later()
         if self._exchange is not None:
             self._exchange.client_left()
@@ -108,6 +107,9 @@ class Door(HttpToolsProtocol):
             self.flow.resume_writing()
         self.transport.abort()
 
+    def _is_busy(self) -> bool:
+        return self._current is not None or self._incoming is not None
+
     def pause_writing(self) -> None:
         super().pause_writing()
         if self._exchange is not None:
@@ -126,22 +128,6 @@ class Door(HttpToolsProtocol):
         self._current.keep_alive = False
         if self._current.handed_over:
             self.cycle.keep_alive = False
-
-    def _idle(self) -> None:
-        self._idle_since = self.loop.time()
-        if self._idle_timer is None:
-            self._idle_timer = self.loop.call_later(self.timeout_keep_alive, self._idle_for_long)
-
-    def _idle_for_long(self) -> None:
-        """One timer for the whole connection: it looks again instead of being set anew by every request."""
-        self._idle_timer = None
-        if self._current is not None or self._incoming is not None or self.transport.is_closing():
-            return
-        left = self._idle_since + self.timeout_keep_alive - self.loop.time()
-        if left > 0.001:
-            self._idle_timer = self.loop.call_later(left, self._idle_for_long)
-        else:
-            self.transport.close()
 
     # --- bytes in -----------------------------------------------------------------------------------------------------
 
@@ -294,7 +280,7 @@ class Door(HttpToolsProtocol):
             self._deaf = True
             self._forget_later()
             return
-        self._idle()
+        self._idle.restart()
         if self._advancing:  # called from below: the loop there goes on
             return
         self._advancing = True
