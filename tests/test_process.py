@@ -105,7 +105,8 @@ async def test_the_environment_is_the_specs_alone() -> None:
     async with living(fake_spec()) as life:
         await life.ready()
         names = {word.partition(b"=")[0] for word in proc(life.watcher.pid, "environ").split(b"\0")}
-        assert names - {b"", b"LC_CTYPE"} == {b"PATH", b"LLAMA_SERVER_ROUTER_PORT"}
+        # Python sets LC_CTYPE, the shell on the way PWD.
+        assert names - {b"", b"LC_CTYPE", b"PWD", b"OLDPWD", b"SHLVL", b"_"} == {b"PATH", b"LLAMA_SERVER_ROUTER_PORT"}
 
 
 async def test_cancelled_before_it_began() -> None:

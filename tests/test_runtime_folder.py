@@ -162,11 +162,13 @@ def test_a_folder_that_is_not_ours_alone_is_refused(
     assert running(environ) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_folder_of_somebody_else_is_refused(base: str, environ: dict[str, str]) -> None:
-    os.makedirs(base, mode=0o700)
-    os.chown(base, 12345, 12345)
-    with pytest.raises(UsageError, match=r"belongs to another user \(uid 12345\)"), RuntimeFolder.open(environ, 1):
+def test_a_folder_of_somebody_else_is_refused(base: str) -> None:
+    theirs = "/usr"
+    if os.geteuid() == 0:
+        theirs = base
+        os.makedirs(theirs, mode=0o700)
+        os.chown(theirs, 12345, 12345)
+    with pytest.raises(UsageError, match=r"belongs to another user"), RuntimeFolder.open({"LR_RUNTIME_DIR": theirs}, 1):
         pass
 
 

@@ -29,6 +29,8 @@ from llamarouter.host.child_log import LogRing
 _OOM_SCORE = b"500"  # when the machine runs out of memory, a child goes before the router
 
 
+# The router may die before the kernel knows the wish: then this shell has another parent, and nothing is started.
+_STILL_THERE = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
 # Waits for the end of its stdin, which is the end of the router, and kills the session that it is told.
 _GUARD = ("/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"')
 
@@ -145,7 +147,8 @@ async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) 
         # setpriv would hide this as an exit with code 127.
         raise SpawnError(f"{os.path.basename(command[0])}: no such program, or not executable")
     loop = asyncio.get_running_loop()
-    argv = (*pdeathsig_of(sys.platform), binary, *command[1:])
+    tie = pdeathsig_of(sys.platform)
+    argv = (*tie, *_STILL_THERE, str(os.getpid()), binary, *command[1:]) if tie else (binary, *command[1:])
     starting = loop.create_task(_start(loop, argv, env, log), name=f"spawn {binary}")
     try:
         return await asyncio.shield(starting)
