@@ -51,7 +51,9 @@ def test_the_openai_sdk_talks_to_it_streamed_and_not(serve: Serve, engine: Path 
             model="a", messages=HELLO, max_tokens=8, temperature=0, seed=1, stream=True
         )
         said = "".join(chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices)
-        assert said == whole.choices[0].message.content
+        # A character cut in two at the limit is shown by the one and not by the other.
+        assert said.rstrip("\ufffd") == (whole.choices[0].message.content or "").rstrip("\ufffd")
+        assert said
         assert {model.id for model in client.models.list()} == {"a", "b", "c"}
         with pytest.raises(openai.NotFoundError, match="not found"):
             client.chat.completions.create(model="nobody", messages=HELLO)
@@ -60,7 +62,9 @@ def test_the_openai_sdk_talks_to_it_streamed_and_not(serve: Serve, engine: Path 
 @pytest.mark.compiled
 def test_the_anthropic_sdk_talks_to_it(serve: Serve, models_dir: Path) -> None:
     router = serve(COMPILED, "--models-dir", models_dir)
-    with anthropic.Anthropic(base_url=router.url, api_key="none", http_client=router.client()) as client:
+    with anthropic.Anthropic(
+        base_url=router.url, api_key="none", http_client=anthropic.DefaultHttpxClient(trust_env=False)
+    ) as client:
         message = client.messages.create(model="a", max_tokens=4, messages=[{"role": "user", "content": "Hi"}])
         assert message.usage.output_tokens == 4
         with client.messages.stream(model="a", max_tokens=4, messages=[{"role": "user", "content": "Hi"}]) as stream:
