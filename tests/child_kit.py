@@ -143,3 +143,8 @@ def proc(pid: int, name: str) -> bytes:
 def exists(path: object) -> bool:
     """Whether there is anything at this path of a UNIX socket."""
     return isinstance(path, str) and os.path.lexists(path)
+
+
+def children() -> list[int]:
+    """Processes, zombies included, whose parent we are."""
+    return [int(pid) for pid in Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()]

@@ -88,6 +88,13 @@ def test_a_flood_of_100_mb_costs_a_fraction_of_a_second(piece: bytes) -> None:
     assert ring._size <= 256 * 1024
 
 
+def test_one_piece_larger_than_the_ring_keeps_its_end() -> None:
+    ring = LogRing(max_bytes=100)
+    ring.feed(b"line\n" * 1000)
+    assert ring.lines() == ("line",) * 20
+    assert ring.dropped == 4900
+
+
 def test_small_pieces_do_not_pile_up() -> None:
     ring = LogRing()
     for _ in range(20_000):

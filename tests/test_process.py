@@ -13,7 +13,7 @@ import pytest
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.exits import Cause
 from llamarouter.host import probe
-from tests.child_kit import exists, fake_spec, is_alive, living, proc
+from tests.child_kit import children, exists, fake_spec, is_alive, living, proc
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -115,15 +115,17 @@ async def test_cancelled_before_it_began() -> None:
         assert life.watcher.spawns == 0
 
 
-async def test_cancelled_while_it_spawns(tmp_path: Path) -> None:
+@pytest.mark.parametrize("turns", [1, 2, 3])
+async def test_cancelled_while_it_spawns(turns: int, tmp_path: Path) -> None:
     log = tmp_path / "spawns"
-    async with living(fake_spec(f"spawn-log={log}")) as life:
-        await until(lambda: asyncio.all_tasks() and any("spawn" in task.get_name() for task in asyncio.all_tasks()))
+    log.touch()
+    async with living(fake_spec(f"spawn-log={log}", "load-seconds=30")) as life:
+        for _ in range(turns):
+            await asyncio.sleep(0)  # noqa: TID251 (one turn of the loop)
         await life.stop()
         assert life.task.cancelled()
-        assert not any(
-            is_alive(int(line.split()[0])) for line in (log.read_text().splitlines() if log.exists() else [])
-        )
+        assert not any(is_alive(int(line.split()[0])) for line in log.read_text().splitlines())
+        assert not children()
 
 
 async def test_cancelled_while_it_loads_it_ends_by_sigterm_at_once() -> None:

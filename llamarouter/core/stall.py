@@ -53,10 +53,10 @@ class LoadWatch:
         where = f"at {progress:.0%}"
         still = self._life.seconds((output, read_bytes, cpu_seconds), now)
         if still >= self._limit:
-            return f"the load made no progress for {still:.3g} s ({where})"
+            return f"the load made no progress for {_span(still)} ({where})"
         still = self._advance.seconds((progress, read_bytes), now)
         if still >= self._cap:
-            return f"the load got no further for {still:.3g} s, though it was busy ({where})"
+            return f"the load got no further for {_span(still)}, though it was busy ({where})"
         return None
 
 
@@ -91,7 +91,7 @@ class BusyWatch:
         `slots`: what `/slots` answered, None when it did not. `cpu_seconds` is None where it cannot be read.
         """
         if silence >= _SILENCE_FACTOR * self._limit:
-            return f"it had requests and sent no byte for {silence:.3g} s"
+            return f"it had requests and sent no byte for {_span(silence)}"
         seen = _Look(now, cpu_seconds, slots or b"")
         if slots is None:
             self._still = None
@@ -99,12 +99,16 @@ class BusyWatch:
             if first is None or first.computed_until(now, cpu_seconds):
                 self._unanswered = seen
             elif now - first.at >= self._gap:
-                return f"it had requests, sent no byte for {silence:.3g} s and does not answer"
+                return f"it had requests, sent no byte for {_span(silence)} and does not answer"
             return None
         self._unanswered = None
         first = self._still
         if first is None or first.slots != seen.slots or first.computed_until(now, cpu_seconds):
             self._still = seen
         elif now - first.at >= self._limit:
-            return f"it had requests, sent no byte for {silence:.3g} s and computes nothing"
+            return f"it had requests, sent no byte for {_span(silence)} and computes nothing"
         return None
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"

@@ -39,6 +39,16 @@ class SpawnError(Exception):
     """The process could not be started. One line, for people."""
 
 
+class _Guard(asyncio.SubprocessProtocol):
+    """The shell that outlives the router for an instant."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport
+
+    def process_exited(self) -> None:
+        self._transport.close()  # not earlier: a closed transport does not reap
+
+
 class ChildProcess(asyncio.SubprocessProtocol):
     """A running child: its pipes, its pid, and what has happened to it so far."""
 
@@ -121,16 +131,21 @@ class ChildProcess(asyncio.SubprocessProtocol):
         """Close our ends of its pipes, whoever holds the others."""
         self._transport.close()
         if self._guard is not None:
-            self._guard.close()  # kills the shell, which would take the end of its stdin for the end of the router
+            # Killed first: it would take the end of its stdin for the end of the router.
+            self._guard.kill()
 
     async def set_guard(self) -> None:
         """Have a shell kill the child's session when the router is gone, as setpriv would have the kernel do."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
-            guard, _ = await loop.subprocess_exec(
-                asyncio.SubprocessProtocol, *_GUARD, str(self.pid), stdin=subprocess.PIPE, start_new_session=True
+            self._guard, _ = await loop.subprocess_exec(
+                _Guard,
+                *(*_GUARD, str(self.pid)),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                start_new_session=True,
             )
-            self._guard = guard
 
     def _stdin(self) -> asyncio.WriteTransport | None:
         pipe = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))

@@ -283,12 +283,18 @@ class _Life:
             if child.exited.is_set():
                 return None
             if self._loop.time() >= next_look:
+                if self._observer.leases() == 0 and self._is_cut_off():
+                    return "its socket was removed: nobody can reach it any more"
                 if self._observer.leases() == 0 or self._observer.silence() < limit:
                     watch.moved()
                 elif (stalled := await self._stuck_busy(watch)) is not None:
                     return stalled
                 next_look = self._loop.time() + look_every
             await self._until_news(next_look - self._loop.time())
+
+    def _is_cut_off(self) -> bool:
+        """Whether somebody has cleaned the runtime folder away under a living child."""
+        return isinstance(self._address, str) and not os.path.lexists(self._address)
 
     async def _stuck_busy(self, watch: BusyWatch) -> str | None:
         seconds = min(_PROBE_WITHIN, self._spec.busy_stall)
@@ -320,18 +326,20 @@ class _Life:
 
     async def _wind_down(self, orderly: bool) -> None:
         child = self._child
-        if orderly:
-            self._observer.close_connections()
-            await self._ask()
-        if not child.exited.is_set():
-            child.signal_group(signal.SIGKILL)
-        await child.exited.wait()
-        child.signal_group(signal.SIGKILL)  # what it has forked
-        await _within(child.drained, _LAST_WORDS_WITHIN)
-        child.release()
-        if isinstance(self._address, str):
-            with contextlib.suppress(OSError):
-                os.unlink(self._address)
+        try:
+            if orderly:
+                self._observer.close_connections()
+                await self._ask()
+        finally:
+            if not child.exited.is_set():
+                child.signal_group(signal.SIGKILL)
+            await child.exited.wait()
+            child.signal_group(signal.SIGKILL)  # what it has forked
+            await _within(child.drained, _LAST_WORDS_WITHIN)
+            child.release()
+            if isinstance(self._address, str):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._address)
 
     async def _ask(self) -> None:
         """Ask the child to go, by the means that it heeds in its state, up to the stop time-out."""

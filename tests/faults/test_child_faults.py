@@ -86,7 +86,7 @@ async def test_a_load_without_progress_is_killed(how: str) -> None:
         begun = now()
         end = await life.task
         assert (end.cause, end.signal) == (Cause.STALLED_LOADING, "SIGKILL")
-        assert end.message.startswith("the load made no progress for 0.")
+        assert end.message.startswith("the load made no progress for ")
         assert now() - begun < 3
         assert not is_alive(life.watcher.pid)
 
@@ -192,6 +192,17 @@ async def test_a_child_that_answers_nothing_while_bytes_flow_is_left_alone() -> 
         assert not life.task.done()
 
 
+async def test_a_child_whose_socket_was_cleaned_away_is_ended_when_idle() -> None:
+    async with living(fake_spec(busy_stall=0.4)) as life:
+        child = await life.ready()
+        life.watcher.inside = 1
+        os.unlink(str(child.address))
+        await asyncio.wait({life.task}, timeout=0.3)
+        assert not life.task.done()
+        life.watcher.inside = 0
+        assert "its socket was removed" in (await life.task).message
+
+
 async def test_a_props_that_hangs_costs_two_seconds() -> None:
     async with living(fake_spec("no-props=hang")) as life:
         begun = now()
@@ -267,6 +278,19 @@ async def test_an_observer_that_fails_leaves_no_child() -> None:
         life.watcher.ready = fail  # type: ignore[method-assign,assignment]
         with pytest.raises(RuntimeError, match="a bug of ours"):
             await life.task
+        assert not is_alive(life.watcher.pid)
+
+
+async def test_connections_that_cannot_be_cut_leave_no_child() -> None:
+    async with living(fake_spec()) as life:
+        await life.ready()
+
+        def fail() -> None:
+            raise RuntimeError("a bug of ours")
+
+        life.watcher.close_connections = fail  # type: ignore[method-assign]
+        await life.stop()
+        assert isinstance(life.task.exception(), RuntimeError)
         assert not is_alive(life.watcher.pid)
 
 

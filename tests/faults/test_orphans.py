@@ -58,3 +58,26 @@ def test_no_child_outlives_the_router(setpriv: bool, state: str, tmp_path: Path)
             router.kill()
         # Measured: 2 to 25 ms; a busy machine gets more.
         assert gone_within(pid, 1.0), "it outlived the router"
+
+
+GUARDED = """
+import asyncio, uvloop
+from tests.child_kit import children, fake_spec, living
+async def main():
+    async with living(fake_spec()) as life:
+        await life.ready()
+        print(len(children()), flush=True)
+        await life.stop()
+    for _ in range(200):
+        if not children():
+            break
+        await asyncio.wait({asyncio.ensure_future(asyncio.Event().wait())}, timeout=0.01)
+    print(len(children()), flush=True)
+uvloop.run(main())
+"""
+
+
+def test_the_shell_goes_with_its_child(tmp_path: Path) -> None:
+    environ = {**os.environ, "PATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", GUARDED], capture_output=True, env=environ, timeout=30, check=False)
+    assert done.stdout.split() == [b"2", b"0"], done.stderr
