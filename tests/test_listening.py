@@ -1,0 +1,82 @@
+"""Binding: one clear line for what cannot be, and nothing left bound behind it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from llamarouter.core.errors import UsageError
+from llamarouter.host.listening import Bound, bind
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    # A socket's path has about 100 bytes; pytest's own folders can be longer.
+    short = Path(f"/tmp/lr-listening-{os.getpid()}")
+    short.mkdir(exist_ok=True)
+    for left in short.iterdir():
+        left.unlink()
+    return short
+
+
+def close(bound: list[Bound]) -> None:
+    for each in bound:
+        each.socket.close()
+
+
+def test_port_zero_is_one_free_port_for_all_addresses() -> None:
+    bound = bind(("127.0.0.1", "127.0.0.2"), 0)
+    ports = {each.port for each in bound}
+    assert len(ports) == 1
+    assert [each.url for each in bound] == [f"http://127.0.0.{n}:{bound[0].port}" for n in (1, 2)]
+    close(bound)
+
+
+def test_a_port_in_use_names_who_has_it_and_leaves_nothing_bound() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(UsageError, match=rf"port {port} on 127.0.0.1 is in use by process {os.getpid()} \(.+\)"):
+            bind(("127.0.0.2", "127.0.0.1"), port)
+        with socket.socket() as again:
+            again.bind(("127.0.0.2", port))
+
+
+def test_an_address_of_another_machine_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"--host 192.0.2.1: this machine has no such address"):
+        bind(("192.0.2.1",), 0)
+
+
+def test_a_name_that_is_none_is_refused() -> None:
+    with pytest.raises(UsageError, match="no such address"):
+        bind(("no such host.invalid",), 0)
+
+
+def test_a_stale_socket_file_is_replaced_and_is_for_its_owner_alone(folder: Path) -> None:
+    path = folder / "door.sock"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    bound = bind((str(path),), 0)
+    assert bound[0].port is None
+    assert path.stat().st_mode & 0o777 == 0o600
+    close(bound)
+
+
+def test_a_socket_that_answers_is_not_taken_away(folder: Path) -> None:
+    path = folder / "door.sock"
+    bound = bind((str(path),), 0)
+    with pytest.raises(UsageError, match=r"cannot listen there \(Address already in use\)"):
+        bind((str(path),), 0)
+    close(bound)
+
+
+def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
+    path = folder / "precious.sock"
+    path.write_text("data")
+    with pytest.raises(UsageError, match="cannot listen there"):
+        bind((str(path),), 0)
+    assert path.read_text() == "data"

@@ -1,0 +1,250 @@
+"""The supervisor with a real scheduler and children that do as they are told: leases, waits, ends and their order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from llamarouter.core.errors import ModelCrashed, ModelInvalid, ModelUnloaded, NotLoaded, RouterError
+from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.flags import OptionTable
+from llamarouter.core.launch import Launch
+from llamarouter.core.scheduler import Limits, Phase, Scheduler
+from llamarouter.host.child_log import LogRing
+from llamarouter.host.engine import Engine, EngineKind
+from llamarouter.host.process import ChildObserver, ReadyChild
+from llamarouter.relay.switchboard import Outcome
+from llamarouter.server.child import Child, Lease
+from llamarouter.server.feed import Feed
+from llamarouter.server.supervisor import Supervisor
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+DONE = Outcome(200, complete=True, client_left=False, tail=b'{"timings":{"predicted_per_second": 12.5}}')
+ENGINE = Engine(
+    command=("llama-server",),
+    kind=EngineKind.COMPILED,
+    origin="test",
+    build="b1",
+    unix_socket=True,
+    state_lines=True,
+    table=OptionTable(()),
+    help_text="",
+)
+
+
+@dataclass
+class Stage:
+    """A spawner whose children wait for their cues."""
+
+    slots: int = 2
+    started: list[str] = field(default_factory=list)
+    observers: dict[str, ChildObserver] = field(default_factory=dict)
+    ends: dict[str, asyncio.Future[Exit]] = field(default_factory=dict)
+    cancelled: list[str] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+
+    def prepare(self, model: str, started: float) -> Child:
+        if model in self.missing:
+            raise ModelInvalid(f"{model} has no file")
+        return Child(model, Launch(model, None, ()), ENGINE, ("llama-server",), started)
+
+    async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
+        model = child.model
+        self.started.append(model)
+        self.observers[model] = observer
+        self.ends[model] = asyncio.get_running_loop().create_future()
+        observer.spawned(1000 + len(self.started))
+        try:
+            return await self.ends[model]
+        except asyncio.CancelledError:
+            self.cancelled.append(model)
+            raise
+
+    async def ready(self, model: str) -> None:
+        await until(lambda: model in self.observers)
+        self.observers.pop(model).ready(
+            ReadyChild(
+                address="/nowhere.sock",
+                api_key=None,
+                slots=self.slots,
+                n_ctx=512,
+                info={},
+                props={},
+                layers_offloaded=None,
+                layers=None,
+                load_seconds=0.1,
+            )
+        )
+
+    async def crash(self, model: str) -> None:
+        await until(lambda: model in self.ends)
+        self.ends.pop(model).set_result(
+            Exit(cause=Cause.SIGNAL, message="crashed with SIGSEGV", signal="SIGSEGV", last_words=("boom",))
+        )
+
+
+def supervisor(stage: Stage, models_max: int = 1) -> Supervisor:
+    return Supervisor(Scheduler(Limits(models_max=models_max)), stage, Feed(), lambda child: None)
+
+
+async def lease_of(router: Supervisor, model: str) -> Lease:
+    return await router.lease(model, True, 0, True)
+
+
+async def begun(group: asyncio.TaskGroup, router: Supervisor, model: str) -> asyncio.Task[Lease]:
+    """A lease that is being waited for."""
+    before = router.scheduler.waiting(model)
+    task = group.create_task(lease_of(router, model))
+    await until(lambda: router.scheduler.waiting(model) > before)
+    return task
+
+
+async def told(work: Callable[[], object], kind: type[RouterError]) -> RouterError:
+    with pytest.raises(kind) as caught:
+        await work()  # type: ignore[misc]
+    return caught.value
+
+
+async def test_a_cold_model_is_started_once_and_everybody_gets_in() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        tasks = [await begun(group, router, "a") for _ in range(3)]
+        await stage.ready("a")
+        first, second = await tasks[0], await tasks[1]
+        assert stage.started == ["a"]
+        assert router.scheduler.in_flight("a") == 2
+        assert router.lease_now("a", True, 0) is None
+        first.end(DONE)
+        first.end(DONE)
+        third = await tasks[2]
+        assert router.children["a"].tokens_per_second == 12.5
+        second.end(DONE)
+        third.end(DONE)
+        quick = router.lease_now("a", True, 0)
+        assert quick is not None
+        quick.end(DONE)
+        assert router.scheduler.in_flight("a") == 0
+
+
+async def test_whoever_leaves_gives_its_place_up_also_when_the_grant_crosses_it() -> None:
+    stage = Stage(slots=1)
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        crossed = await begun(group, router, "a")
+        left = await begun(group, router, "a")
+        left.cancel()
+        await asyncio.wait([left])
+        assert router.scheduler.waiting("a") == 1
+        await stage.ready("a")
+        # Granted already, but the task has not run since.
+        assert router.scheduler.in_flight("a") == 1
+        crossed.cancel()
+        await asyncio.wait([crossed])
+        assert router.scheduler.in_flight("a") == 0
+
+
+async def test_a_load_without_a_client_is_over_when_the_model_is_ready() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        loading = group.create_task(router.load("a"))
+        await stage.ready("a")
+        await loading
+        assert router.scheduler.phase_of("a") is Phase.READY
+        assert router.scheduler.in_flight("a") == 0
+
+
+async def test_a_failed_load_tells_every_waiter_why() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        waiting = [group.create_task(told(lambda: lease_of(router, "a"), ModelCrashed)) for _ in range(2)]
+        await stage.crash("a")
+        errors = [await task for task in waiting]
+        assert {error.message for error in errors} == {"model 'a': crashed with SIGSEGV; its last words: boom"}
+        assert "a" not in router.children
+        assert router.failures["a"][0].signal == "SIGSEGV"
+
+
+async def test_a_model_that_cannot_be_prepared_is_refused_and_others_go_on() -> None:
+    stage = Stage(missing={"a"})
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        assert "no file" in (await told(lambda: lease_of(router, "a"), ModelInvalid)).message
+        task = await begun(group, router, "b")
+        await stage.ready("b")
+        (await task).end(DONE)
+
+
+async def test_nothing_is_loaded_for_a_request_that_must_not() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router:
+        await told(lambda: router.lease("a", True, 0, False), NotLoaded)
+        assert stage.started == []
+
+
+async def test_a_broken_connection_is_explained_by_the_end_of_the_process() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        lease = await task
+        why = group.create_task(lease.failure())
+        await stage.crash("a")
+        assert "SIGSEGV" in (await why).message
+        lease.end(Outcome(200, complete=False, client_left=False, tail=b""))
+        assert router.scheduler.in_flight("a") == 0
+
+
+async def test_eviction_waits_for_the_process_to_be_gone() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        first = await begun(group, router, "a")
+        await stage.ready("a")
+        (await first).end(DONE)
+        second = await begun(group, router, "b")
+        await until(lambda: "b" in stage.started)
+        assert stage.cancelled == ["a"]
+        assert list(router.children) == ["b"]
+        await stage.ready("b")
+        (await second).end(DONE)
+
+
+async def test_unload_while_loading_refuses_who_waits() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        waiting = group.create_task(told(lambda: lease_of(router, "a"), ModelUnloaded))
+        await until(lambda: "a" in stage.started)
+        router.unload("a", 10)
+        await waiting
+        await router.until_gone("a")
+        assert "a" not in router.failures
+
+
+async def test_closing_lets_the_running_end_and_leaves_no_child() -> None:
+    stage = Stage()
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        lease = await task
+        router.close(60)
+        empty = group.create_task(router.until_empty())
+        await asyncio.wait([empty], timeout=0)
+        assert "a" in router.children
+        lease.end(DONE)
+        await empty
+        assert stage.cancelled == ["a"]
+
+
+async def test_a_supervision_that_fails_is_one_models_failure() -> None:
+    stage = Stage()
+    async with supervisor(stage, models_max=2) as router, asyncio.TaskGroup() as group:
+        other = await begun(group, router, "b")
+        await stage.ready("b")
+        broken = group.create_task(told(lambda: lease_of(router, "a"), RouterError))
+        await until(lambda: "a" in stage.ends)
+        stage.ends["a"].set_exception(ZeroDivisionError("a bug"))
+        assert (await broken).reason == "engine_unavailable"
+        (await other).end(DONE)
+        assert router.scheduler.phase_of("b") is Phase.READY
