@@ -2,37 +2,42 @@
 
 from __future__ import annotations
 
+import codecs
 import fcntl
 import os
 import pty
+import select
 import subprocess
 import sys
 import termios
 
+PATIENCE_SECONDS = 15.0
+
 
 class Terminal:
-    """A run of `lr` in a terminal of its own."""
+    """A run of `lr` in a terminal of its own, a hundred columns wide."""
 
     def __init__(self, *arguments: str, stdout: int | None = None) -> None:
-        self._ours, theirs = pty.openpty()
+        # The other end stays open here, too: a hang-up can overtake what was written just before it.
+        self._ours, self._theirs = pty.openpty()
         environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONUNBUFFERED": "1"}
         environ.pop("NO_COLOR", None)
         self.process = subprocess.Popen(
             [sys.executable, "-m", "llamarouter", *arguments],
-            stdin=theirs,
-            stdout=theirs if stdout is None else stdout,
-            stderr=theirs,
+            stdin=self._theirs,
+            stdout=self._theirs if stdout is None else stdout,
+            stderr=self._theirs,
             env=environ,
             start_new_session=True,
             preexec_fn=_take_terminal,
         )
-        os.close(theirs)
         self.seen = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def until(self, text: str) -> str:
         """Read until `text` is there; what stood before it."""
         while text not in self.seen:
-            self.seen += self._read()
+            assert self._read(PATIENCE_SECONDS), f"{text!r} did not come, but {self.seen!r}"
         before, _, self.seen = self.seen.partition(text)
         return before
 
@@ -41,17 +46,20 @@ class Terminal:
 
     def end(self) -> str:
         """Everything up to the end of the process."""
-        while part := self._read():
-            self.seen += part
-        self.process.wait(10)
+        while self.process.poll() is None:
+            self._read(0.02)
+        while self._read(0.02):
+            pass
         os.close(self._ours)
+        os.close(self._theirs)
         return self.seen
 
-    def _read(self) -> str:
-        try:
-            return os.read(self._ours, 65536).decode()
-        except OSError:  # Linux: the other side is closed
-            return ""
+    def _read(self, seconds: float) -> bool:
+        """Take what is there, or what comes within `seconds`."""
+        if not select.select([self._ours], [], [], seconds)[0]:
+            return False
+        self.seen += self._decoder.decode(os.read(self._ours, 65536))
+        return True
 
 
 def _take_terminal() -> None:

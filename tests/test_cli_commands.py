@@ -7,12 +7,16 @@ import os
 import subprocess
 import sys
 from threading import Event, Thread
+from threading import enumerate as enumerate_threads
 from typing import Any
 
 import pytest
 
+from llamarouter.cli.address import address_of
 from llamarouter.cli.main import main
+from llamarouter.cli.server_client import ServerClient
 from llamarouter.cli.stop import until_gone
+from llamarouter.cli.waiting import Watch
 from tests.router_double import Reply, RouterDouble, error, routing
 from tests.terminal import Terminal
 
@@ -137,6 +141,24 @@ def test_load_shows_people_how_far_it_is() -> None:
         ready.set()
         shown = terminal.end()
     assert "\r\x1b[Kbroken loaded in 0." in shown
+
+
+def test_a_watch_that_has_ended_tells_and_asks_nothing_more() -> None:
+    told: list[str] = []
+    first = Event()
+    loading = {"id": "a/b", "status": {"value": "loading"}}
+    with routing({"GET /v1/models/a%2Fb": Reply(loading)}) as router:
+
+        def tell(words: str) -> None:
+            told.append(words)
+            first.set()
+
+        with Watch(ServerClient(address_of(router.url)), "a/b", tell):
+            assert first.wait(10)
+            (thread,) = [each for each in enumerate_threads() if each.name == "watch /v1/models/a%2Fb"]
+        thread.join(10)
+        assert not thread.is_alive()
+    assert set(told) == {"loading"}
 
 
 def test_load_of_a_loaded_model_says_so(capsys: Captured) -> None:

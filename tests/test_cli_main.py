@@ -196,14 +196,14 @@ def test_serve_gets_its_arguments_whole() -> None:
     code = """
 import sys, types
 module = types.ModuleType("llamarouter.cli.serve")
-module.serve = lambda argv: print(argv) or 7
+module.serve = lambda argv: print(argv, "click" in sys.modules) or 7
 sys.modules["llamarouter.cli.serve"] = module
 from llamarouter.cli.main import main
 sys.exit(main(["serve", "-hf", "a/b", "-lv", "3", "--help", "-ngl", "-1"]))
 """
     done = lr_process(code=code)
     assert (done.returncode, done.stderr) == (7, "")
-    assert done.stdout == "['-hf', 'a/b', '-lv', '3', '--help', '-ngl', '-1']\n"
+    assert done.stdout == "['-hf', 'a/b', '-lv', '3', '--help', '-ngl', '-1'] False\n"
 
 
 def test_the_shell_completes_commands_and_models() -> None:

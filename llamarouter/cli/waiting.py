@@ -30,7 +30,7 @@ class Watch:
         self._telling = Lock()  # a thread of the CLI, not of the router: nobody awaits here
 
     def __enter__(self) -> Watch:
-        Thread(target=self._look, daemon=True).start()
+        Thread(target=self._look, name=f"watch {self._path}", daemon=True).start()
         return self
 
     def __exit__(
