@@ -35,7 +35,7 @@ def objection(
     if not may_load(event) and not _may_serve(resident):
         return refusals.not_loaded(event.model)
     left = cooldowns.left(event.model, now)
-    if resident is None and left > 0.0:
+    if left > 0.0:  # then there is no child: a load begins after the cool-down, never within it
         return refusals.cooling(event.model, cooldowns.failure_of(event.model), left)
     waiting = queue.waiting(event.model)
     if waiting >= limits.queue_per_model:

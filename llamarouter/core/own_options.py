@@ -144,7 +144,8 @@ OWN: tuple[OwnOption, ...] = (
         "PATH",
         "LR_RUNTIME_DIR",
         "",
-        "a private folder for sockets (default: below $XDG_RUNTIME_DIR, or /run/llamarouter for root)",
+        "a private folder for sockets (default: below $XDG_RUNTIME_DIR, or /run/llamarouter for root); "
+        "the other commands find the router there by LR_RUNTIME_DIR",
     ),
 )
 

@@ -78,7 +78,7 @@ def take_inventory(
         environ=environ,
         tables={key: each.table for key, each in engines.items()},
         describe=lambda path: _describe(path, preset_dir, headers),
-        resolve_repo=lambda spec: resolve_repo(places, spec),
+        resolve_repo=lambda spec: resolve_repo(places, spec, headers),
         previous=previous.catalog if previous else None,
     )
     return Inventory(catalog, engines, places, found.signature)

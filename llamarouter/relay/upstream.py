@@ -156,7 +156,8 @@ class Upstream(asyncio.Protocol):
                 raise BrokenAnswerError("it switches protocols unasked")
         self._partial = b""
         self._head = head
-        self._reusable = head.reusable and not self._one_request
+        # llama-server closes behind an event stream without saying so: the next request would find it closed.
+        self._reusable = head.reusable and not self._one_request and not head.event_stream
         self._chunks = None
         self._left = head.length or 0
         if head_only or head.length == 0:

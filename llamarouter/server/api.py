@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import (
     BadRequest,
     Conflict,
@@ -22,10 +23,12 @@ from llamarouter.core.errors import (
     FeatureDisabled,
     Internal,
     InvalidJson,
+    MissingModel,
     ModelNotFound,
     NotFound,
     UsageError,
 )
+from llamarouter.core.explain import as_llama_server_ini
 from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
 
@@ -171,7 +174,13 @@ class _Api:
 
     async def explain(self, request: Request) -> Response:
         node = self._node
-        entry = await node.shelf.find(request.query_params.get("model", ""))
+        asked = request.query_params.get("model")
+        entry = await node.shelf.find(asked) if asked is not None else None
+        if request.query_params.get("format") == "llama-server":
+            catalog = node.shelf.catalog if entry is None else Catalog([entry])
+            return PlainTextResponse(as_llama_server_ini(catalog))
+        if entry is None:
+            raise MissingModel("which model? ?model=ID is needed")
         return Json(node.explain(entry))
 
     async def stop(self, request: Request) -> Response:

@@ -52,7 +52,6 @@ class Child:
     connections: ChildConnections | None = None
     error: RouterError | None = None
     tokens_per_second: float | None = None
-    last_used: float | None = None
     task: asyncio.Task[Exit] | None = None
     stopping: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)

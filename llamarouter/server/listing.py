@@ -110,12 +110,13 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
 def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
     now = asyncio.get_running_loop().time()
     ready = child.ready
+    last_used = supervisor.scheduler.last_used(child.model)
     return {
         "pid": child.pid,
         "uptime": now - child.started,
         "in_flight": supervisor.scheduler.in_flight(child.model),
         "tokens_per_second": child.tokens_per_second,
-        "last_used": None if child.last_used is None else now - child.last_used,
+        "last_used": None if last_used is None else now - last_used,
         "slots": ready.slots if ready is not None else None,
         "n_ctx": ready.n_ctx if ready is not None else None,
         "layers_offloaded": ready.layers_offloaded if ready is not None else None,

@@ -239,7 +239,6 @@ class Supervisor:
             self._loads.discard(ticket)
             self._answer(ticket, None)
             return
-        child.last_used = self._loop.time()
         lease = Lease(ticket, child, child.connections, self._release)
         if ticket == self._quick:
             self._granted = lease
