@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -133,10 +134,16 @@ def test_the_old_flat_folder_loses_the_model_and_its_notes(tmp_path: Path) -> No
     for name in (
         going.name,
         f"{going.name}.json",
-        "manifest=user=repo=q4.json",
-        "manifest=user=repo=q8.json",
+        "manifest=broken=file=q4.json",
         "b.gguf",
     ):
         (tmp_path / name).write_bytes(b"x")
+    # `latest` names the same file as its own tag does, and nothing of the model may be left to be listed.
+    for tag, file in (("Q4", "m-Q4.gguf"), ("latest", "m-Q4.gguf"), ("Q8", "m-Q8.gguf")):
+        (tmp_path / f"manifest=user=repo={tag}.json").write_text(json.dumps({"ggufFile": {"rfilename": file}}))
     remove(plan_removal(model(str(going))))
-    assert {path.name for path in tmp_path.iterdir()} == {"manifest=user=repo=q8.json", "b.gguf"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "manifest=user=repo=Q8.json",
+        "manifest=broken=file=q4.json",
+        "b.gguf",
+    }

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import msgspec
@@ -60,6 +61,21 @@ def model_in_flat_cache(folder: str, wanted: Wanted, reader: FolderReader, heade
             if model.id == cached_id(wanted.repo, tag):
                 return model
     return models[0] if models and not wanted.tag else None
+
+
+def manifests_of(file: str) -> list[str]:
+    """The manifests that name a GGUF of a flat folder, whatever tag each is for."""
+    folder, name = os.path.split(file)
+    found = []
+    for entry in sorted(os.listdir(folder)):
+        flat = flat_manifest(entry)
+        if flat is None:
+            continue
+        with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError):
+            manifest = _read_manifest(os.path.join(folder, entry))
+            if manifest.gguf_file is not None and flat.file(manifest.gguf_file.rfilename) == name:
+                found.append(os.path.join(folder, entry))
+    return found
 
 
 def _is_first(file_name: str) -> bool:

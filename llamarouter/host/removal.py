@@ -18,8 +18,9 @@ from pathlib import Path
 
 from llamarouter.core.errors import BadRequest, Conflict, Internal
 from llamarouter.core.hub_names import is_commit, is_oid
-from llamarouter.core.ids import SUFFIX, flat_manifest, is_model, repo_of_folder
+from llamarouter.core.ids import SUFFIX, is_model, repo_of_folder
 from llamarouter.core.model import Model, Source
+from llamarouter.host.flat_cache import manifests_of
 from llamarouter.host.hub_store import is_locked
 
 
@@ -108,13 +109,8 @@ def _blob_of(entry: Path, folder: Path) -> Path | None:
 def _plan_flat(model: Model, files: list[Path]) -> Removal:
     """The old flat folder: the files, what llama.cpp noted about each, and the manifest that named them."""
     assert model.files is not None
-    folder = files[0].parent
     going = [*files, *(file.with_name(file.name + end) for file in files for end in (".json", ".etag"))]
-    mentioned = [
-        manifest
-        for manifest in sorted(folder.glob("manifest=*.json"))
-        if (name := flat_manifest(manifest.name)) is not None and f"{name.repo}:{name.tag}".lower() == model.id.lower()
-    ]
+    mentioned = [Path(manifest) for manifest in manifests_of(str(files[0]))]
     paths = [path for path in (*going, *mentioned) if path.is_file() or path.is_symlink()]
     return Removal(model.id, tuple(map(str, paths)), sum(path.stat().st_size for path in paths if path.exists()))
 
