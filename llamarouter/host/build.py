@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from llamarouter.core.errors import UsageError
+from llamarouter.host.amx import claims_tiles, tiles_work
 from llamarouter.host.build_plan import (
     PACKAGE_MANAGERS,
     TARGETS,
@@ -96,6 +97,7 @@ def find(environ: Mapping[str, str]) -> Findings:
         nvidia_device=devices[0] if devices else None,
         static_openmp=_static_openmp(environ),
         linux=sys.platform == "linux",
+        broken_amx=claims_tiles() and (compiler := _compiler(environ)) is not None and not tiles_work(compiler),
     )
 
 

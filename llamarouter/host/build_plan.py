@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass
 
 TARGETS = ("llama-server", "llama-fit-params")
+_WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 _NINJA_PROGRESS = re.compile(r"\[(\d+)/(\d+)\]")
 
 
@@ -32,6 +33,7 @@ class Findings:
     nvidia_device: str | None = None
     static_openmp: str | None = None  # the compiler's libgomp.a
     linux: bool = True
+    broken_amx: bool = False  # the processor claims AMX tiles, and a program that uses them dies
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ def cmake_arguments(
         "LLAMA_USE_PREBUILT_UI": "OFF",
         "OPENSSL_USE_STATIC_LIBS": "ON",
     }
+    if findings.broken_amx:
+        settings |= dict.fromkeys(("CMAKE_C_FLAGS", "CMAKE_CXX_FLAGS"), _WITHOUT_AMX)
     if findings.linux:
         settings["CMAKE_EXE_LINKER_FLAGS"] = "-static-libgcc -static-libstdc++"
         if findings.static_openmp is not None:
