@@ -218,7 +218,6 @@ async def test_a_props_that_hangs_costs_two_seconds() -> None:
     [
         (["ignore-exit=1"], 1.0, 1.8),
         (["exit-seconds=0.5"], 0.5, 1.3),
-        (["lose-exit=1"], 1.0, 1.8),
         (["ignore-exit=1", "ignore-eof=1", "ignore-term=1"], 1.3, 2.1),
         (["exit-seconds=30", "ignore-term=1", "ignore-eof=1"], 1.3, 2.1),
     ],
@@ -233,6 +232,14 @@ async def test_a_stop_ends_by_the_stop_timeout(faults: list[str], at_least: floa
         assert life.task.cancelled()
         assert not is_alive(life.watcher.pid)
         assert not exists(child.address)
+
+
+async def test_an_exit_line_that_is_lost_is_followed_by_sigterm() -> None:
+    async with living(fake_spec("lose-exit=1", stop_timeout=10.0)) as life:
+        await life.ready()
+        begun = now()
+        await life.stop()
+        assert 1.0 <= now() - begun < 3
 
 
 async def test_a_load_that_ignores_sigterm_is_killed_soon() -> None:
