@@ -21,7 +21,7 @@ from llamarouter.core.ini import Ini, parse_ini
 from llamarouter.core.model import Model, Skipped
 from llamarouter.core.settings import Settings
 from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
-from llamarouter.host.engine import Engine, resolve_engine
+from llamarouter.host.engine import Engine, checkout_of, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.state import data_dir
 
@@ -40,15 +40,9 @@ class Inventory:
         return self.engines.get(key) or self.engines[None]
 
 
-def checkout_of() -> str | None:
-    """The checkout that this package runs from, or None when it is installed."""
-    root = Path(__file__).resolve().parents[2]
-    return str(root) if (root / "bin").is_dir() and (root / "pyproject.toml").is_file() else None
-
-
-def engine_for(wanted: tuple[str, ...] | None, environ: Mapping[str, str]) -> Engine:
-    """The engine of a command that somebody named, or the best that is here. Raises `UsageError`."""
-    return resolve_engine(wanted, environ, checkout=checkout_of(), data_dir=str(data_dir(environ)))
+def engine_for(wanted: tuple[str, ...] | None, environ: Mapping[str, str], named_by: str = "--engine") -> Engine:
+    """The engine of a command that somebody named, `named_by` by what, or the best that is here. Raises `UsageError`."""
+    return resolve_engine(wanted, environ, checkout=checkout_of(), data_dir=str(data_dir(environ)), named_by=named_by)
 
 
 def take_inventory(
@@ -115,7 +109,7 @@ def _engines(
     skipped = []
     for wanted in engines_wanted(ini) if ini is not None else ():
         try:
-            engines[wanted] = engine_for(tuple(shlex.split(wanted)), environ)
+            engines[wanted] = engine_for(tuple(shlex.split(wanted)), environ, "lr-engine")
         except (UsageError, ValueError) as error:
             skipped.append(Skipped(f"lr-engine = {wanted}", str(error)))
     return engines, skipped
