@@ -115,6 +115,10 @@ def test_idle_victims_can_be_asked_for_without_lingering() -> None:
     assert idle_victims([lingering], linger=1.0, now=NOW) == []
 
 
+def test_one_that_leaves_already_is_no_idle_victim() -> None:
+    assert idle_victims([child("a", leaving=StopReason.UNLOADED)], linger=0.0, now=NOW) == []
+
+
 def test_a_claim_stands_and_is_not_made_twice() -> None:
     residents = [child("a", used=99, inside=1, leaving=StopReason.EVICTED), child("b", used=10, inside=1)]
     assert plan({"x": 1}, *residents) == Plan()

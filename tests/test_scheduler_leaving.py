@@ -63,6 +63,30 @@ def test_a_drain_that_takes_too_long_is_cut() -> None:
     assert scheduler.idle()
 
 
+def test_of_two_drains_the_shorter_counts() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, unload("a", 60)),
+        (3, unload("a", 600)),
+    )
+    assert scheduler.deadline() == 62
+
+
+def test_a_model_that_is_unloaded_had_its_turn() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (1, ask(2, "a")),
+        (2, ask(3, "b")),
+        (3, unload("a", 60)),
+        (4, release(1), stop("a")),
+        (5, gone("a"), start("b")),
+    )
+
+
 def test_a_forced_unload_cuts_at_once_and_the_sooner_end_counts() -> None:
     play(
         two_places(),

@@ -161,6 +161,18 @@ def test_who_leaves_takes_the_age_of_his_line_with_him() -> None:
     )
 
 
+def test_the_age_of_a_line_is_that_of_its_oldest_whatever_he_needs() -> None:
+    for oldest_needs_slot in (False, True):
+        play(
+            one_place(),
+            (0, ask(1, "a"), start("a")),
+            (0, ask(2, "c", slot=oldest_needs_slot)),
+            (1, ask(3, "b")),
+            (2, ask(4, "c", slot=not oldest_needs_slot)),
+            (4, gone("a", CRASH), refuse(1, "model_crashed"), start("c")),
+        )
+
+
 def test_a_model_loaded_for_nobody_is_used_when_it_became_ready() -> None:
     play(
         two_places(),
