@@ -41,7 +41,7 @@ class Inventory:
 
 
 def engine_for(wanted: tuple[str, ...] | None, environ: Mapping[str, str], named_by: str = "--engine") -> Engine:
-    """The engine of a command that somebody named, `named_by` by what, or the best that is here. Raises `UsageError`."""
+    """The engine that somebody named (`named_by`: by what), or the best that is here. Raises `UsageError`."""
     return resolve_engine(wanted, environ, checkout=checkout_of(), data_dir=str(data_dir(environ)), named_by=named_by)
 
 
