@@ -25,6 +25,9 @@ _ERRORS: dict[Cause, type[RouterError]] = {
     Cause.EXITED: ModelCrashed,
 }
 
+# Their message is the telling line of the log already; what comes after it is a farewell.
+_TELLING = frozenset({Cause.BAD_FILE, Cause.BAD_OPTION, Cause.OUT_OF_MEMORY, Cause.ENGINE})
+
 # Memory may be free again when other models have gone.
 _MEMORY_RETRY_AFTER = 30.0
 
@@ -35,6 +38,6 @@ def error_of(model: str, end: Exit) -> RouterError | None:
         return None
     kind = _ERRORS[end.cause]
     message = f"model '{model}': {end.message}"
-    if end.last_words:
+    if end.last_words and end.cause not in _TELLING:
         message += f"; its last words: {end.last_words[-1]}"
     return kind(message, retry_after=_MEMORY_RETRY_AFTER if kind is InsufficientMemory else None)

@@ -118,6 +118,7 @@ class RelayEndpoint:
             await sink.until_ended()
             return
         exchange = Exchange(request, lease, sink, self._traffic)
+        request.body = b""  # the exchange keeps it only as long as it may have to be sent again
         try:
             exchange.start()
             await sink.until_ended()

@@ -14,6 +14,7 @@ The seam is uvicorn 0.54's; `tests/test_relay_door.py` fails where another versi
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 from collections import deque
@@ -22,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
@@ -49,7 +51,13 @@ class DoorOptions:
 
 
 def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Protocol]:
-    """The protocol class for `uvicorn.Config(http=...)`."""
+    """The protocol class for `uvicorn.Config(http=...)`.
+
+    With a uvicorn whose seam is not the one that is known here, uvicorn's own protocol: slower, and all else works.
+    """
+    if not uvicorn.__version__.startswith("0.54."):
+        logging.getLogger(__name__).warning("uvicorn %s is not 0.54: the fast lane is off", uvicorn.__version__)
+        return HttpToolsProtocol
     return type("FastLane", (Door,), {"switchboard": switchboard, "options": options})
 
 
@@ -232,13 +240,14 @@ class Door(HttpToolsProtocol):
         assert route is not None
         try:
             self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
-            body = incoming.body()
+            body = incoming.take_body()
             ask = Ask(model_of_json(body), route, len(body), incoming.autoload())
             lease = self.switchboard.lease_now(ask)
         except RouterError as error:
             self.refuse(error)
             return
         if lease is None:
+            incoming.add_body(body)
             self._hand_over(incoming, ask)
             return
         request = Request(b"POST", incoming.url, incoming.headers, body, route.dialect)
@@ -258,7 +267,7 @@ class Door(HttpToolsProtocol):
             cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: Takeover(self, ask)}
             super().on_headers_complete()
             if incoming.body_bytes:
-                super().on_body(incoming.body())
+                super().on_body(incoming.take_body())
             if incoming.whole:
                 super().on_message_complete()
         except (httptools.HttpParserError, UnicodeDecodeError):

@@ -149,6 +149,7 @@ class Exchange:
         """One read of the child's answer."""
         if head is not None:
             self._status = head.status
+            self.body = b""  # it will not be sent again: it may be large, and the answer long
             # An error event fits only between chunks: a body of a known length has no room for one.
             self._event_stream = head.event_stream and head.length is None
         if payload:

@@ -144,8 +144,10 @@ class Incoming:
 
     # --- once it is here ----------------------------------------------------------------------------------------------
 
-    def body(self) -> bytes:
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+    def take_body(self) -> bytes:
+        """The body as far as it is here; it is not kept."""
+        parts, self._parts = self._parts, []
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def autoload(self) -> bool | None:
         _, _, query = self.url.partition(b"?")

@@ -146,6 +146,7 @@ class _Life:
         async with self._supervisor:
             running = [self._tasks.create_task(server.serve(sockets)) for server, sockets in servers]
             self._handle_signals()
+            self._folder.write_info(self._node.status())
             self._announce(self._node)
             self._load_on_startup()
             await self._stopping.wait()
