@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
@@ -16,6 +17,7 @@ from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import Fate, House, Kind
 
 LIVES = {"default": 200, "thorough": 4_000, "long": 20_000}[os.environ.get("HYPOTHESIS_PROFILE", "default")]
+pytestmark = pytest.mark.timeout(60 * LIVES // 200)
 SETTINGS = settings(max_examples=LIVES, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck))
 
 MODELS = ("a", "b", "c", "d")
