@@ -281,14 +281,14 @@ def fake_child(*flags: str) -> Iterator[str]:
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         try:
-            _wait_for(path, process)
+            wait_for_child(path, process)
             yield path
         finally:
             process.kill()
             process.wait()
 
 
-def _wait_for(path: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for_child(path: str, process: subprocess.Popen[bytes]) -> None:
     for _ in range(1000):
         assert process.poll() is None, "the fake llama-server ended at once"
         with socket.socket(socket.AF_UNIX) as probe, contextlib.suppress(OSError):
