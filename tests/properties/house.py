@@ -7,13 +7,11 @@ could be served, and that nobody has waited longer than the bound of `docs/fairn
 
 from __future__ import annotations
 
-import enum
 import heapq
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from llamarouter.core.errors import InsufficientMemory, ModelCrashed, ModelInvalid, QueueTimeout
+from llamarouter.core.errors import ModelCrashed, QueueTimeout
 from llamarouter.core.events import (
     Arrived,
     Closing,
@@ -33,64 +31,7 @@ from llamarouter.core.events import (
     UnloadAsked,
 )
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
-
-
-class Fate(enum.Enum):
-    """What becomes of the next load of a model."""
-
-    FINE = "fine"
-    FAILS = "fails"
-    INVALID = "invalid"
-    MEMORY = "memory"
-
-
-class Kind(enum.Enum):
-    SLOT = "slot"
-    OPEN = "open"
-    LOAD = "load"
-
-
-EXITS = {
-    Fate.FAILS: (ModelCrashed("exit code 1"), False, False),
-    Fate.INVALID: (ModelInvalid("wrong magic"), False, True),
-    Fate.MEMORY: (InsufficientMemory("out of memory"), True, False),
-}
-
-
-@dataclass(eq=False)
-class Request:
-    ticket: int
-    model: str
-    kind: Kind
-    seconds: float  # how long its answer takes
-    arrived: float
-    autoload: bool = True
-    hot: bool = False  # its client asks again as soon as it is answered
-    child: Child | None = None
-
-
-@dataclass(eq=False)
-class Child:
-    model: str
-    phase: Phase = Phase.STARTING
-    started: float = 0.0
-    loaded: float = 0.0
-    ready: float = 0.0
-    used: float = 0.0  # as the scheduler should see it
-    drain_by: float | None = None
-    cut: bool = False
-    inside: dict[int, Request] = field(default_factory=dict)
-
-    def count(self, kind: Kind) -> int:
-        return sum(request.kind is kind for request in self.inside.values())
-
-
-@dataclass
-class Hunger:
-    """A model that has wanted a place without a break: since when, and until when it must have had one."""
-
-    since: float
-    by: float
+from tests.properties.inhabitants import EXITS, Child, Fate, Hunger, Kind, Request
 
 
 class House:

@@ -14,7 +14,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from llamarouter.core.events import Arrived, Ready, Released
 from llamarouter.core.scheduler import Limits, Phase
-from tests.properties.house import Fate, House, Kind
+from tests.properties.house import House
+from tests.properties.inhabitants import Fate, Kind
 
 LIVES = {"default": 200, "thorough": 4_000, "long": 20_000}[os.environ.get("HYPOTHESIS_PROFILE", "default")]
 pytestmark = pytest.mark.timeout(60 * LIVES // 200)
