@@ -28,11 +28,12 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from llamarouter.core.child_protocol import Address
 from llamarouter.core.errors import InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
 from llamarouter.relay.asgi import RelayEndpoint
-from llamarouter.relay.connections import Address, ChildConnections
+from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.door import DoorOptions, fast_lane
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.traffic import Traffic

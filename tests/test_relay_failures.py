@@ -202,6 +202,19 @@ async def test_a_kept_connection_that_was_closed_is_tried_once_more(way: str) ->
         at_rest(rig)
 
 
+async def test_a_new_connection_that_was_closed_is_not_tried_again(way: str) -> None:
+    """The child may have begun to work on it, and died of it."""
+
+    async def handle(child: Scripted) -> None:
+        await child.request()
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        assert (await client.ask()).status == 502
+        assert len(made) == 1
+        at_rest(rig)
+
+
 async def test_it_is_not_tried_a_third_time(way: str) -> None:
     async def handle(child: Scripted) -> None:
         await child.request()

@@ -10,12 +10,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from llamarouter.core.child_protocol import Address
 from llamarouter.relay.upstream import Upstream
 
 if TYPE_CHECKING:
     from llamarouter.relay.exchange import Exchange
-
-Address = str | tuple[str, int]  # the path of a UNIX socket, or host and port
 
 _FIRST_WAIT, _LONGEST_WAIT = 0.001, 0.020  # seconds between two tries while the child's backlog is full
 

@@ -159,7 +159,7 @@ class Incoming:
 
     def head_without_upgrade(self) -> bytes:
         """The head again, without what would switch protocols."""
-        lines = [b"%b %b HTTP/1.1\r\n" % (self.method, self.url)]
+        lines = [b"%b %b HTTP/%b\r\n" % (self.method, self.url, self.version.encode())]
         for name, value in self.headers:
             if name == b"connection":
                 tokens = [token for token in tokens_of(value) if token not in (b"upgrade", b"http2-settings")]
