@@ -236,6 +236,21 @@ async def test_connection_close_is_honoured(way: str, child: str) -> None:
         assert len(rig.board.outcomes) == 1
 
 
+async def test_the_last_bytes_come_before_the_close(way: str, child: str) -> None:
+    async with relay(way, child) as rig:
+        client = await rig.client()
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(post(body={"fake": {"size": 20_000_000}}, connection="close"))
+        await until(lambda: rig.traffic.total == 1)
+        for _ in range(100):
+            await asyncio.sleep(0)  # noqa: TID251 (let the answer come as far as it does)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        answer = await client.answer()
+        assert answer.whole
+        assert len(answer.body) > 20_000_000
+        assert await client.at_end() == b""
+
+
 async def test_connections_to_the_child_are_kept_and_its_close_is_honoured(way: str, child: str) -> None:
     async with relay(way, child) as rig:
         client = await rig.client()

@@ -96,6 +96,7 @@ async def test_an_idle_connection_is_dropped_before_the_child_would() -> None:
         await place.ended.wait()
         assert connections.idle == 1
         await until(lambda: connections.idle == 0)
+        await until(lambda: made[0].reader.at_eof(), seconds=1)
         _, place = ask(connections)
         await place.ended.wait()
         assert place.body == b"kept"

@@ -188,6 +188,7 @@ async def test_leaving_while_a_connection_to_the_child_is_made(way: str) -> None
             await until(lambda: rig.traffic.count == 1)
             client.close()
             await gone_in_time(rig, lambda: rig.board.outcomes)
+            await until(lambda: rig.board.connections.connecting == 0)
 
 
 async def test_a_full_backlog_is_waited_for(way: str) -> None:

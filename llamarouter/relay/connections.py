@@ -49,6 +49,11 @@ class ChildConnections:
     def idle(self) -> int:
         return len(self._idle)
 
+    @property
+    def connecting(self) -> int:
+        """Connections that are being made."""
+        return len(self._connecting)
+
     def silence(self) -> float:
         """Seconds since the last byte of any answer of a request inside; 0.0 if none is inside."""
         return self._clock() - self._last_heard if self.in_flight else 0.0
