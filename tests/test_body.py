@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -89,7 +90,15 @@ def test_depth_is_bounded() -> None:
 
 def test_brackets_in_strings_are_not_depth() -> None:
     assert depth_of(b'{"a\\"[[":["\\\\",[{}]]}') == 4
-    assert depth_of(b'"[[[[') == 4  # an open string ends nowhere: the decoder refuses it
+    assert depth_of(b'[["[[[[') == 2  # an open string reaches to the end: the decoder refuses it
+    assert depth_of(b'[["[[[[\\') == 2
+
+
+def test_escapes_in_a_string_without_an_end_take_linear_time() -> None:
+    before = time.process_time()
+    with pytest.raises(InvalidJson):
+        model_of_json(b'{"model":"a","x":' + b"[" * 200 + b"[]," * 400 + b'"' + b'\\"' * 30_000)
+    assert time.process_time() - before < 1  # in quadratic time: 10 s
 
 
 def test_grammars_are_bounded() -> None:

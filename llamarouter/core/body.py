@@ -23,7 +23,9 @@ _MAX_PARTS = 64
 _MAX_PART_HEAD = 8 << 10
 
 _MISSING = "model name is missing from the request"
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+# A string without an end reaches to the end of the text: were it no match, every escaped quote in it would be tried as
+# the beginning of another, in quadratic time.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -96,7 +98,8 @@ def depth_of(text: bytes) -> int:
     for bracket in _STRING.sub(b"", text).translate(None, _NO_BRACKETS):
         if bracket in b"[{":
             depth += 1
-            deepest = max(deepest, depth)
+            if depth > deepest:
+                deepest = depth
         else:
             depth -= 1
     return deepest
