@@ -234,7 +234,12 @@ async def _other(request: Request) -> PlainTextResponse:
 
 @contextlib.asynccontextmanager
 async def relay(
-    way: str, address: Address, *, max_body: int = 100 << 20, extra: Callable[[Headers], bytes] | None = None
+    way: str,
+    address: Address,
+    *,
+    max_body: int = 100 << 20,
+    extra: Callable[[Headers], bytes] | None = None,
+    keep_alive: float = 75,
 ) -> AsyncIterator[Rig]:
     """The relay in front of the child at `address`, for a test's duration."""
     loop = asyncio.get_running_loop()
@@ -246,7 +251,8 @@ async def relay(
     ]
     app = Starlette(routes=[*routes, Route("/other", _other)])
     door = HttpToolsProtocol if way == "asgi" else fast_lane(board, DoorOptions(traffic, extra))
-    config = uvicorn.Config(app, http=door, log_config=None, lifespan="off", ws="none", timeout_keep_alive=75)
+    config = uvicorn.Config(app, http=door, log_config=None, lifespan="off", ws="none")
+    config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # uvicorn takes fractions as well
     config.load()
     state = ServerState()
     protocols: list[Any] = []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
+import sys
 import time
 
 import pytest
@@ -43,6 +45,8 @@ def test_the_model_is_read(body: bytes, model: str) -> None:
         (b'{"model":"a","x":"\xff"}', InvalidJson),
         (b'{"\xff":1,"model":"a"}', InvalidJson),
         (b'{"model":"\\ud800"}', InvalidJson),
+        (b'{"model":"\\uzzzz"}', InvalidJson),
+        (b'{"model":"\\q"}', InvalidJson),
         (b"[]", MissingModel),
         (b'"a"', MissingModel),
         (b"null", MissingModel),
@@ -86,6 +90,15 @@ def test_depth_is_bounded() -> None:
     many = json.dumps({"model": "a", "x": [{}] * 400, "y": json.loads("[" * 300 + "]" * 300)}).encode()
     with pytest.raises(JsonTooDeep):
         model_of_json(many)
+
+
+def test_a_decoder_without_room_on_the_stack_is_no_accident() -> None:
+    def deeper(levels: int) -> str:
+        return deeper(levels - 1) if levels else model_of_json(deep(250))
+
+    depth = len(inspect.stack(0))
+    with pytest.raises(JsonTooDeep):
+        deeper(sys.getrecursionlimit() - depth - 100)
 
 
 def test_brackets_in_strings_are_not_depth() -> None:

@@ -116,6 +116,20 @@ async def test_a_head_request_has_no_body_and_keeps_both_connections(way: str, c
         assert rig.board.connections.opened == 1
 
 
+async def test_a_head_request_whose_answer_has_no_length(way: str) -> None:
+    async def handle(child: Scripted) -> None:
+        while (await child.request()).startswith(b"HEAD"):
+            await child.say(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await child.say(whole(b"body"))
+
+    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        client.send(b"".join(b"%b /slots?model=m HTTP/1.1\r\nhost: h\r\n\r\n" % method for method in (b"HEAD", b"GET")))
+        assert (await client.answer(head_only=True)).status == 200
+        assert (await client.answer()).body == b"body"
+        assert len(made) == 1
+
+
 async def test_no_content_has_no_body(way: str) -> None:
     async def handle(child: Scripted) -> None:
         while True:

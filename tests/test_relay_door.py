@@ -11,7 +11,10 @@ import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
 from llamarouter.core.wire import Headers
-from tests.relay_rig import Scripted, fake_child, post, relay, scripted_child, whole
+from llamarouter.relay.connections import ChildConnections
+from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.traffic import Traffic
+from tests.relay_rig import Board, Scripted, fake_child, post, relay, scripted_child, whole
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -162,6 +165,7 @@ REFUSED = {
     "long head": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000, 431),
     "long head at once": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000 + b"\r\n\r\n", 431),
     "many headers": (b"GET /other HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 200 + b"\r\n", 431),
+    "bad target": (b"GET http:// HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "bad chunk": (b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 400),
 }
 
@@ -208,6 +212,36 @@ async def test_shutdown_closes_idle_connections_and_lets_busy_ones_end(way: str)
         assert answer.body == b"done"
         assert answer.headers["connection"] == "close"
         assert await busy.at_end() == b""
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    go_on = asyncio.Event()
+
+    async def handle(child: Scripted) -> None:
+        await child.request()
+        await go_on.wait()
+        await child.say(whole(b"done"))
+        await child.until_gone()
+
+    async with scripted_child(handle) as (path, _), relay("fast", path, keep_alive=0.1) as rig:
+        silent, used, busy = await rig.client(), await rig.client(), await rig.client()
+        busy.send(number(1))
+        used.send(GET_OTHER)
+        assert (await used.answer()).status == 200
+        assert await silent.at_end() == b""
+        assert await used.at_end() == b""
+        go_on.set()
+        assert (await busy.answer()).body == b"done"
+        assert await busy.at_end() == b""
+
+
+async def test_with_an_unknown_uvicorn_the_fast_lane_is_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Board(ChildConnections("/nowhere", clock=asyncio.get_running_loop().time))
+    monkeypatch.setattr(uvicorn, "__version__", "0.55.1")
+    assert fast_lane(board, DoorOptions(Traffic())) is httptools_impl.HttpToolsProtocol
+    assert "the fast lane is off" in caplog.text
 
 
 def test_the_seam_of_uvicorn_is_where_it_was() -> None:

@@ -7,7 +7,6 @@ import contextlib
 import socket
 import struct
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -43,9 +42,12 @@ async def talking(child: Scripted) -> None:
 
 
 async def gone_in_time(rig: Rig, condition: Callable[[], object]) -> None:
-    begun = time.monotonic()
-    await until(condition)
-    assert time.monotonic() - begun < 0.1
+    """`condition` within 100 ms, and everything at rest. Counted in turns of the loop: a starved machine is not late."""
+    for _ in range(20):
+        if condition():
+            break
+        await asyncio.sleep(0.005)  # noqa: TID251 (the bound itself)
+    assert condition()
     await until(lambda: rig.traffic.count == 0)
     assert rig.board.held == rig.board.connections.in_flight == 0
 
@@ -96,9 +98,7 @@ async def test_a_client_that_does_not_read_is_missed_too(way: str) -> None:
             reset(client)
         else:
             shut(client)
-        begun = time.monotonic()
-        await until(lambda: rig.board.outcomes)
-        assert time.monotonic() - begun < 0.1
+        await gone_in_time(rig, lambda: rig.board.outcomes)
 
 
 async def test_a_child_is_paused_while_the_client_does_not_read(way: str) -> None:

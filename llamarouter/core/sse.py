@@ -24,21 +24,12 @@ def end_of_events(data: bytes) -> int:
 def error_event(dialect: Dialect, error: RouterError) -> bytes:
     """The last event of a stream that failed."""
     payload = payload_of(error)
-    match dialect:
-        case Dialect.OPENAI:
-            return b"data: " + msgspec.json.encode({"error": payload}) + b"\n\n"
-        case Dialect.ANTHROPIC:
-            body: dict[str, object] = {
-                "type": "error",
-                "error": {"type": _anthropic_type(error), **_without_type(payload)},
-            }
-        case Dialect.RESPONSES:
-            body = {"type": "error", **_without_type(payload)}
-    return b"event: error\ndata: " + msgspec.json.encode(body) + b"\n\n"
-
-
-def _without_type(payload: dict[str, object]) -> dict[str, object]:
-    return {key: value for key, value in payload.items() if key != "type"}
+    if dialect is Dialect.OPENAI:
+        return b"data: " + msgspec.json.encode({"error": payload}) + b"\n\n"
+    rest = {key: value for key, value in payload.items() if key != "type"}
+    if dialect is Dialect.ANTHROPIC:
+        rest = {"error": {"type": _anthropic_type(error), **rest}}
+    return b"event: error\ndata: " + msgspec.json.encode({"type": "error", **rest}) + b"\n\n"
 
 
 def _anthropic_type(error: RouterError) -> str:
