@@ -42,7 +42,7 @@ async def talking(child: Scripted) -> None:
 
 
 async def gone_in_time(rig: Rig, condition: Callable[[], object]) -> None:
-    """`condition` within 100 ms, and everything at rest. Counted in turns of the loop: a starved machine is not late."""
+    """`condition` within 100 ms, and all at rest. Counted in turns of the loop: a starved machine is not late."""
     for _ in range(20):
         if condition():
             break
