@@ -29,6 +29,7 @@ class Follower:
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_WAITING_LINES)
         self.news = asyncio.Event()
+        self.ended = False
 
 
 class LogRing:
@@ -95,7 +96,7 @@ class LogRing:
         return tuple(text for line in data.split(b"\n") if (text := clean(line)))
 
     async def subscribe(self) -> AsyncIterator[str]:
-        """The lines that come from now on, for as long as the caller goes on asking."""
+        """The lines that come from now on, until `end` or for as long as the caller goes on asking."""
         follower = Follower()
         self._followers.append(follower)
         try:
@@ -104,10 +105,18 @@ class LogRing:
                 follower.news.clear()
                 while follower.lines:
                     yield follower.lines.popleft()
+                if follower.ended:
+                    return
         finally:
             self._followers.remove(follower)
             if not self._followers:
                 self._open_text = b""
+
+    def end(self) -> None:
+        """Let go of everybody who follows."""
+        for follower in self._followers:
+            follower.ended = True
+            follower.news.set()
 
     def _tell(self, data: bytes) -> None:
         *whole, rest = (self._open_text + data).split(b"\n")

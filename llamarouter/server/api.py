@@ -26,11 +26,14 @@ from llamarouter.core.errors import (
     MissingModel,
     ModelNotFound,
     NotFound,
+    RequestTooLarge,
     UsageError,
 )
 from llamarouter.core.explain import as_llama_server_ini
 from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
+
+_MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
 
 _JSON = msgspec.json.Encoder()
 
@@ -95,16 +98,17 @@ class _Api:
         else:
             await shelf.look()
         node = self._node
-        return Json(list_models(shelf.inventory, node.supervisor, node.downloads.progress(), node.created))
+        return Json(list_models(shelf.inventory, node.supervisor, node.downloads, node.created))
 
     async def model(self, request: Request) -> Response:
         node = self._node
         entry = await node.shelf.find(request.path_params["id"])
-        download = node.downloads.progress().get(entry.model.id)
-        return Json(describe(entry, node.shelf.inventory, node.supervisor, download, node.created))
+        return Json(describe(entry, node.shelf.inventory, node.supervisor, node.downloads, node.created))
 
     async def load(self, request: Request) -> Response:
         body = await _object(request)
+        if self._node.supervisor.closing:
+            raise Draining("the router is shutting down", retry_after=5)
         entry = await self._node.shelf.find(_model_of(body))
         model = entry.model.id
         self._node.reception.check(entry)
@@ -118,12 +122,13 @@ class _Api:
     async def unload(self, request: Request) -> Response:
         body = await _object(request)
         node = self._node
-        entry = node.shelf.catalog.resolve(_model_of(body))
+        asked = _model_of(body)
+        if await self._download_stopped(asked):
+            return Json({"success": True})
+        entry = node.shelf.catalog.resolve(asked)
         if entry is None:
             raise BadRequest("model is not found")
         model = entry.model.id
-        if node.downloads.cancel(model):
-            return Json({"success": True})
         if model not in node.supervisor.children:
             raise BadRequest("model is not running")
         node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
@@ -143,13 +148,17 @@ class _Api:
         if not asked:
             raise BadRequest("model must be a non-empty string")
         node = self._node
-        if node.downloads.cancel(asked):
+        if await self._download_stopped(asked):
             return Json({"success": True})
         entry = await node.shelf.find(asked)
         if not entry.model.removable:
             raise Conflict(f"model '{entry.model.id}' is not removable: it does not lie in a cache")
         await node.remove(entry)
         return Json({"success": True})
+
+    async def _download_stopped(self, asked: str) -> bool:
+        entry = self._node.shelf.catalog.resolve(asked)
+        return await self._node.downloads.cancel(entry.model.id if entry is not None else asked)
 
     async def events(self, request: Request) -> Response:
         return StreamingResponse(
@@ -195,8 +204,13 @@ class _Api:
 
 
 async def _object(request: Request) -> dict[str, Any]:
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > _MAX_BODY:
+            raise RequestTooLarge("the body of the request is larger than 1 MiB")
     try:
-        body = msgspec.json.decode(await request.body())
+        body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):

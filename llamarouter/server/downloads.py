@@ -1,7 +1,9 @@
 """Downloads: at most one for each model, in a process of its own, watched by everybody who asks for it.
 
 The bytes are fetched by `host.fetch`; here it is only known which run, how far each is, and who waits for it.
-A download ends with None or with the error that its waiters are told; it never raises into its siblings.
+A download ends with None or with the error that its waiters are told; it never raises into its siblings. A failure is
+kept for the list, and for a moment it answers whoever asks for the same again, so that a client that tries again and
+again does not start a process each time; what an operator asks for is tried at once.
 """
 
 from __future__ import annotations
@@ -13,13 +15,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from llamarouter.core.catalog import Catalog
-from llamarouter.core.errors import BadRequest, Forbidden, NoSpace, NotFound, RouterError, Unavailable
+from llamarouter.core.errors import BadRequest, Draining, Forbidden, NoSpace, NotFound, RouterError, Unavailable
 from llamarouter.core.fetch_events import Failed, Fetched, FetchError, Planned, Progressed
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.host.fetching import fetch_events
 from llamarouter.server.feed import Feed
 
 log = logging.getLogger("llamarouter")
+
+# How long a failure answers whoever asks again (seconds).
+_COOLDOWN = 10.0
 
 _REFUSALS: dict[str, type[RouterError]] = {
     "bad_request": BadRequest,
@@ -60,11 +65,15 @@ class Downloads:
         self._on_done = on_done
         self._offline = offline
         self._running: dict[str, _Download] = {}
+        self._ended = False
+        self._loop = asyncio.get_running_loop()
+        self.failures: dict[str, tuple[RouterError, float]] = {}  # by model: why, and when (the loop's time)
 
     def progress(self) -> dict[str, float]:
         """How much of each is here, 0 to 1."""
         return {
-            model: sum(each.done.values()) / max(1, sum(each.total.values())) for model, each in self._running.items()
+            model: min(1.0, sum(each.done.values()) / max(1, sum(each.total.values())))
+            for model, each in self._running.items()
         }
 
     def begin(self, spec: str, catalog: Catalog) -> None:
@@ -80,24 +89,45 @@ class Downloads:
 
     async def fetch(self, model: str, spec: str) -> None:
         """Join the download of a model, or start it; returns when its files are here. Raises `RouterError`."""
-        error = await asyncio.shield(self._start(model, spec))
+        error, at = self.failures.get(model, (None, 0.0))
+        if error is not None and model not in self._running and self._loop.time() - at < _COOLDOWN:
+            raise error
+        task = self._start(model, spec)
+        # Not awaited itself: who leaves does not stop it, and its being stopped is not his being cancelled.
+        await asyncio.wait([task])
+        error = _stopped(spec) if task.cancelled() else task.result()
+        if self._ended:
+            raise _leaving()
         if error is not None:
             raise error
 
-    def cancel(self, model: str) -> bool:
-        """Stop a download, keeping what is here for a resume; False if none runs."""
-        running = self._running.get(model)
-        return running is not None and running.task is not None and running.task.cancel()
+    async def cancel(self, model: str) -> bool:
+        """Stop a download, keeping what is here for a resume, and return when it has stopped; False if none runs."""
+        task = self._cancelled(model)
+        if task is not None:
+            await asyncio.wait([task])
+        return task is not None
 
     def end(self) -> None:
-        """Stop all of them: the router goes away."""
+        """Stop all of them, and start none any more: the router goes away."""
+        self._ended = True
         for model in tuple(self._running):
-            self.cancel(model)
+            self._cancelled(model)
+
+    def _cancelled(self, model: str) -> asyncio.Task[RouterError | None] | None:
+        running = self._running.get(model)
+        if running is None or running.task is None:
+            return None
+        running.task.cancel()
+        return running.task
 
     def _start(self, model: str, spec: str) -> asyncio.Task[RouterError | None]:
         running = self._running.get(model)
         if running is not None and running.task is not None:
             return running.task
+        if self._ended:
+            raise _leaving()
+        self.failures.pop(model, None)
         running = self._running[model] = _Download()
         running.task = self._tasks.create_task(self._run(model, spec, running), name=f"download {model}")
         # The done-callback, because a task that is cancelled before its first step reaches no `finally`.
@@ -107,6 +137,15 @@ class Downloads:
         return running.task
 
     async def _run(self, model: str, spec: str, running: _Download) -> RouterError | None:
+        try:
+            error = await self._fetched(model, spec, running)
+        except OSError as failure:  # no process, no memory for one, no descriptor
+            return Unavailable(f"model '{spec}' cannot be downloaded: {failure.strerror or failure}", retry_after=30)
+        if error is None:
+            await self._on_done()
+        return error
+
+    async def _fetched(self, model: str, spec: str, running: _Download) -> RouterError | None:
         error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
         async with aclosing(fetch_events(spec, self._cache, self._environ, offline=self._offline)) as events:
             async for event in events:
@@ -122,8 +161,6 @@ class Downloads:
                         running.failed = {"reason": event.reason, "message": event.message}
                     case Fetched():
                         error = None
-        if error is None:
-            await self._on_done()
         return error
 
     def _tell_progress(self, model: str, running: _Download) -> None:
@@ -132,10 +169,26 @@ class Downloads:
 
     def _over(self, model: str, task: asyncio.Task[RouterError | None]) -> None:
         running = self._running.pop(model)
-        failed = task.cancelled() or task.result() is not None
-        if not task.cancelled() and (error := task.result()) is not None:
-            log.error("the download of %s failed: %s", model, error)
-        self._feed.tell(model, "download_failed" if failed else "download_finished", running.failed)
+        if task.cancelled():
+            log.info("the download of %s was stopped; what is here is kept", model)
+            self._feed.tell(model, "download_failed")
+            return
+        error = task.result()
+        if error is None:
+            log.info("the download of %s is complete", model)
+            self._feed.tell(model, "download_finished")
+            return
+        self.failures[model] = (error, self._loop.time())
+        log.error("the download of %s failed: %s", model, error)
+        self._feed.tell(model, "download_failed", running.failed)
+
+
+def _stopped(spec: str) -> RouterError:
+    return Unavailable(f"the download of '{spec}' was stopped; what is here is kept", retry_after=1)
+
+
+def _leaving() -> RouterError:
+    return Draining("the router is shutting down", retry_after=5)
 
 
 def _refusal(spec: str, failed: Failed) -> RouterError:

@@ -7,31 +7,34 @@ import re
 from typing import Any
 
 from llamarouter.core.catalog import Entry
+from llamarouter.core.model import Model, Source
 from llamarouter.host.inventory import Inventory
 from llamarouter.server.child import Child, Stage
+from llamarouter.server.downloads import Downloads
 from llamarouter.server.supervisor import Supervisor
 
 _SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
 _SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*=.*$", re.MULTILINE)
 
 
-def list_models(inventory: Inventory, supervisor: Supervisor, downloading: dict[str, float], created: int) -> Any:
+def list_models(inventory: Inventory, supervisor: Supervisor, downloads: Downloads, created: int) -> Any:
     """The whole answer of `GET /models`; `created` is the unix time that every entry carries."""
     catalog = inventory.catalog
+    listed = [entry for entry in catalog.entries.values() if not entry.hidden]
+    # What is on its way and not known by any other name yet.
+    coming = [model for model in downloads.progress() if model not in catalog.entries]
+    listed += [Entry(model=Model(id=model, source=Source.CACHE, removable=True), hf_wanted=model) for model in coming]
     return {
         "object": "list",
-        "data": [
-            describe(entry, inventory, supervisor, downloading.get(entry.model.id), created)
-            for entry in catalog.entries.values()
-            if not entry.hidden
-        ],
+        "data": [describe(entry, inventory, supervisor, downloads, created) for entry in listed],
         "warnings": [{"where": each.where, "reason": each.reason} for each in catalog.skipped],
     }
 
 
-def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, download: float | None, created: int) -> Any:
-    """One model; `download`: how much of it is fetched (0 to 1), None when nothing is."""
+def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloads: Downloads, created: int) -> Any:
+    """One model."""
     model = entry.model
+    download = downloads.progress().get(model.id)
     child = supervisor.children.get(model.id)
     info = dict(child.ready.info) if child is not None and child.ready is not None else {}
     described: dict[str, Any] = {
@@ -45,7 +48,7 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
         "architecture": info.get("architecture") or _architecture(entry),
         "source": model.source.value,
         "can_remove": model.removable,
-        "lr": _ours(entry, supervisor, child, download),
+        "lr": _ours(entry, supervisor, child, download) | {"failure": _failure(supervisor, downloads, model.id)},
     }
     if "meta" in info:
         described["meta"] = info["meta"]
@@ -62,7 +65,8 @@ def _status(
     status: dict[str, Any] = {"value": _value(child, download)}
     if entry.launch is not None:
         status["args"] = without_secrets((*inventory.engine_of(entry.launch.engine_key).command, *entry.launch.argv()))
-    status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
+    if entry.preset_text:
+        status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
     if child is not None and child.progress is not None and child.stage is Stage.LOADING:
         status["progress"] = child.progress.value
     elif download is not None:
@@ -99,7 +103,6 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
         "problem": entry.problem or model.problem,
         "waiting": supervisor.scheduler.waiting(model.id),
         "cooldown": supervisor.cooldown_left(model.id),
-        "failure": _failure(supervisor, model.id),
         "progress": download,
     }
     if child is not None:
@@ -126,17 +129,21 @@ def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def _failure(supervisor: Supervisor, model: str) -> dict[str, Any] | None:
-    failed = supervisor.failures.get(model)
-    if failed is None:
-        return None
-    end, at = failed
-    return {
-        "reason": end.cause.name.lower(),
-        "message": end.message,
-        "last_words": list(end.last_words),
-        "seconds_ago": asyncio.get_running_loop().time() - at,
-    }
+def _failure(supervisor: Supervisor, downloads: Downloads, model: str) -> dict[str, Any] | None:
+    """Why the last child of a model ended, or why its files are not here."""
+    now = asyncio.get_running_loop().time()
+    if (failed := supervisor.failures.get(model)) is not None:
+        end, at = failed
+        return {
+            "reason": end.cause.name.lower(),
+            "message": end.message,
+            "last_words": list(end.last_words),
+            "seconds_ago": now - at,
+        }
+    if (refused := downloads.failures.get(model)) is not None:
+        error, at = refused
+        return {"reason": error.reason, "message": error.message, "last_words": [], "seconds_ago": now - at}
+    return None
 
 
 def without_secrets(argv: tuple[str, ...]) -> list[str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import llamarouter
 from llamarouter.core.catalog import Catalog, Entry
-from llamarouter.core.errors import RouterError
+from llamarouter.core.errors import RouterError, UsageError
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
 from llamarouter.host.removal import plan_removal, remove
@@ -21,6 +22,8 @@ from llamarouter.server.page import Page
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
+
+log = logging.getLogger("llamarouter")
 
 
 class Node:
@@ -69,9 +72,21 @@ class Node:
                 outcome.exception()  # it may be that nobody waits: then it is in the list of models
             else:
                 outcome.set_result(None)
+            finally:
+                if not outcome.done():
+                    outcome.cancel()
 
         self._tasks.create_task(run())
         return outcome
+
+    async def reload(self) -> None:
+        """Look at everything again; a refusal changes nothing and is in the log."""
+        try:
+            await self.shelf.look(force=True)
+        except (UsageError, OSError) as error:
+            log.error("reload refused, everything stays as it was: %s", error)
+        else:
+            log.info("reloaded: %d models", len(self.shelf.catalog.entries))
 
     def apply(self, before: Catalog, after: Catalog) -> None:
         """The shelf has changed: drain the children whose launch is another now, forget what was wrong."""

@@ -7,10 +7,12 @@ that the page is there before any model is, the next time. Assets are public; ev
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import os
 import re
+import zlib
 from pathlib import Path
 
 import msgspec
@@ -20,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
 from llamarouter.core.child_protocol import Address
-from llamarouter.core.errors import NotFound
+from llamarouter.core.errors import NotFound, UsageError
 from llamarouter.host.engine import Engine
 from llamarouter.host.probe import ProbeError, get
 from llamarouter.host.state import write_atomically
@@ -34,7 +36,7 @@ _KEPT_HEADERS = ("content-type", "etag", "cache-control")
 _MOST_ASSETS = 200
 
 _WAITING = """<!doctype html><meta charset="utf-8"><title>llamarouter</title>
-<meta http-equiv="refresh" content="2"><style>body{font:16px system-ui;margin:4em auto;max-width:36em}</style>
+<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,"><style>body{font:16px system-ui;margin:4em auto;max-width:36em}</style>
 <h1>llamarouter</h1><p>%s</p><p><a href="models">The models of this router</a> as JSON.</p>"""
 
 
@@ -53,6 +55,7 @@ class PageStore:
         self._file = os.path.join(state, f"page-{digest}.msgpack") if state is not None else None
         self.assets: dict[str, Asset] = self._read()
         self.absent = False  # the engine was asked, and carries no page
+        self._taking = False
 
     def _read(self) -> dict[str, Asset]:
         if self._file is None:
@@ -63,16 +66,39 @@ class PageStore:
             return {}
 
     async def take(self, address: Address, api_key: str | None) -> None:
-        """Ask a ready child for the page and all that it names, unless it is here already."""
-        if self.assets or self.absent:
+        """Ask a ready child for the page and all that it names, unless it is here already.
+
+        A child that goes in the middle of it, or says what is no page, leaves everything as it was: the next one is
+        asked.
+        """
+        if self.assets or self.absent or self._taking:
             return
+        self._taking = True
+        try:
+            assets = await self._asked(address, api_key)
+        except (ProbeError, OSError, EOFError, zlib.error):
+            return
+        finally:
+            self._taking = False
+        self.assets = assets
+        self.absent = not assets
+        if self._file is not None and assets:
+            await asyncio.to_thread(self._keep, Path(self._file), assets)
+
+    @staticmethod
+    def _keep(file: Path, assets: dict[str, Asset]) -> None:
+        try:
+            write_atomically(file, msgspec.msgpack.encode(assets))
+        except OSError:
+            return  # the page is served from memory; it will be taken again after a restart
+
+    async def _asked(self, address: Address, api_key: str | None) -> dict[str, Asset]:
+        """All of the page; nothing where there is none."""
         index = await self._ask(address, api_key, "")
         if index is None:
-            self.absent = True
-            return
+            return {}
         assets = {"": index}
-        page = gzip.decompress(index.body)
-        wanted = [*_names(_NAMED, page), *_EXTRAS]
+        wanted = [*_names(_NAMED, gzip.decompress(index.body)), *_EXTRAS]
         for name in wanted:
             if name in assets or len(assets) >= _MOST_ASSETS:
                 continue
@@ -81,24 +107,16 @@ class PageStore:
                 assets[name] = asset
                 if name == "sw.js":
                     wanted.extend(_names(_PRECACHED, gzip.decompress(asset.body)))
-        self.assets = assets
-        if self._file is not None:
-            try:
-                write_atomically(Path(self._file), msgspec.msgpack.encode(assets))
-            except OSError:
-                return  # the page is served from memory; it will be taken again after a restart
+        return assets
 
     @staticmethod
     async def _ask(address: Address, api_key: str | None, name: str) -> Asset | None:
-        try:
-            answer = await get(address, f"/{name}", api_key=api_key, seconds=5.0, accept_encoding="gzip")
-        except ProbeError:
-            return None
+        answer = await get(address, f"/{name}", api_key=api_key, seconds=5.0, accept_encoding="gzip")
         if answer.status != 200:
             return None
         body = answer.body
         if answer.headers.get("content-encoding") != "gzip":
-            body = gzip.compress(body)
+            body = await asyncio.to_thread(gzip.compress, body)
         return Asset({name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}, body)
 
 
@@ -107,19 +125,30 @@ def _names(pattern: re.Pattern[bytes], text: bytes) -> list[str]:
 
 
 class Page:
-    """Serves the page, from a folder of the operator's or from the store."""
+    """Serves the page, from a folder of the operator's or from the store. Raises `UsageError` without that folder."""
 
     def __init__(self, store: PageStore, *, enabled: bool, folder: str | None) -> None:
+        if enabled and folder is not None and not os.path.isdir(folder):
+            raise UsageError(f"--path {folder}: there is no such folder")
         self._store = store
         self._enabled = enabled
+        if folder is not None and enabled and not os.path.isdir(folder):
+            raise UsageError(f"--path {folder}: there is no such folder")
         self._static = StaticFiles(directory=folder, html=True) if folder is not None and enabled else None
 
     def is_asset(self, path: str) -> bool:
         """Whether a path is an asset: assets are public."""
-        return self._enabled and (path.lstrip("/") in self._store.assets or self._in_folder(path))
+        name = path.lstrip("/")
+        if self._static is not None:
+            return self._in_folder(name)
+        return self._enabled and (name in self._store.assets or name == "index.html")
 
-    def _in_folder(self, path: str) -> bool:
-        return self._static is not None and os.path.isfile(self._static.lookup_path(path.lstrip("/"))[0])
+    def _in_folder(self, name: str) -> bool:
+        assert self._static is not None
+        try:
+            return os.path.isfile(self._static.lookup_path(name)[0])
+        except ValueError:  # a path that no file can have
+            return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What answers when no route does: an asset, or 404."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import uvicorn
 
 from llamarouter.core.catalog import Catalog
-from llamarouter.core.errors import UsageError
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
@@ -83,6 +82,51 @@ async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
             await _Life(plan, folder, bound, tasks, announce).run()
 
 
+def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
+    """The router's parts, each told whom it needs; nothing runs yet. Raises `UsageError`."""
+    settings, environ = plan.settings, plan.environ
+    feed = Feed()
+    store = PageStore(plan.engine, plan.state)
+
+    def changed(before: Catalog, after: Catalog) -> None:
+        node.apply(before, after)
+
+    def ready(child: Child) -> None:
+        if settings.ui and child.ready is not None:
+            tasks.create_task(store.take(child.ready.address, child.ready.api_key))
+
+    async def downloaded() -> None:
+        await node.reload()
+
+    shelf = Shelf(
+        plan.inventory,
+        settings=settings,
+        environ=environ,
+        engine=plan.engine,
+        headers=plan.headers,
+        on_change=changed,
+    )
+    limits = Limits(settings.models_max, settings.max_wait, settings.queue_timeout)
+    supervisor = Supervisor(Scheduler(limits), Spawner(settings, shelf, folder, environ), feed, ready)
+    cache = plan.inventory.places.hub_cache
+    downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
+    node = Node(
+        settings=settings,
+        environ=environ,
+        shelf=shelf,
+        supervisor=supervisor,
+        downloads=downloads,
+        reception=Reception(settings, shelf, supervisor, downloads),
+        feed=feed,
+        traffic=Traffic(),
+        page=Page(store, enabled=settings.ui, folder=settings.ui_path),
+        tasks=tasks,
+        created=int(time.time()),  # noqa: TID251 (an API field that is a date)
+        stop=stop,
+    )
+    return node
+
+
 class _Life:
     """One run: what is built, and what signals do to it."""
 
@@ -95,50 +139,15 @@ class _Life:
         announce: Callable[[Node], None],
     ) -> None:
         settings = plan.settings
-        self._plan = plan
         self._settings = settings
         self._folder = folder
         self._bound = bound
         self._tasks = tasks
         self._announce = announce
         self._stopping = asyncio.Event()
-        self._feed = Feed()
-        self._shelf = Shelf(
-            plan.inventory,
-            settings=settings,
-            environ=plan.environ,
-            engine=plan.engine,
-            headers=plan.headers,
-            on_change=self._changed,
-        )
-        limits = Limits(settings.models_max, settings.max_wait, settings.queue_timeout)
-        spawner = Spawner(settings, self._shelf, folder, plan.environ)
-        self._store = PageStore(plan.engine, plan.state)
-        self._supervisor = Supervisor(Scheduler(limits), spawner, self._feed, self._ready)
-        self._downloads = Downloads(
-            tasks,
-            self._feed,
-            plan.inventory.places.hub_cache,
-            _environ_of(settings, plan.environ),
-            lambda: self._shelf.look(force=True),
-            offline=settings.offline,
-        )
-        reception = Reception(settings, self._shelf, self._supervisor, self._downloads)
-        self._node = Node(
-            settings=settings,
-            environ=plan.environ,
-            shelf=self._shelf,
-            supervisor=self._supervisor,
-            downloads=self._downloads,
-            reception=reception,
-            feed=self._feed,
-            traffic=Traffic(),
-            page=Page(self._store, enabled=settings.ui, folder=settings.ui_path),
-            tasks=tasks,
-            created=int(time.time()),  # noqa: TID251 (an API field that is a date)
-            stop=self._stopping.set,
-        )
+        self._node = assemble(plan, folder, tasks, self._stopping.set)
         self._node.listening = tuple(each.url for each in bound)
+        self._supervisor = self._node.supervisor
 
     async def run(self) -> None:
         """Serve until stopped; every child is gone on return."""
@@ -154,12 +163,11 @@ class _Life:
             for server, _ in servers:
                 server.should_exit = True
             await asyncio.wait(running)
-        self._downloads.end()
 
     def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
         lane = fast_lane(self._node.reception, DoorOptions(self._node.traffic, cors_lines))
-        door = _config(application(self._node, trusted=False), lane)
-        admin = _config(application(self._node, trusted=True), "httptools")
+        door = config_of(application(self._node, trusted=False), lane)
+        admin = config_of(application(self._node, trusted=True), "httptools")
         admin_socket = bind((self._folder.admin_socket,), 0)
         return [
             (_Server(door), [each.socket for each in self._bound]),
@@ -167,20 +175,12 @@ class _Life:
         ]
 
     def _load_on_startup(self) -> None:
-        wanted = [entry.model.id for entry in self._shelf.catalog.entries.values() if entry.load_on_startup]
+        wanted = [entry.model.id for entry in self._node.shelf.catalog.entries.values() if entry.load_on_startup]
         places = self._settings.models_max or len(wanted)
         for model in wanted[places:]:
             log.warning("%s is not loaded at start: --models-max is %d", model, places)
         for model in wanted[:places]:
             self._node.begin(self._node.reception.load(model))
-
-    def _ready(self, child: Child) -> None:
-        ready = child.ready
-        if self._settings.ui and ready is not None:
-            self._tasks.create_task(self._store.take(ready.address, ready.api_key))
-
-    def _changed(self, before: Catalog, after: Catalog) -> None:
-        self._node.apply(before, after)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -197,22 +197,17 @@ class _Life:
         self._stopping.set()
 
     def _asked_to_reload(self) -> None:
-        self._tasks.create_task(self._reload())
-
-    async def _reload(self) -> None:
-        try:
-            await self._shelf.look(force=True)
-        except UsageError as error:
-            log.error("reload refused, everything stays as it was: %s", error)
-        else:
-            log.info("reloaded: %d models", len(self._shelf.catalog.entries))
+        self._tasks.create_task(self._node.reload())
 
     async def _drain(self) -> None:
         busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.children)
         log.info("stopping: %d requests may end within %g s", busy, self._settings.drain_timeout)
-        self._feed.end()
+        self._node.feed.end()
+        self._node.downloads.end()
         self._supervisor.close(self._settings.drain_timeout)
         await self._supervisor.until_empty()
+        for ring in self._supervisor.rings.values():
+            ring.end()
 
 
 def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
@@ -221,7 +216,8 @@ def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
     return {**environ, **{name: value for name, value in given.items() if value is not None}}
 
 
-def _config(app: object, protocol: object) -> uvicorn.Config:
+def config_of(app: object, protocol: object) -> uvicorn.Config:
+    """How uvicorn runs the application behind a protocol."""
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=protocol,  # type: ignore[arg-type]

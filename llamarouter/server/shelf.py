@@ -1,20 +1,24 @@
 """The shelf: what can be asked for now, looked at again when the folders have changed.
 
-Looking reads files, so it runs in a thread; looks are shared by whoever asks meanwhile, and there is at most one
-every two seconds. What a look or a reload changed is told to `on_change`, which drains what it concerns.
+Looking reads files, so it runs in a thread, one at a time; looks are shared by whoever asks meanwhile, and there is
+at most one every two seconds. What a look or a reload changed is told to `on_change`, which drains what it concerns.
+A preset that cannot be read refuses a reload; a mere look then leaves everything as it was, and says so in the log.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 
 from llamarouter.core.catalog import Catalog, Entry
-from llamarouter.core.errors import ModelNotFound
+from llamarouter.core.errors import ModelNotFound, UsageError
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory, changed, take_inventory
+
+log = logging.getLogger("llamarouter")
 
 # A folder is looked at again at most this often (seconds).
 _LOOK_INTERVAL = 2.0
@@ -41,6 +45,8 @@ class Shelf:
         self._on_change = on_change
         self._ids: dict[str, str] = {}
         self._looking: asyncio.Task[None] | None = None
+        self._thorough = False  # the look that runs was forced
+        self._refused = ""  # why the last look changed nothing
         self._looked = asyncio.get_running_loop().time()
 
     @property
@@ -69,24 +75,41 @@ class Shelf:
         return self.entry(asked)
 
     async def look(self, *, force: bool = False) -> None:
-        """Renew the inventory if the folders have changed; `force`: whether they have or not."""
+        """Renew the inventory if the folders have changed; `force`: whether they have or not.
+
+        Raises `UsageError` only with `force`, where the preset or the folder cannot be read: nothing has changed then.
+        """
         loop = asyncio.get_running_loop()
         if not force and loop.time() - self._looked < _LOOK_INTERVAL:
             return
-        if self._looking is not None and not force:
-            await asyncio.shield(self._looking)
-            return
-        self._looking = task = loop.create_task(self._renew(force))
-        try:
-            await asyncio.shield(task)
-        finally:
-            if self._looking is task:
-                self._looking = None
+        running = self._looking
+        # A look that runs may have read already what has changed since; one that was forced after it serves as well.
+        while force and self._looking is not None and (self._looking is running or not self._thorough):
+            await asyncio.wait([self._looking])
+        if self._looking is None:
+            self._looking = loop.create_task(self._renew(force))
+            self._looking.add_done_callback(self._over)
+            self._thorough = force
+        await asyncio.shield(self._looking)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._looking = None
+        self._looked = asyncio.get_running_loop().time()
+        if not task.cancelled():
+            task.exception()  # whoever asked has it, unless he has left
 
     async def _renew(self, force: bool) -> None:
         before = self.inventory
-        after = await asyncio.to_thread(self._take, before, force)
-        self._looked = asyncio.get_running_loop().time()
+        try:
+            after = await asyncio.to_thread(self._take, before, force)
+            self._refused = ""
+        except UsageError as error:
+            if force:
+                raise
+            if str(error) != self._refused:
+                log.warning("the folders have changed, and everything stays as it was: %s", error)
+            self._refused = str(error)
+            return
         if after is not None:
             self.inventory = after
             self._ids.clear()

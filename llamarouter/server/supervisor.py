@@ -174,8 +174,8 @@ class Supervisor:
         return self.rings.setdefault(model, LogRing())
 
     async def until_gone(self, model: str) -> None:
-        """Return when the model has no process."""
-        while (child := self.children.get(model)) is not None:
+        """Return when the process that a model has now is gone; the next requests may have started another."""
+        if (child := self.children.get(model)) is not None:
             await child.gone.wait()
 
     async def until_empty(self) -> None:
