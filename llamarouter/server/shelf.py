@@ -122,4 +122,5 @@ class Shelf:
 
 
 def _printable(asked: str) -> str:
-    return asked[:64].encode("ascii", "backslashreplace").decode()
+    # Control characters, too: the message is shown on terminals and in logs.
+    return asked[:64].encode("unicode_escape").decode()

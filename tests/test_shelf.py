@@ -1,0 +1,186 @@
+"""The shelf: one look at a time, shared; forced ones see what came before them; a broken preset changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import ModelNotFound, UsageError
+from llamarouter.host.inventory import Inventory
+from llamarouter.server import shelf as module
+from llamarouter.server.shelf import Shelf
+from tests.node_kit import ENGINE, House, add_model, house, plan_of
+
+pytestmark = pytest.mark.anyio
+
+
+class Looks:
+    """A shelf whose looks wait for their cue, in their threads."""
+
+    def __init__(self, tmp_path: Path) -> None:
+        plan = plan_of(tmp_path)
+        self.begun: list[threading.Event] = []
+        self.gates: list[threading.Event] = []
+        self.inside = 0
+        self.most_inside = 0
+        self.changes = 0
+        take = Shelf._take
+        looks = self
+
+        class Slow(Shelf):
+            def _take(self, before: Inventory, force: bool) -> Inventory | None:
+                looks.inside += 1
+                looks.most_inside = max(looks.most_inside, looks.inside)
+                gate = threading.Event()
+                looks.gates.append(gate)
+                assert gate.wait(10)
+                looks.inside -= 1
+                return take(self, before, force)
+
+        self.shelf = Slow(
+            plan.inventory,
+            settings=plan.settings,
+            environ=plan.environ,
+            engine=ENGINE,
+            headers=plan.headers,
+            on_change=self._changed,
+        )
+
+    def _changed(self, before: Catalog, after: Catalog) -> None:
+        self.changes += 1
+
+
+async def until_begun(looks: Looks, count: int) -> None:
+    async with asyncio.timeout(10):
+        while len(looks.gates) < count:
+            await asyncio.to_thread(threading.Event().wait, 0.005)
+
+
+async def test_those_who_ask_together_share_a_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    looks = Looks(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        for _ in range(5):
+            group.create_task(looks.shelf.look())
+        await until_begun(looks, 1)
+        looks.gates[0].set()
+    assert len(looks.gates) == 1
+
+
+async def test_a_forced_look_waits_for_the_one_that_runs_and_forced_ones_share_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    looks = Looks(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(looks.shelf.look())
+        await until_begun(looks, 1)
+        add_model(tmp_path / "models", "later")
+        forced = [group.create_task(looks.shelf.look(force=True)) for _ in range(3)]
+        looks.gates[0].set()
+        await until_begun(looks, 2)
+        assert not any(task.done() for task in forced)
+        looks.gates[1].set()
+    assert len(looks.gates) == 2
+    assert looks.most_inside == 1
+    assert "later" in looks.shelf.catalog.entries
+
+
+async def test_who_leaves_does_not_stop_a_look_that_others_share(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    looks = Looks(tmp_path)
+    async with asyncio.TaskGroup() as group:
+        leaving = group.create_task(looks.shelf.look(force=True))
+        await until_begun(looks, 1)
+        add_model(tmp_path / "models", "later")
+        staying = group.create_task(looks.shelf.look())
+        leaving.cancel()
+        await asyncio.wait([leaving])
+        again = group.create_task(looks.shelf.look())
+        looks.gates[0].set()
+        await staying
+        await again
+    assert looks.most_inside == len(looks.gates) == 1
+    assert "later" in looks.shelf.catalog.entries
+
+
+async def test_a_model_that_comes_later_is_found_and_one_that_goes_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with house(tmp_path) as home:
+        shelf = home.node.shelf
+        add_model(home.models, "m")
+        with pytest.raises(ModelNotFound):  # at most one look in two seconds
+            await shelf.find("m")
+        monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+        assert (await shelf.find("m.gguf")).id == "m"
+        assert shelf.id_of("m") == "m"
+        (home.models / "m.gguf").unlink()
+        await shelf.look()
+        assert shelf.id_of("m") is None
+        assert (await home.client.get("/models")).json()["data"] == []
+
+
+async def _spoil_preset(tmp_path: Path) -> None:
+    (tmp_path / "preset.ini").write_bytes(b"\xff\xfe[m")
+
+
+async def _remove_folder(tmp_path: Path) -> None:
+    (tmp_path / "models").rename(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("spoil", [_spoil_preset, _remove_folder])
+async def test_what_cannot_be_read_any_more_refuses_a_reload_and_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], object]
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, preset="[p]\nmodel = models/m.gguf\n") as home:
+        before = home.node.shelf.inventory
+        await spoil(tmp_path)  # type: ignore[misc]
+        add_model(tmp_path / ("gone" if (tmp_path / "gone").exists() else "models"), "n")
+        with pytest.raises(UsageError):
+            await home.node.shelf.look(force=True)
+        refused = await home.client.get("/models?reload=1")
+        assert refused.status_code == 500
+        assert "everything stays as it was" in refused.json()["error"]["message"]
+        await home.node.reload()  # SIGHUP: says so, and goes on
+        assert "reload refused" in caplog.text
+        for _ in range(3):
+            listed = await home.client.get("/models")
+            assert [each["id"] for each in listed.json()["data"]] == ["m", "p"]
+        assert (await home.client.get("/v1/models/nobody")).status_code == 404
+        assert caplog.text.count("the folders have changed") == 1
+        assert home.node.shelf.inventory is before
+
+
+async def loaded(home: House, model: str) -> int:
+    answer = await home.client.post("/models/load", json={"model": model, "wait": True})
+    assert answer.status_code == 200, answer.text
+    pid = home.node.supervisor.children[model].pid
+    assert pid is not None
+    return pid
+
+
+async def test_a_reload_drains_what_it_changes_and_leaves_the_rest_alone(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    preset = "[one]\nmodel = {0}\nctx-size = {1}\n[two]\nmodel = {0}\nctx-size = 512\n"
+    file = tmp_path / "models" / "m.gguf"
+    async with house(tmp_path, preset=preset.format(file, 256)) as home:
+        pids = {name: await loaded(home, name) for name in ("one", "two")}
+        one = home.node.supervisor.children["one"]
+        (tmp_path / "preset.ini").write_text(preset.format(file, 1024), encoding="utf-8")
+        await home.client.get("/models?reload=1")
+        async with asyncio.timeout(5):
+            await one.gone.wait()
+        assert set(home.node.supervisor.children) == {"two"}
+        assert home.node.supervisor.children["two"].pid == pids["two"]
+        assert await loaded(home, "one") != pids["one"]
+        assert "1024" in home.node.supervisor.children["one"].command
