@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -86,6 +87,14 @@ def add_model(folder: Path, name: str) -> Path:
     path = folder / f"{name}.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(_sample(), path)
+    return path
+
+
+def engine_with(folder: Path, *flags: str) -> Path:
+    """An executable that is the fake llama-server with these faults: for `lr-engine`, or for `--engine`."""
+    path = folder / "llama-server"
+    path.write_text(f'#!/bin/sh\nexec {shlex.join([*FAKE, *flags])} "$@"\n', encoding="utf-8")
+    path.chmod(0o755)
     return path
 
 

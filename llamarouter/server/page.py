@@ -36,7 +36,8 @@ _KEPT_HEADERS = ("content-type", "etag", "cache-control")
 _MOST_ASSETS = 200
 
 _WAITING = """<!doctype html><meta charset="utf-8"><title>llamarouter</title>
-<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,"><style>body{font:16px system-ui;margin:4em auto;max-width:36em}</style>
+<meta http-equiv="refresh" content="2"><link rel="icon" href="data:,">
+<style>body{font:16px system-ui;margin:4em auto;max-width:36em}</style>
 <h1>llamarouter</h1><p>%s</p><p><a href="models">The models of this router</a> as JSON.</p>"""
 
 
@@ -128,8 +129,6 @@ class Page:
     """Serves the page, from a folder of the operator's or from the store. Raises `UsageError` without that folder."""
 
     def __init__(self, store: PageStore, *, enabled: bool, folder: str | None) -> None:
-        if enabled and folder is not None and not os.path.isdir(folder):
-            raise UsageError(f"--path {folder}: there is no such folder")
         self._store = store
         self._enabled = enabled
         if folder is not None and enabled and not os.path.isdir(folder):
@@ -147,7 +146,7 @@ class Page:
         assert self._static is not None
         try:
             return os.path.isfile(self._static.lookup_path(name)[0])
-        except ValueError:  # a path that no file can have
+        except (OSError, ValueError):  # a path that no file can have
             return False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,0 +1,181 @@
+"""The page: taken whole from a child or not at all, kept, public, and answered as browsers ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from starlette.applications import Starlette
+
+from llamarouter.core.errors import UsageError
+from llamarouter.server.page import Page, PageStore
+from tests.node_kit import ENGINE, asgi_client, house
+
+pytestmark = pytest.mark.anyio
+
+FILES = {
+    "/": b'<link href="./app.css"><script src="/app.js"></script>',
+    "/app.css": b"body {}",
+    "/app.js": b"let x",
+    "/sw.js": b'[{"url":"./deep/more.js"}]',
+    "/deep/more.js": b"let y",
+    "/favicon.svg": b"<svg/>",
+}
+Answer = Callable[[str, int], bytes]
+
+
+def whole(path: str, number: int) -> bytes:
+    if path not in FILES:
+        return b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+    kind = b"text/html" if path == "/" else b"text/plain"
+    body = gzip.compress(FILES[path])
+    return (
+        b'HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\netag: "v1"\r\ncontent-type: %b\r\ncontent-length: %d\r\n\r\n%b'
+        % (kind, len(body), body)
+    )
+
+
+@asynccontextmanager
+async def child(answer: Answer) -> AsyncIterator[tuple[tuple[str, int], list[str]]]:
+    """A server of one answer a connection; an empty answer hangs up."""
+    asked: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        path = head.split(b" ")[1].decode()
+        asked.append(path)
+        writer.write(answer(path, len(asked)))
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[:2], asked
+    finally:
+        server.close()
+
+
+async def test_all_that_the_page_names_is_taken_once_and_kept_for_the_next_start(tmp_path: Path) -> None:
+    store = PageStore(ENGINE, str(tmp_path))
+    async with child(whole) as (address, asked):
+        async with asyncio.TaskGroup() as group:
+            for _ in range(3):
+                group.create_task(store.take(address, None))
+        await store.take(address, None)
+    assert asked.count("/") == 1
+    assert set(store.assets) == {"", "app.css", "app.js", "sw.js", "deep/more.js", "favicon.svg"}
+    assert PageStore(ENGINE, str(tmp_path)).assets == store.assets
+    other = replace(ENGINE, build="b2")
+    assert PageStore(other, str(tmp_path)).assets == {}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(lambda path, number: whole(path, number) if number < 3 else b"", id="hangs-up-midway"),
+        pytest.param(lambda path, number: b"", id="hangs-up-at-once"),
+        pytest.param(
+            lambda path, number: b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 5\r\n\r\nplain",
+            id="is-not-what-it-says",
+        ),
+        pytest.param(
+            lambda path, number: (
+                b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 30\r\n\r\n"
+                + gzip.compress(b"x" * 99)[:15]
+                + b"\0" * 15
+            ),
+            id="is-spoilt",
+        ),
+    ],
+)
+async def test_a_child_that_fails_midway_leaves_no_half_page_and_the_next_is_asked(
+    tmp_path: Path, answer: Answer
+) -> None:
+    store = PageStore(ENGINE, str(tmp_path))
+    async with child(answer) as (address, _):
+        await store.take(address, None)
+    assert not store.assets
+    assert not store.absent
+    assert not list(tmp_path.glob("page-*"))
+    async with child(whole) as (address, _):
+        await store.take(address, None)
+    assert store.assets
+
+
+async def test_an_engine_without_a_page_is_asked_once_and_said_to_have_none(tmp_path: Path) -> None:
+    store = PageStore(ENGINE, None)
+    app = Starlette()
+    app.router.default = Page(store, enabled=True, folder=None)
+    async with child(lambda path, number: whole("/nothing", number)) as (address, asked):
+        await store.take(address, None)
+        await store.take(address, None)
+    assert asked == ["/"]
+    assert store.absent
+
+
+async def test_a_spoilt_file_of_the_state_folder_is_taken_anew(tmp_path: Path) -> None:
+    store = PageStore(ENGINE, str(tmp_path))
+    async with child(whole) as (address, _):
+        await store.take(address, None)
+    (kept,) = tmp_path.glob("page-*")
+    kept.write_bytes(b"\xc1 nonsense")
+    assert PageStore(ENGINE, str(tmp_path)).assets == {}
+
+
+async def test_assets_are_public_compressed_or_not_and_known_by_their_etag(tmp_path: Path) -> None:
+    store = PageStore(ENGINE, str(tmp_path))
+    async with child(whole) as (address, _):
+        await store.take(address, None)
+    async with house(tmp_path, "--api-key", "k") as home:
+        for path, text in (("/", FILES["/"]), ("/index.html", FILES["/"]), ("/deep/more.js", FILES["/deep/more.js"])):
+            for accept in ("gzip", "identity"):
+                answer = await home.client.get(path, headers={"accept-encoding": accept})
+                assert (answer.status_code, answer.content) == (200, text), (path, accept)
+                assert answer.headers.get("content-encoding", "identity") == accept
+                assert answer.headers["vary"] == "Accept-Encoding"
+            same = await home.client.get(path, headers={"if-none-match": '"v1"'})
+            assert (same.status_code, same.content) == (304, b"")
+        page = await home.client.get("/")
+        assert page.headers["cross-origin-embedder-policy"] == "require-corp"
+        assert (await home.client.get("/app.js/")).status_code == 401
+        assert (await home.client.post("/app.js")).status_code == 404
+
+
+async def test_a_folder_of_the_operators_is_served_and_nothing_outside_of_it(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / "sub").mkdir(parents=True)
+    (site / "index.html").write_text("mine")
+    (site / "sub" / "a.js").write_text("js")
+    (tmp_path / "secret.txt").write_text("SECRET")
+    (site / "link.txt").symlink_to(tmp_path / "secret.txt")
+    async with house(tmp_path, "--path", str(site), "--api-key", "k") as home:
+        for path, text in (("/", "mine"), ("/index.html", "mine"), ("/sub/a.js", "js")):
+            answer = await home.client.get(path)
+            assert (answer.status_code, answer.text) == (200, text), path
+        for path in ("/../secret.txt", "/%2e%2e/secret.txt", "/link.txt", "//etc/passwd", "/sub/../../secret.txt",
+                     "/a%00b", "/" + "x" * 5000, "/sub"):  # fmt: skip
+            door = await home.knock()
+            door.send(f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
+            answer = await door.answer()
+            assert answer.status == 401, path
+            door = await home.knock()
+            door.send(f"GET {path} HTTP/1.1\r\nhost: h\r\nx-api-key: k\r\n\r\n".encode())
+            answer = await door.answer()
+            assert answer.status in (404, 307), (path, answer.status)
+            assert b"SECRET" not in answer.body
+
+
+async def test_no_ui_means_none(tmp_path: Path) -> None:
+    async with house(tmp_path, "--no-ui") as home:
+        assert (await home.client.get("/")).status_code == 404
+
+
+async def test_a_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--path .*: there is no such folder"):
+        Page(PageStore(ENGINE, None), enabled=True, folder=str(tmp_path / "nowhere"))
