@@ -1,0 +1,203 @@
+"""A real nginx in front of a whole router, with the configuration that docs/nginx.conf recommends.
+
+The file itself is run: only its paths and addresses are replaced. What has to survive the way through nginx: tokens
+at once, a client's leaving, a cut that looks like one, large bodies, and connections that are used again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.e2e.conftest import ROOT, Router, Serve, until
+
+pytestmark = pytest.mark.nginx
+
+# A generation that is not over when the test is.
+ENDLESS = {"model": "a", "messages": [{"role": "user", "content": "Tell"}], "fake": {"tokens": 10**6, "delay": 0.005}}
+BURST = 64  # of the configuration's limit_req
+
+Front = Callable[..., httpx.Client]
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Path:
+    """The fake llama-server as a program: an engine that makes tokens as slowly as it is asked to."""
+    program = tmp_path / "llama-server"
+    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S -E "{ROOT}/tests/fake_llama_server.py" "$@"\n')
+    program.chmod(0o755)
+    return program
+
+
+def configured(router: Router, folder: Path, port: int, rate: str) -> str:
+    """docs/nginx.conf, for an ordinary user, in a folder and between two ports of this test."""
+    text = (ROOT / "docs" / "nginx.conf").read_text()
+    temporary = "".join(
+        f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    for old, new in {
+        "/run/nginx.pid": f"{folder}/nginx.pid",
+        "/var/log/nginx/": f"{folder}/",
+        "worker_processes auto": "worker_processes 2",
+        "http {\n": f"http {{\n{temporary}",
+        "server 127.0.0.1:8080;": f"server {urlsplit(router.url).netloc};",
+        "listen 80;": f"listen 127.0.0.1:{port};",
+        "rate=20r/s": f"rate={rate}",
+    }.items():
+        assert old in text, old
+        text = text.replace(old, new)
+    # As root nginx would give its workers to another user, who may not enter a test's folder.
+    return ("user root;\n" if os.geteuid() == 0 else "") + text
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Front]:
+    """Starts an nginx before a router, and gives a client that speaks to it."""
+    started: list[tuple[subprocess.Popen[bytes], httpx.Client]] = []
+    folder = tmp_path / "nginx"
+    program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
+    assert program is not None
+
+    def start(router: Router, rate: str = "5000r/s") -> httpx.Client:
+        folder.mkdir()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        file = folder / "nginx.conf"
+        file.write_text(configured(router, folder, port, rate))
+        process = subprocess.Popen(
+            [program, "-p", str(folder), "-e", f"{folder}/start.log", "-c", str(file), "-g", "daemon off;"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        client = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=30)
+        started.append((process, client))
+        until(lambda: listens(process, port, folder))
+        return client
+
+    yield start
+    for process, client in started:
+        client.close()
+        process.terminate()
+        process.wait(10)
+
+
+def listens(process: subprocess.Popen[bytes], port: int, folder: Path) -> bool:
+    assert process.poll() is None, (folder / "start.log").read_text()
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def in_flight(router: Router) -> object:
+    ours = router.models()["a"]["lr"]
+    assert isinstance(ours, dict)
+    return ours["in_flight"]
+
+
+def events_of(data: bytes) -> list[dict[str, object]]:
+    return [json.loads(line[6:]) for line in data.split(b"\n") if line.startswith(b"data: {")]
+
+
+def test_tokens_arrive_before_there_are_more_and_leaving_frees_the_slot(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    router = serve(fake, "--models-dir", models_dir, FAKE_WEDGE="after:3")  # then it hangs
+    client = front(router)
+    with client.stream("POST", "/v1/chat/completions", json={**ENDLESS, "stream": True}, timeout=10) as answer:
+        assert answer.status_code == 200
+        data, chunks = b"", answer.iter_raw()
+        while data.count(b'"content"') < 3:
+            data += next(chunks)
+        assert in_flight(router) == 1
+    until(lambda: in_flight(router) == 0, seconds=1)
+
+
+def test_leaving_frees_the_slot_of_an_answer_that_is_not_streamed(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    router = serve(fake, "--models-dir", models_dir)
+    client = front(router)
+    body = json.dumps(ENDLESS).encode()
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as leaver:
+        leaver.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        leaver.sendall(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+        until(lambda: router.state("a") == "loaded" and in_flight(router) == 1)
+    until(lambda: in_flight(router) == 0, seconds=1)
+
+
+def test_a_child_that_is_killed_in_mid_stream_is_an_error_and_a_cut_for_the_client(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    router = serve(fake, "--models-dir", models_dir)
+    client = front(router)
+    data = b""
+    with client.stream("POST", "/v1/chat/completions", json={**ENDLESS, "stream": True}) as answer:
+        chunks = answer.iter_raw()
+        data += next(chunks)
+        os.kill(router.pid("a"), 9)
+        failure = None
+        try:
+            for chunk in chunks:
+                data += chunk
+        except httpx.RemoteProtocolError as cut:
+            failure = cut
+    assert "incomplete chunked read" in str(failure)
+    *tokens, last = events_of(data)
+    assert tokens
+    error = last["error"]
+    assert isinstance(error, dict)
+    assert (error["code"], error["reason"]) == (502, "model_crashed")
+    assert b"[DONE]" not in data
+
+
+def test_large_bodies_pass_up_to_the_limit(serve: Serve, front: Front, fake: Path, models_dir: Path) -> None:
+    router = serve(fake, "--models-dir", models_dir)
+    client = front(router)
+    body = json.dumps({"model": "a", "input": "x" * (20 << 20)}).encode()
+    headers = {"content-type": "application/json"}
+    answer = client.post("/v1/chat/completions/input_tokens", content=body, headers=headers)
+    assert (answer.status_code, answer.json()["input_tokens"]) == (200, len(body))
+    with socket.create_connection((client.base_url.host, client.base_url.port or 80)) as sender:
+        sender.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (101 << 20))
+        assert sender.recv(12) == b"HTTP/1.1 413"
+
+
+def test_two_hundred_requests_use_few_connections_and_none_fails(serve: Serve, front: Front, models_dir: Path) -> None:
+    # A real child says goodbye to a connection every hundred answers.
+    router = serve(None, "--models-dir", models_dir)
+    client = front(router)
+    body = {"model": "a", "prompt": "x", "max_tokens": 1}
+    statuses = {client.post("/v1/completions", json=body).status_code for _ in range(200)}
+    assert statuses == {200}
+    assert 1 <= connections_to(urlsplit(router.url).port) <= 4
+
+
+def connections_to(port: int | None) -> int:
+    """Connections towards a port of this machine, those included that were closed within the last minute."""
+    remote = [row.split()[2] for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(int(address.rpartition(":")[2], 16) == port for address in remote)
+
+
+def test_only_the_api_is_reached_errors_are_the_routers_and_a_flood_is_429(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    router = serve(fake, "--models-dir", models_dir)
+    client = front(router, rate="1r/m")
+    assert client.get("/health").json() == {"status": "ok"}
+    for path in ("/", "/models", "/lr/status", "/props", "/metrics"):
+        assert (path, client.get(path).status_code) == (path, 404)
+    unknown = client.post("/v1/chat/completions", json={"model": "nobody", "messages": []})
+    assert (unknown.status_code, unknown.json()["error"]["reason"]) == (404, "model_not_found")
+    statuses = [client.get("/v1/models").status_code for _ in range(BURST + 2)]
+    assert statuses == [200] * BURST + [429] * 2
