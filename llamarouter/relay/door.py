@@ -15,8 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError
 from llamarouter.core.wire import AnswerHead, Headers, answer_lines_of, error_answer_of
+from llamarouter.relay.closing import close_softly, reset_on_close
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
@@ -38,8 +37,6 @@ from llamarouter.relay.traffic import Traffic
 
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
-_LINGER = 2.0  # seconds in which a client may still read a refusal while it goes on sending
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +129,13 @@ class Door(HttpToolsProtocol):
         """The server ends: an idle connection is closed, a busy one after its answer."""
         if self._current is None:
             self.transport.close()
-            return
-        self._current.keep_alive = False
-        if self._current.handed_over:
+        else:
+            self._end_behind(self._current)
+
+    def _end_behind(self, current: Incoming) -> None:
+        """Close the connection once `current` has its answer."""
+        current.keep_alive = False
+        if current.handed_over:
             self.cycle.keep_alive = False
 
     # --- bytes in -----------------------------------------------------------------------------------------------------
@@ -315,9 +316,7 @@ class Door(HttpToolsProtocol):
         if self._deaf:
             return
         if self._current is not None:
-            self._current.keep_alive = False
-            if self._current.handed_over:
-                self.cycle.keep_alive = False
+            self._end_behind(self._current)
             self._forget_later()
             return
         self._current = Incoming()
@@ -336,8 +335,7 @@ class Door(HttpToolsProtocol):
             return
         parts: list[bytes] = []
         if head is not None:
-            chunked = head.length is None
-            self._chunked = chunked and current.version != "1.0"
+            self._chunked = head.length is None and current.version != "1.0"
             parts.append(answer_lines_of(head, chunked=self._chunked))
             parts.append(self._door_lines(current))
         if payload:
@@ -368,8 +366,7 @@ class Door(HttpToolsProtocol):
         if last_words:
             self.transport.write(b"%x\r\n%b\r\n" % (len(last_words), last_words) if self._chunked else last_words)
         if not self._chunked:
-            # A body that the connection's end delimits would look complete after an ordinary close.
-            self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            reset_on_close(self.transport)
         self.transport.close()
         self._over()
 
@@ -378,8 +375,7 @@ class Door(HttpToolsProtocol):
         if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
             self._date = self.server_state.default_headers
             self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
-        extra_headers = self.options.extra_headers
-        extra = b"" if extra_headers is None else extra_headers(current.headers)
+        extra = b"" if self.options.extra_headers is None else self.options.extra_headers(current.headers)
         close = b"" if current.keep_alive else b"connection: close\r\n"
         return b"%b%b%b\r\n" % (self._date_lines, extra, close)
 
@@ -390,14 +386,6 @@ class Door(HttpToolsProtocol):
             if current.whole:
                 self.transport.close()
             else:
-                self._close_softly()
+                self.flow.resume_reading()
+                close_softly(self.transport, self.loop)
         self._over()
-
-    def _close_softly(self) -> None:
-        """Close so that a client which is still sending can read the answer: a plain close would reset it."""
-        if self.transport.can_write_eof():
-            self.transport.write_eof()
-            self.flow.resume_reading()
-            self.loop.call_later(_LINGER, self.transport.abort)
-        else:
-            self.transport.close()
