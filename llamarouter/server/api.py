@@ -32,6 +32,7 @@ from llamarouter.core.errors import (
 from llamarouter.core.explain import as_llama_server_ini
 from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
+from llamarouter.server.streams import Streams
 
 _MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
 
@@ -49,7 +50,7 @@ class Json(Response):
 
 def control_routes(node: Node) -> list[Route]:
     """Every route that the router answers itself."""
-    api = _Api(node)
+    api, streams = _Api(node), Streams(node.supervisor)
     return [
         Route("/health", api.health, methods=["GET"]),
         Route("/v1/health", api.health, methods=["GET"]),
@@ -63,6 +64,8 @@ def control_routes(node: Node) -> list[Route]:
         Route("/models/unload", api.unload, methods=["POST"]),
         Route("/models/sse", api.events, methods=["GET"]),
         Route("/v1/models/{id:path}", api.model, methods=["GET"]),
+        Route("/v1/stream", streams.cancel, methods=["DELETE"]),
+        Route("/v1/streams/lookup", streams.lookup, methods=["POST"]),
         Route("/tools", api.disabled, methods=["GET", "POST"]),
         Route("/cors-proxy", api.disabled, methods=["GET", "POST"]),
         Route("/lr/status", api.status, methods=["GET"]),
