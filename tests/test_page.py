@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from llamarouter.core.errors import UsageError
+from llamarouter.core.errors import RouterError, UsageError
+from llamarouter.server.app import answer
 from llamarouter.server.page import Page, PageStore
 from tests.node_kit import ENGINE, asgi_client, house
 
@@ -75,6 +76,10 @@ async def test_all_that_the_page_names_is_taken_once_and_kept_for_the_next_start
     assert PageStore(other, str(tmp_path)).assets == {}
 
 
+def kept_in(folder: Path) -> list[Path]:
+    return list(folder.glob("page-*"))
+
+
 @pytest.mark.parametrize(
     "answer",
     [
@@ -102,7 +107,7 @@ async def test_a_child_that_fails_midway_leaves_no_half_page_and_the_next_is_ask
         await store.take(address, None)
     assert not store.assets
     assert not store.absent
-    assert not list(tmp_path.glob("page-*"))
+    assert not kept_in(tmp_path)
     async with child(whole) as (address, _):
         await store.take(address, None)
     assert store.assets
@@ -110,21 +115,23 @@ async def test_a_child_that_fails_midway_leaves_no_half_page_and_the_next_is_ask
 
 async def test_an_engine_without_a_page_is_asked_once_and_said_to_have_none(tmp_path: Path) -> None:
     store = PageStore(ENGINE, None)
-    app = Starlette()
+    app = Starlette(exception_handlers={RouterError: lambda request, error: answer(error)})
     app.router.default = Page(store, enabled=True, folder=None)
     async with child(lambda path, number: whole("/nothing", number)) as (address, asked):
         await store.take(address, None)
         await store.take(address, None)
     assert asked == ["/"]
     assert store.absent
+    async with asgi_client(app) as client:
+        missing = await client.get("/")
+    assert (missing.status_code, "--path DIR" in missing.json()["error"]["message"]) == (404, True)
 
 
 async def test_a_spoilt_file_of_the_state_folder_is_taken_anew(tmp_path: Path) -> None:
     store = PageStore(ENGINE, str(tmp_path))
     async with child(whole) as (address, _):
         await store.take(address, None)
-    (kept,) = tmp_path.glob("page-*")
-    kept.write_bytes(b"\xc1 nonsense")
+    kept_in(tmp_path)[0].write_bytes(b"\xc1 nonsense")
     assert PageStore(ENGINE, str(tmp_path)).assets == {}
 
 

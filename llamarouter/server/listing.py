@@ -48,7 +48,7 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
         "architecture": info.get("architecture") or _architecture(entry),
         "source": model.source.value,
         "can_remove": model.removable,
-        "lr": _ours(entry, supervisor, child, download) | {"failure": _failure(supervisor, downloads, model.id)},
+        "lr": _ours(entry, supervisor, child, download) | {"failure": _failure(entry, supervisor, downloads)},
     }
     if "meta" in info:
         described["meta"] = info["meta"]
@@ -129,10 +129,10 @@ def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
     }
 
 
-def _failure(supervisor: Supervisor, downloads: Downloads, model: str) -> dict[str, Any] | None:
+def _failure(entry: Entry, supervisor: Supervisor, downloads: Downloads) -> dict[str, Any] | None:
     """Why the last child of a model ended, or why its files are not here."""
     now = asyncio.get_running_loop().time()
-    if (failed := supervisor.failures.get(model)) is not None:
+    if (failed := supervisor.failures.get(entry.model.id)) is not None:
         end, at = failed
         return {
             "reason": end.cause.name.lower(),
@@ -140,7 +140,7 @@ def _failure(supervisor: Supervisor, downloads: Downloads, model: str) -> dict[s
             "last_words": list(end.last_words),
             "seconds_ago": now - at,
         }
-    if (refused := downloads.failures.get(model)) is not None:
+    if entry.hf_wanted is not None and (refused := downloads.failures.get(entry.model.id)) is not None:
         error, at = refused
         return {"reason": error.reason, "message": error.message, "last_words": [], "seconds_ago": now - at}
     return None
