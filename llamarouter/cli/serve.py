@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from llamarouter.server.node import Node
     from llamarouter.server.run import Plan
 
-# How many warnings are shown at the start; all of them are in `lr ls`.
+# How many are shown at the start; all of them are in `lr ls`.
+_MOST_MODELS = 20
 _MOST_WARNINGS = 12
 
 
@@ -90,17 +91,16 @@ def _announce(plan: Plan, node: Node) -> None:
 
     say = click.echo
     catalog = plan.inventory.catalog
-    say(f"llamarouter serves {_count(len(catalog.entries), 'model')} with {plan.engine.build} ({plan.engine.origin})")
+    # What cannot be started stands among the warnings below, with its reason.
+    models = [entry.model.id for entry in catalog.entries.values() if entry.problem is None and not entry.hidden]
+    say(f"llamarouter serves {_count(len(models), 'model')} with {plan.engine.build} ({plan.engine.origin})")
     if plan.engine.kind is EngineKind.EMBEDDED:
-        say(
-            "note: this is the EMBEDDED engine, on the CPU only; for a native one (and the GPU): lr engine build",
-        )
-    for entry in list(catalog.entries.values())[:20]:
-        problem = entry.problem or entry.model.problem
-        say(f"  {entry.model.id}" + (f"  CANNOT BE LOADED: {problem}" if problem else ""))
-    if len(catalog.entries) > 20:
-        say(f"  ... and {len(catalog.entries) - 20} more: lr ls")
-    for warning in [*plan.settings.warnings, *catalog.skipped][:_MOST_WARNINGS]:
+        say("note: this is the EMBEDDED engine, on the CPU only; for a native one (and the GPU): lr engine build")
+    for model in models[:_MOST_MODELS]:
+        say(f"  {model}")
+    if (left := len(models) - _MOST_MODELS) > 0:
+        say(f"  ... and {left} more: lr ls")
+    for warning in catalog.skipped[:_MOST_WARNINGS]:
         say(f"  skipped: {warning}")
     if (left := len(catalog.skipped) - _MOST_WARNINGS) > 0:
         say(f"  ... and {left} more warnings: lr ls")
