@@ -2,7 +2,7 @@
 
 It speaks the DevTools protocol over `--remote-debugging-pipe`: JSON messages that end with NUL, on the browser's
 descriptors 3 (to it) and 4 (from it); no port, no dependency. A thread files what arrives; callers wait for it with a
-bound. Clicks and keys are real input events at the place where the element is, so what is covered cannot be clicked.
+bound. Clicks and keys are real input events at the place where the element is, so what is covered is not clicked.
 
     with Browser(folder) as browser:
         page = browser.open("http://127.0.0.1:8080/")
@@ -43,7 +43,9 @@ _FLAGS = (
     "--disable-default-apps",
     "--disable-extensions",
     "--disable-sync",
-    "--window-size=1280,900",
+    "--window-size=1600,900",
+    # A machine without a mouse has one here: pages show some buttons only to who can hover.
+    "--blink-settings=primaryHoverType=2,availableHoverTypes=2,primaryPointerType=4,availablePointerTypes=4",
     "--remote-debugging-pipe",
 )
 # Puts the two pipes where the browser looks for them. (A shell's redirections know one digit, a fork in a process
@@ -58,11 +60,12 @@ _FIND = """
   return text === null ? found[0] : found.find(e => !found.some(other => other !== e && e.contains(other)));
 }
 """
+# Where to click on an element, or null while something else covers that place.
 _MIDDLE = """
 element => {
   element.scrollIntoView({block: 'nearest', behavior: 'instant'});
-  const r = element.getBoundingClientRect();
-  return {x: r.x + r.width / 2, y: r.y + r.height / 2};
+  const r = element.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
+  return element.contains(document.elementFromPoint(x, y)) ? {x, y} : null;
 }
 """
 _PAUSE = threading.Event()
@@ -257,7 +260,7 @@ class Page:
     def hover(self, selector: str, text: str | None = None, seconds: float = 10) -> dict[str, float]:
         """Put the pointer over the middle of a visible element; returns where that is."""
         find = f"({_FIND})({json.dumps(selector)}, {json.dumps(text)})"
-        self.wait_for(find, seconds)
+        self.wait_for(f"({_MIDDLE})({find})", seconds)
         where: dict[str, float] = self.evaluate(f"({_MIDDLE})({find})")
         self.call("Input.dispatchMouseEvent", type="mouseMoved", **where)
         return where

@@ -175,7 +175,7 @@ def test_large_bodies_pass_up_to_the_limit(serve: Serve, front: Front, fake: Pat
 
 def test_two_hundred_requests_use_few_connections_and_none_fails(serve: Serve, front: Front, models_dir: Path) -> None:
     # A real child says goodbye to a connection every hundred answers.
-    router = serve(None, "--models-dir", models_dir)
+    router = serve(None, "--models-dir", models_dir, "--threads", 1)
     client = front(router)
     body = {"model": "a", "prompt": "x", "max_tokens": 1}
     statuses = {client.post("/v1/completions", json=body).status_code for _ in range(200)}

@@ -24,7 +24,7 @@ def test_a_conversation_outlives_its_client_and_is_stopped_by_its_id(
     folder = tmp_path / "models"
     folder.mkdir()
     write_llama(folder / "long.gguf", n_ctx=32768)
-    router = serve(engine, "--models-dir", folder)
+    router = serve(engine, "--models-dir", folder, "--threads", 1)
     body = {"model": "long", "messages": [{"role": "user", "content": "Tell"}], "stream": True, "ignore_eos": True}
     with router.client() as client:
         headers = {"X-Conversation-Id": "talk/1::long"}
