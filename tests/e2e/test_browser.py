@@ -104,6 +104,28 @@ def test_models_are_loaded_chatted_with_in_one_conversation_stopped_and_unloaded
     assert wrong(page) == []
 
 
+def test_with_a_key_the_page_asks_for_it_and_a_load_that_fails_says_why(
+    serve: Serve, browser: Browser, models_dir: Path, tmp_path: Path
+) -> None:
+    preset = tmp_path / "preset.ini"
+    preset.write_text(f"[b]\nmmproj = {models_dir / 'a.gguf'}\n")  # a model without eyes
+    router = serve(None, "--models-dir", models_dir, "--models-preset", preset, "--api-key", "sesame", "--threads", 1)
+    router.lr("load", "a")
+    page = browser.open(router.url)
+    page.click("button", "Enter API Key")
+    page.screenshot(tmp_path / "key.png")
+    page.type("input", "sesame")
+    page.press("Enter")
+    page.click("form button", "a", seconds=20)
+    page.click(f"{option('b')} span[title]")
+    page.wait_for("/Failed to load model: b/.test(document.body.innerText)")
+    page.type("textarea", "Hello")
+    page.press("Enter")
+    page.wait_for("/failed to load multimodal model, 'a.gguf'/.test(document.body.innerText)")
+    page.screenshot(tmp_path / "failed.png")
+    assert str(models_dir) not in page.text()
+
+
 def models_of_answers(page: Page) -> object:
     """The model that each answer of the conversation names."""
     return page.evaluate(
