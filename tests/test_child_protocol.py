@@ -55,6 +55,7 @@ def test_a_word_of_a_later_build_is_let_through() -> None:
         ({}, LoadProgress((), "", 0.0)),
         ({"value": 7}, LoadProgress((), "", 1.0)),
         ({"value": -1.0, "current": "x"}, LoadProgress((), "x", 0.0)),
+        ({"stage": "mmproj_model"}, LoadProgress(("mmproj_model",), "mmproj_model", 0.0)),
         ({"value": "half"}, None),
         ({"stages": "text_model"}, None),
     ],

@@ -48,6 +48,7 @@ class _LoadingWire(msgspec.Struct):
     stages: list[str] = []
     current: str = ""
     value: float = 0.0
+    stage: str = ""  # instead of the others, where the projector of images begins to load
 
 
 def parse_state(line: bytes) -> StateLine | None:
@@ -69,6 +70,8 @@ def progress_of(line: StateLine) -> LoadProgress | None:
         wire = msgspec.convert(line.payload, _LoadingWire)
     except msgspec.ValidationError:
         return None
+    if wire.stage:
+        return LoadProgress((wire.stage,), wire.stage, 0.0)
     return LoadProgress(tuple(wire.stages), wire.current, min(1.0, max(0.0, wire.value)))
 
 
