@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -148,6 +149,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             router.process.wait()
         if router.process.stdout is not None:
             router.process.stdout.close()
+    shutil.rmtree(_short_folder(tmp_path))
 
 
 def clean_environment(tmp_path: Path) -> dict[str, str]:
