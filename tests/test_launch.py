@@ -5,6 +5,7 @@ from __future__ import annotations
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table
 from llamarouter.core.launch import Flag, Launch
+from tests.catalogs import LOCAL, catalog_of, entry_of
 from tests.engine_table import TABLE
 
 
@@ -41,3 +42,11 @@ def test_an_option_of_another_arity_is_another_option() -> None:
     assert given is not None
     assert in_table(given, other) is None
     assert given_of(other, "--zzz", (), "x") is None
+
+
+def test_a_launch_is_the_same_where_only_its_lines_in_the_file_have_moved() -> None:
+    def launch(preset: str) -> Launch | None:
+        return entry_of(catalog_of(preset, models=[LOCAL]), "local").launch
+
+    assert launch("[local]\nc = 4\n") == launch("; a comment\n\n[local]\nc = 4\n")
+    assert launch("[local]\nc = 4\n") != launch("[local]\nc = 5\n")

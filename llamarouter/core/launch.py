@@ -4,7 +4,7 @@ could not have been printed first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DEFAULT_ORIGIN = "llamarouter (default)"
 FORCED_ORIGIN = "llamarouter (always)"  # nobody can say otherwise
@@ -16,7 +16,9 @@ class Flag:
 
     option: str  # `--ctx-size`, `--no-warmup`
     values: tuple[str, ...]
-    origin: str  # `presets/demo.ini:12`, `command line`, `environment LLAMA_ARG_CTX_SIZE`, `models folder`
+    # `presets/demo.ini:12`, `command line`, `environment LLAMA_ARG_CTX_SIZE`. Not compared: who adds a comment at the
+    # top of a preset moves every line below, and starts no child anew.
+    origin: str = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)
