@@ -222,3 +222,42 @@ async def test_a_router_that_is_leaving_says_so_and_starts_nothing(tmp_path: Pat
             assert (answer.status_code, answer.json()["error"]["reason"]) == (503, "draining"), (path, body)
             assert int(answer.headers["retry-after"]) > 0
         assert (await home.client.get("/lr/status")).json()["draining"] is True
+
+
+async def test_head_of_an_endless_stream_ends(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path) as home:
+        for path in ("/models/sse", "/lr/logs?model=m&follow=1"):
+            door = await home.knock()
+            door.send(head("HEAD", path) + head("GET", "/health"))
+            first = await door.answer(head_only=True)
+            assert first.status == 200
+            assert first.headers["content-type"].startswith("text/")
+            assert (await door.answer()).json() == {"status": "ok"}
+
+
+async def test_a_client_that_leaves_in_its_body_is_no_failure_of_the_router(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with house(tmp_path) as home:
+        door = await home.knock()
+        door.send(b"POST /models/load HTTP/1.1\r\nhost: h\r\ncontent-length: 100\r\n\r\n{")
+        assert (await home.client.get("/health")).status_code == 200
+        door.close()
+        await (await home.knock()).ask("/tokenize", {"model": "nobody"})
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+async def test_a_model_that_is_on_its_way_out_may_be_loaded_again(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path) as home:
+        assert (await home.client.post("/models/load", json={"model": "m", "wait": True})).status_code == 200
+        again = await home.client.post("/models/load", json={"model": "m"})
+        assert (again.status_code, again.json()["error"]["message"]) == (400, "model is already running")
+        first = home.node.supervisor.children["m"]
+        assert (await home.client.post("/models/unload", json={"model": "m"})).status_code == 200
+        assert first.stopping
+        assert (await home.client.post("/models/load", json={"model": "m"})).json() == {"success": True}
+        waited = await home.client.post("/models/load", json={"model": "m", "wait": True})
+        assert waited.json() == {"success": True}
+        assert home.node.supervisor.children["m"] is not first

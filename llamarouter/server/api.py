@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -115,7 +115,8 @@ class _Api:
         entry = await self._node.shelf.find(_model_of(body))
         model = entry.model.id
         self._node.reception.check(entry)
-        if model in self._node.supervisor.children and not body.get("wait"):
+        child = self._node.supervisor.children.get(model)
+        if child is not None and not child.stopping and not body.get("wait"):
             raise BadRequest("model is already running")
         loading = self._node.begin(self._node.reception.load(model))
         if body.get("wait"):
@@ -164,9 +165,7 @@ class _Api:
         return await self._node.downloads.cancel(entry.model.id if entry is not None else asked)
 
     async def events(self, request: Request) -> Response:
-        return StreamingResponse(
-            self._node.feed.read(), media_type="text/event-stream", headers={"cache-control": "no-cache"}
-        )
+        return _stream(request, self._node.feed.read(), "text/event-stream")
 
     async def disabled(self, request: Request) -> Response:
         raise FeatureDisabled("this feature is disabled")
@@ -179,7 +178,7 @@ class _Api:
         ring = node.supervisor.rings.get(entry.model.id)
         if request.query_params.get("follow"):
             follow = node.supervisor.ring_of(entry.model.id).subscribe()
-            return StreamingResponse(_lines(follow), media_type="text/plain; charset=utf-8")
+            return _stream(request, _lines(follow), "text/plain; charset=utf-8")
         if ring is None:
             raise NotFound(f"model '{entry.model.id}' has no log yet: it was not started")
         return PlainTextResponse("".join(f"{line}\n" for line in ring.lines()))
@@ -206,12 +205,23 @@ class _Api:
             raise Internal(f"reload refused, everything stays as it was: {error}") from error
 
 
+def _stream(request: Request, parts: AsyncIterator[bytes], media_type: str) -> Response:
+    """An answer without an end; a HEAD would wait for it, and gets the headers alone."""
+    headers = {"cache-control": "no-cache"}
+    if request.method == "HEAD":
+        return Response(media_type=media_type, headers=headers)
+    return StreamingResponse(parts, media_type=media_type, headers=headers)
+
+
 async def _object(request: Request) -> dict[str, Any]:
-    data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > _MAX_BODY:
-            raise RequestTooLarge("the body of the request is larger than 1 MiB")
+    data = bytearray()
+    try:
+        async for part in request.stream():
+            data += part
+            if len(data) > _MAX_BODY:
+                raise RequestTooLarge("the body of the request is larger than 1 MiB")
+    except ClientDisconnect as error:
+        raise BadRequest("the client left before its request was whole") from error
     try:
         body = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

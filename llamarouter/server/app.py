@@ -28,7 +28,7 @@ PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
 
 def application(node: Node, *, trusted: bool) -> ASGIApp:
     """The whole application; `trusted`: it is reached by the admin socket only, so no key is asked for."""
-    relayed = _relayed_routes(node)
+    relayed = _relayed_routes(node, trusted)
     routes = [*relayed, *control_routes(node)]
     app = Starlette(
         routes=routes,
@@ -39,10 +39,10 @@ def application(node: Node, *, trusted: bool) -> ASGIApp:
     return Guard(app, node, trusted=trusted)
 
 
-def _relayed_routes(node: Node) -> list[Route]:
+def _relayed_routes(node: Node, trusted: bool) -> list[Route]:
     routes = []
     for route in RELAYED:
-        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic)
+        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic, trusted=trusted)
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)
         routes.append(Route(route.path, endpoint, methods=[route.method]))

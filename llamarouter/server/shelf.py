@@ -103,7 +103,7 @@ class Shelf:
         try:
             after = await asyncio.to_thread(self._take, before, force)
             self._refused = ""
-        except UsageError as error:
+        except (UsageError, OSError) as error:
             if force:
                 raise
             if str(error) != self._refused:
