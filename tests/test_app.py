@@ -75,8 +75,12 @@ async def test_the_fast_lane_asks_for_the_key_also_when_the_model_is_warm(tmp_pa
 
 
 async def test_the_admin_socket_asks_for_no_key(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
     async with house(tmp_path, "--api-key", KEY) as home, asgi_client(home.admin) as admin:
         assert (await admin.get("/models")).status_code == 200
+        relayed = {"model": "m", "content": "x"}  # `lr run` and `lr compare` come this way, too
+        assert (await admin.post("/tokenize", json=relayed)).status_code == 200
+        assert (await home.client.post("/tokenize", json=relayed)).status_code == 401
         assert (await home.client.get("/models")).status_code == 401
         assert (await home.client.get("/models", headers={"x-api-key": KEY})).status_code == 200
 
