@@ -79,11 +79,11 @@ async def test_no_secret_is_listed(tmp_path: Path) -> None:
     preset = (
         f"[m]\nmodel = {file}\nhf-token = CANARY\n[n]\nmodel = {file}\nHF_TOKEN = CANARY\n"
         f"[o]\nmodel = {file}\napi-key = CANARY\n[p]\nmodel = {file}\nLLAMA_API_KEY = CANARY\n"
-        f"[q]\nmodel = {file}\nhft = CANARY\n"
+        f'[q]\nmodel = {file}\nhft = CANARY\n[r]\nmodel = {file}\nmcp-servers-json = {{"key": "CANARY"}}\n'
     )
     async with house(tmp_path, "--hf-token", "CANARY", preset=preset, environ={"HF_TOKEN": "CANARY"}) as home:
         seen = (await home.client.get("/models")).text + (await home.client.get("/lr/status")).text
-        for model in "mnopq":
+        for model in "mnopqr":
             seen += (await home.client.get(f"/lr/explain?model={model}")).text
         seen += (await home.client.get("/lr/explain?format=llama-server")).text
         assert "CANARY" not in seen
