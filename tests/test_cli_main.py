@@ -176,6 +176,20 @@ def test_a_full_disk_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (1, "lr: No space left on device\n")
 
 
+def test_closed_standard_streams_end_no_command() -> None:
+    with routing({}) as router:
+        command = f"{sys.executable} -m llamarouter ls --url {router.url} <&- >&- 2>&-"
+        assert subprocess.run(["bash", "-c", command], timeout=30, check=False).returncode == 0
+    done = subprocess.run(
+        ["bash", "-c", f"exec {sys.executable} -m llamarouter serve --no-such-option <&- >&-"],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.startswith("lr: ")) == (2, True)
+
+
 def test_no_locale_ends_a_command() -> None:
     models = {"data": [{"id": "snow\u2603", "status": {"value": "unloaded"}}]}
     with routing({"GET /models": Reply(models)}) as router:

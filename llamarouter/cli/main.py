@@ -24,6 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     if sys.platform == "win32":
         return _say("llamarouter runs on Linux and macOS; on Windows, use it inside WSL 2", WRONG_USAGE)
     sys.excepthook = _say_unexpected
+    _open_standard_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # no file name and no locale ends a command
     try:
@@ -54,6 +55,15 @@ def _run(arguments: list[str]) -> int:
     from llamarouter.cli.commands import run
 
     return run(arguments)
+
+
+def _open_standard_streams() -> None:
+    """Where the parent left one closed it is /dev/null, else the next socket would become standard output."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            number = os.open(os.devnull, os.O_RDWR)  # the lowest that is free: the closed one
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115 (as long as we live)
 
 
 def _abandon_stdout() -> None:
