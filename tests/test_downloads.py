@@ -6,12 +6,13 @@ import asyncio
 import json
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from llamarouter.host.hub_store import locked
 from tests.fake_hub import FakeHub, Fault, running
 from tests.node_kit import House, add_model, house
 from tests.waiting import until
@@ -266,3 +267,46 @@ async def test_no_autoload_fetches_nothing(tmp_path: Path, hub: FakeHub, weights
         assert not hub.seen
         loaded = await home.client.post("/models/load", json={"model": "wanted", "wait": True})
         assert loaded.status_code == 200, loaded.text
+
+
+async def test_deleting_by_the_name_of_a_section_removes_what_was_fetched_for_it(
+    tmp_path: Path, hub: FakeHub, weights: bytes
+) -> None:
+    hub.add("user/repo", {FILE: weights})
+    async with home_of(tmp_path, hub) as home:
+        assert await ask(home) == (200, "")
+        child = home.node.supervisor.children["wanted"]
+        shown = (await listed(home))["wanted"]
+        assert (shown["source"], shown["can_remove"]) == ("preset", True)
+        assert (await home.client.delete("/models", params={"model": "other"})).json() == {"success": True}
+        assert child.gone.is_set()
+        assert (await listed(home))["wanted"]["can_remove"] is False
+        assert await ask(home) == (200, "")  # fetched again
+
+
+def being_fetched(link: str) -> AbstractContextManager[None]:
+    """Hold the lock that a fetch of this file holds."""
+    return locked(Path(link).parents[2], Path(link).resolve().name, lambda: None)
+
+
+async def test_what_is_refused_is_refused_before_anything_is_unloaded(
+    tmp_path: Path, hub: FakeHub, weights: bytes
+) -> None:
+    hub.add("user/repo", {FILE: weights})
+    file = add_model(tmp_path / "models", "m")
+    async with home_of(tmp_path, hub) as home:
+        for model in ("m", "wanted"):
+            loaded = await home.client.post("/models/load", json={"model": model, "wait": True})
+            assert loaded.status_code == 200
+        children = dict(home.node.supervisor.children)
+        refused = await home.client.delete("/models", params={"model": "m"})
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (409, "conflict")
+        blob = home.node.shelf.entry("wanted").model.files
+        assert blob is not None
+        with being_fetched(blob.model):
+            refused = await home.client.delete("/models", params={"model": "wanted"})
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (409, "conflict")
+        assert "being fetched right now" in refused.json()["error"]["message"]
+        assert home.node.supervisor.children == children
+        assert not any(child.stopping for child in children.values())
+        assert file.exists()

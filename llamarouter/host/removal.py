@@ -19,7 +19,7 @@ from pathlib import Path
 from llamarouter.core.errors import BadRequest, Conflict, Internal
 from llamarouter.core.hub_names import is_commit, is_oid
 from llamarouter.core.ids import SUFFIX, is_model, repo_of_folder
-from llamarouter.core.model import Model, Source
+from llamarouter.core.model import Model
 from llamarouter.host.flat_cache import manifests_of
 from llamarouter.host.hub_store import is_locked
 
@@ -39,7 +39,7 @@ def plan_removal(model: Model) -> Removal:
 
     Raises `BadRequest` for a model that is in no cache, `Conflict` for one that is being fetched right now.
     """
-    if not model.removable or model.source is not Source.CACHE or model.files is None:
+    if not model.removable or model.files is None:
         raise BadRequest(f"model name={model.id} is not removable (not from cache): its files are yours to delete")
     first = Path(os.path.abspath(model.files.model))
     files = [Path(os.path.abspath(path)) for path in model.files.shards] or [first]

@@ -100,6 +100,7 @@ class Node:
     async def remove(self, entry: Entry) -> None:
         """Delete the files of a cached model, after its child has drained and gone."""
         model = entry.model.id
+        await asyncio.to_thread(plan_removal, entry.model)  # what is refused is refused before anything is unloaded
         if model in self.supervisor.children:
             self.supervisor.unload(model, self.settings.drain_timeout)
             await self.supervisor.until_gone(model)
