@@ -10,9 +10,9 @@ Models are real (small) GGUF files in `home.models`; the engine is `fake_llama_s
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -71,10 +71,6 @@ class House:
         self.knocked.append(client)
         return client
 
-    def failure(self, model: str, listed: dict[str, Any]) -> Any:
-        """Why a model failed, in an answer of `GET /models`."""
-        return next(each["lr"]["failure"] for each in listed["data"] if each["id"] == model)
-
 
 def asgi_client(app: ASGIApp, **options: Any) -> httpx.AsyncClient:
     """A client of an application, without a socket."""
@@ -86,7 +82,7 @@ def add_model(folder: Path, name: str) -> Path:
     """A small model that can be listed; the bytes are made once for all tests."""
     path = folder / f"{name}.gguf"
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_sample(), path)
+    path.write_bytes(_sample())
     return path
 
 
@@ -98,19 +94,10 @@ def engine_with(folder: Path, *flags: str) -> Path:
     return path
 
 
-_SAMPLES: list[Path] = []
-
-
-def _sample() -> Path:
-    if not _SAMPLES:
-        folder = tempfile.TemporaryDirectory(prefix="lr-sample-")
-        _FOLDERS.append(folder)
-        write_llama(Path(folder.name) / "sample.gguf")
-        _SAMPLES.append(Path(folder.name) / "sample.gguf")
-    return _SAMPLES[0]
-
-
-_FOLDERS: list[tempfile.TemporaryDirectory[str]] = []
+@functools.cache
+def _sample() -> bytes:
+    with tempfile.TemporaryDirectory(prefix="lr-sample-") as folder:
+        return write_llama(Path(folder) / "sample.gguf").read_bytes()
 
 
 def plan_of(tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapping[str, str] | None = None) -> Plan:
