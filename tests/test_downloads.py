@@ -15,6 +15,7 @@ import pytest
 from llamarouter.host.hub_store import locked
 from tests.fake_hub import FakeHub, Fault, running
 from tests.node_kit import House, add_model, house
+from tests.relay_rig import post
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -221,6 +222,23 @@ async def test_the_end_of_the_router_stops_downloads_and_tells_who_waits(
         assert await waiting == (503, "draining")
         assert await ask(home) == (503, "draining")
     assert len(partials(tmp_path)) == 1
+
+
+async def test_a_client_that_leaves_does_not_stop_a_download(tmp_path: Path, hub: FakeHub, weights: bytes) -> None:
+    hub.add("user/repo", {FILE: weights})
+    fault = held(100_000)
+    hub.faults.append(fault)
+    async with home_of(tmp_path, hub) as home:
+        door = await home.knock()
+        door.send(post("/tokenize", {"model": "wanted", "content": "x"}))
+        await until(lambda: home.node.downloads.progress().get("wanted", 0) > 0, 20)
+        door.close()
+        staying = await home.knock()
+        staying.send(post("/tokenize", {"model": "wanted", "content": "x"}))
+        assert fault.hold is not None
+        fault.hold.set()
+        assert (await staying.answer()).status == 200
+    assert len(hub.fetched()) == 2
 
 
 async def test_patience_ends_before_the_download_does(tmp_path: Path, hub: FakeHub, weights: bytes) -> None:

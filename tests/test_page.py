@@ -169,13 +169,13 @@ async def test_a_folder_of_the_operators_is_served_and_nothing_outside_of_it(tmp
                      "/a%00b", "/" + "x" * 5000, "/sub"):  # fmt: skip
             door = await home.knock()
             door.send(f"GET {path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
-            answer = await door.answer()
-            assert answer.status == 401, path
+            raw = await door.answer()
+            assert raw.status == 401, path
             door = await home.knock()
             door.send(f"GET {path} HTTP/1.1\r\nhost: h\r\nx-api-key: k\r\n\r\n".encode())
-            answer = await door.answer()
-            assert answer.status in (404, 307), (path, answer.status)
-            assert b"SECRET" not in answer.body
+            raw = await door.answer()
+            assert raw.status in (404, 307), (path, raw.status)
+            assert b"SECRET" not in raw.body
 
 
 async def test_no_ui_means_none(tmp_path: Path) -> None:

@@ -65,6 +65,7 @@ def said(router: Router, pattern: str) -> Counter[str]:
     return Counter(found[1] for line in router.output if (found := re.search(pattern, line)))
 
 
+@pytest.mark.timeout(60 + REQUESTS // 5)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_clients_that_alternate_between_three_models_on_two_places_lose_nothing(
     serve: Serve, engine: Path | None, models_dir: Path
