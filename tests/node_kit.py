@@ -29,7 +29,8 @@ from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import take_inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.server.app import application
 from llamarouter.server.cors import cors_lines
 from llamarouter.server.node import Node

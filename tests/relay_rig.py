@@ -34,7 +34,8 @@ from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
 from llamarouter.relay.asgi import RelayEndpoint
 from llamarouter.relay.connections import ChildConnections
-from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.traffic import Traffic
 from tests.waiting import until

@@ -52,7 +52,7 @@ class Place:
 
 def ask(connections: ChildConnections) -> tuple[Exchange, Place]:
     place = Place(connections)
-    request = Request(b"POST", b"/x", [], b"{}", Dialect.OPENAI)
+    request = Request.of(b"POST", b"/x", [], b"{}", Dialect.OPENAI)
     exchange = Exchange(request, place, place, Traffic())
     exchange.start()
     return exchange, place

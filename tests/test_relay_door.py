@@ -12,7 +12,8 @@ from uvicorn.protocols.http import httptools_impl
 
 from llamarouter.core.wire import Headers
 from llamarouter.relay.connections import ChildConnections
-from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.traffic import Traffic
 from tests.relay_rig import Board, Scripted, fake_child, post, relay, scripted_child, whole
 from tests.waiting import until

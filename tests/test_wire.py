@@ -11,13 +11,15 @@ from llamarouter.core.wire import (
     answer_lines_of,
     error_answer_of,
     head_for_child,
+    head_start_for_child,
     header_of,
     tokens_of,
 )
 
 
 def sent(*headers: tuple[bytes, bytes], body_length: int | None = 3, authorization: bytes | None = None) -> list[bytes]:
-    return head_for_child(b"POST", b"/a?b", list(headers), body_length, authorization).split(b"\r\n")
+    start = head_start_for_child(b"POST", b"/a?b", list(headers))
+    return head_for_child(start, body_length, authorization).split(b"\r\n")
 
 
 def test_the_head_for_the_child() -> None:

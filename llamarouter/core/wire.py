@@ -59,6 +59,7 @@ class AnswerHead:
     length: int | None  # of the body in bytes; None: chunked
     reusable: bool  # the child keeps the connection open behind this answer
     event_stream: bool
+    said: bytes | None = None  # the status line and the lines, each ended, once they were joined
 
     def headers(self) -> Headers:
         """The headers as ASGI has them, the body's length included."""
@@ -82,13 +83,8 @@ def tokens_of(value: bytes) -> list[bytes]:
     return [token.strip().lower() for token in value.split(b",")]
 
 
-def head_for_child(
-    method: bytes, target: bytes, headers: Headers, body_length: int | None, authorization: bytes | None = None
-) -> bytes:
-    """The head of the request to the child, without the empty line that ends it.
-
-    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key.
-    """
+def head_start_for_child(method: bytes, target: bytes, headers: Headers) -> bytes:
+    """The head of the request to the child as far as it is the same for every body and every child."""
     parts = [b"%b %b HTTP/1.1\r\nhost: localhost\r\n" % (method, target)]
     dropped: frozenset[bytes] | set[bytes] = _KEPT_FROM_CHILD
     for name, value in headers:
@@ -97,11 +93,17 @@ def head_for_child(
     for name, value in headers:
         if name not in dropped and b"_" not in name and name[:12] != b"x-forwarded-":
             parts.append(b"%b: %b\r\n" % (name, value))
-    if authorization is not None:
-        parts.append(b"authorization: %b\r\n" % authorization)
-    if body_length is not None:
-        parts.append(b"content-length: %d\r\n" % body_length)
     return b"".join(parts)
+
+
+def head_for_child(start: bytes, body_length: int | None, authorization: bytes | None = None) -> bytes:
+    """The head of the request to the child, without the empty line that ends it.
+
+    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key.
+    """
+    if authorization is not None:
+        start += b"authorization: %b\r\n" % authorization
+    return start if body_length is None else b"%bcontent-length: %d\r\n" % (start, body_length)
 
 
 def answer_head_of(head: bytes, *, head_only: bool) -> AnswerHead:
@@ -146,7 +148,9 @@ def answer_lines_of(head: AnswerHead, *, chunked: bool) -> bytes:
         framing = b"transfer-encoding: chunked\r\n" if chunked else b""
     else:
         framing = b"" if head.status in (204, 304) else b"content-length: %d\r\n" % head.length
-    return b"%b\r\n%b" % (b"\r\n".join((head.status_line, *head.lines)), framing)
+    if head.said is None:
+        head.said = b"".join(b"%b\r\n" % line for line in (head.status_line, *head.lines))
+    return head.said + framing
 
 
 def error_answer_of(error: RouterError) -> tuple[bytes, bytes]:

@@ -89,7 +89,7 @@ class RelayEndpoint:
             known = Ask(model, self._route, len(body), autoload_of(query))
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
-        return Request(scope["method"].encode(), target, headers, body, self._route.dialect), known
+        return Request.of(scope["method"].encode(), target, headers, body, self._route.dialect), known
 
     async def _body_of(self, receive: Receive) -> bytes:
         parts: list[bytes] = []

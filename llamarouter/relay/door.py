@@ -14,48 +14,26 @@ The seam is uvicorn 0.54's; `tests/test_relay_door.py` fails where another versi
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 import httptools
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError
-from llamarouter.core.wire import AnswerHead, Headers, answer_lines_of, error_answer_of
+from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of, head_start_for_child
 from llamarouter.relay.closing import close_softly, reset_on_close
+from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange, Request
+from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
 from llamarouter.relay.switchboard import Ask, Switchboard
 from llamarouter.relay.takeover import EXTENSION, Takeover
-from llamarouter.relay.traffic import Traffic
 
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
-
-
-@dataclass(frozen=True, slots=True)
-class DoorOptions:
-    """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers."""
-
-    traffic: Traffic
-    extra_headers: Callable[[Headers], bytes] | None = None
-
-
-def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Protocol]:
-    """The protocol class for `uvicorn.Config(http=...)`.
-
-    With a uvicorn whose seam is not the one that is known here, uvicorn's own protocol: slower, and all else works.
-    """
-    if not uvicorn.__version__.startswith("0.54."):
-        logging.getLogger(__name__).warning("uvicorn %s is not 0.54: the fast lane is off", uvicorn.__version__)
-        return HttpToolsProtocol
-    return type("FastLane", (Door,), {"switchboard": switchboard, "options": options})
 
 
 class Door(HttpToolsProtocol):
@@ -72,6 +50,8 @@ class Door(HttpToolsProtocol):
         self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
         self._held: list[bytes] = []  # not parsed yet
         self._behind = 0  # bytes kept for later requests
+        self._familiar: Familiar[Incoming] | None = None  # the last head that the fast lane took
+        self._unknown = b""  # a read that begins with a request and was not recognised
         self._feeding = 0  # bytes in the read that is being parsed
         self._advancing = False
         self._deaf = False  # nothing more is read: the connection ends
@@ -144,7 +124,10 @@ class Door(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         if self._deaf:
             return
-        if self._current is not None and self._current is not self._incoming:
+        if self._current is None and self._incoming is None:
+            if self._recognise(data):
+                return
+        elif self._current is not None and self._current is not self._incoming:
             self._behind += len(data)
             if self._behind > _MAX_BEHIND:
                 self._hang_up()
@@ -153,6 +136,16 @@ class Door(HttpToolsProtocol):
                 self._held.append(data)
                 return
         self._feed(data)
+
+    def _recognise(self, data: bytes) -> bool:
+        """Serve a request whose head was seen on this connection before, without the parser; it is between two."""
+        familiar = self._familiar
+        if familiar is not None and (body := familiar.body_of(data)) is not None:
+            familiar.means.refill(body)
+            self._serve(familiar.means)
+            return True
+        self._unknown = data
+        return False
 
     def _feed(self, data: bytes) -> None:
         self._feeding = len(data)
@@ -219,9 +212,12 @@ class Door(HttpToolsProtocol):
             return
         self._incoming = None
         incoming.whole = True
+        unknown, self._unknown = self._unknown, b""
         if incoming.handed_over:
             super().on_message_complete()
         elif self._current is None:
+            if incoming.plain and unknown:
+                self._familiar = learn(unknown, incoming)
             self._serve(incoming)
         else:
             self._later.append(incoming)
@@ -251,7 +247,9 @@ class Door(HttpToolsProtocol):
             incoming.add_body(body)
             self._hand_over(incoming, ask)
             return
-        request = Request(b"POST", incoming.url, incoming.headers, body, route.dialect)
+        if incoming.head_start is None:
+            incoming.head_start = head_start_for_child(b"POST", incoming.url, incoming.headers)
+        request = Request(b"POST", incoming.head_start, body, route.dialect, incoming.conversation)
         Exchange(request, lease, self, self.options.traffic).start()
 
     def _hand_over(self, incoming: Incoming, ask: Ask | None = None) -> None:
@@ -375,9 +373,11 @@ class Door(HttpToolsProtocol):
         if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
             self._date = self.server_state.default_headers
             self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
-        extra = b"" if self.options.extra_headers is None else self.options.extra_headers(current.headers)
+        if current.extra is None:
+            extra_headers = self.options.extra_headers
+            current.extra = b"" if extra_headers is None else extra_headers(current.headers)
         close = b"" if current.keep_alive else b"connection: close\r\n"
-        return b"%b%b%b\r\n" % (self._date_lines, extra, close)
+        return b"%b%b%b\r\n" % (self._date_lines, current.extra, close)
 
     def _answered(self, current: Incoming) -> None:
         self.server_state.total_requests += 1

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
 from llamarouter.core.sse import end_of_events, error_event
-from llamarouter.core.wire import AnswerHead, Headers, head_for_child, header_of
+from llamarouter.core.wire import AnswerHead, Headers, head_for_child, head_start_for_child, header_of
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
@@ -51,10 +51,17 @@ class Request:
     """What goes to the child, and how its answer is to be understood."""
 
     method: bytes
-    target: bytes  # path and query, as they came
-    headers: Headers
+    head_start: bytes  # of `core.wire.head_start_for_child`
     body: bytes
     dialect: Dialect
+    # With a conversation's id the client may come back for the rest: the child is read to its end.
+    conversation: bool = False
+
+    @classmethod
+    def of(cls, method: bytes, target: bytes, headers: Headers, body: bytes, dialect: Dialect) -> Self:
+        """From the parts of a message; `target`: path and query, as they came."""
+        conversation = header_of(headers, b"x-conversation-id") is not None
+        return cls(method, head_start_for_child(method, target, headers), body, dialect, conversation)
 
 
 class Exchange:
@@ -86,19 +93,13 @@ class Exchange:
         self.connections = lease.connections
         self.body = request.body
         has_body = request.method not in (b"GET", b"HEAD")
-        self.head = head_for_child(
-            request.method,
-            request.target,
-            request.headers,
-            len(request.body) if has_body else None,
-            self.connections.authorization,
-        )
+        body_length = len(request.body) if has_body else None
+        self.head = head_for_child(request.head_start, body_length, self.connections.authorization)
         self.head_only = request.method == b"HEAD"
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
-        # With a conversation's id the client may come back for the rest: the child is read to its end.
-        self._conversation = header_of(request.headers, b"x-conversation-id") is not None
+        self._conversation = request.conversation
         self._dialect = request.dialect
         self._lease = lease
         self._sink: Sink | None = sink

@@ -24,6 +24,7 @@ _TELLING = frozenset(
         b"expect",
         b"upgrade",
         b"host",
+        b"x-conversation-id",
     )
 )
 
@@ -32,13 +33,17 @@ class Incoming:
     """One request. It quacks like httptools' parser, as far as uvicorn asks one (`get_method` and so on)."""
 
     __slots__ = (
+        "_length_at",
         "_parts",
         "authorization",
         "body_bytes",
         "bytes_before",
+        "conversation",
         "expects_100",
+        "extra",
         "handed_over",
         "head_complete",
+        "head_start",
         "headers",
         "hosts",
         "keep_alive",
@@ -74,6 +79,10 @@ class Incoming:
         self.upgrading = False  # the parser is about to let go of it
         self.hosts = 0
         self.problem: str | None = None
+        self.conversation = False
+        self.head_start: bytes | None = None  # what the child's head begins with, once it was made
+        self.extra: bytes | None = None  # what the server adds to the answer's head, once it was asked
+        self._length_at = -1  # where `content-length` stands among the headers
         self._parts: list[bytes] = []
 
     # --- while it is parsed -------------------------------------------------------------------------------------------
@@ -87,6 +96,7 @@ class Incoming:
         if name == b"host":
             self.hosts += 1
         elif name == b"content-length":
+            self._length_at = len(self.headers) - 1
             self.plain = self.plain and len(value) < 8 and value.isdigit() and int(value) <= MAX_FAST_BODY
         elif name == b"content-type":
             self.plain = self.plain and not is_multipart(value)
@@ -94,6 +104,8 @@ class Incoming:
             self.authorization = value
         elif name == b"x-api-key":
             self.x_api_key = value
+        elif name == b"x-conversation-id":
+            self.conversation = True
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
                 self.problem = "the request's transfer-encoding is not `chunked`"
@@ -141,6 +153,14 @@ class Incoming:
     def add_body(self, body: bytes) -> None:
         self._parts.append(body)
         self.body_bytes += len(body)
+
+    def refill(self, body: bytes) -> None:
+        """The same head has come once more, with this body: the request that it was is over."""
+        self._parts = [body]
+        self.handed_over = False
+        if len(body) != self.body_bytes:
+            self.body_bytes = len(body)
+            self.headers[self._length_at] = (b"content-length", b"%d" % len(body))
 
     # --- once it is here ----------------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, cast
 
 from llamarouter.core.chunked import ChunkReader
 from llamarouter.core.wire import AnswerHead, BrokenAnswerError, answer_head_of
+from llamarouter.relay.familiar import Familiar, learn
 
 if TYPE_CHECKING:
     from llamarouter.relay.connections import ChildConnections
@@ -31,6 +32,7 @@ class Upstream(asyncio.Protocol):
         "_connections",
         "_done",
         "_exchange",
+        "_familiar",
         "_head",
         "_left",
         "_one_request",
@@ -52,6 +54,7 @@ class Upstream(asyncio.Protocol):
         self._paused = False
         self._partial = b""
         self._head: AnswerHead | None = None
+        self._familiar: Familiar[AnswerHead] | None = None  # the last answer of a known length
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._done = False
@@ -111,6 +114,8 @@ class Upstream(asyncio.Protocol):
         head = None
         try:
             if self._head is None:
+                if self._recognise(data, exchange):
+                    return
                 behind = self._read_head(data, head_only=exchange.head_only)
                 if behind is None:
                     return
@@ -135,6 +140,21 @@ class Upstream(asyncio.Protocol):
         if exchange is not None:
             exchange.lost(unheard=self.pooled and self._head is None and not self._partial)
 
+    def _recognise(self, data: bytes, exchange: Exchange) -> bool:
+        """Pass on an answer that is here as a whole and whose head is the last one's, without reading it again."""
+        familiar = self._familiar
+        if familiar is None or self._partial or exchange.head_only:
+            return False
+        payload = familiar.body_of(data)
+        if payload is None:
+            return False
+        head = familiar.means
+        head.length = len(payload)
+        self._reusable = head.reusable and not self._one_request and not head.event_stream
+        self._give_back()
+        exchange.answered(head, payload, True)
+        return True
+
     # --- reading an answer --------------------------------------------------------------------------------------------
 
     def _read_head(self, data: bytes, *, head_only: bool) -> bytes | None:
@@ -149,6 +169,7 @@ class Upstream(asyncio.Protocol):
                 self._partial = data
                 return None
             head = answer_head_of(data[:end], head_only=head_only)
+            whole = data
             data = data[end + 4 :]
             if head.status >= 200:
                 break
@@ -156,6 +177,12 @@ class Upstream(asyncio.Protocol):
                 raise BrokenAnswerError("it switches protocols unasked")
         self._partial = b""
         self._head = head
+        if head.length and not head_only and head.status == 200:
+            self._familiar = learn(whole, head)
+        return self._begin_body(head, data, head_only=head_only)
+
+    def _begin_body(self, head: AnswerHead, data: bytes, *, head_only: bool) -> bytes:
+        """How the body ends; what of it came with the head."""
         # llama-server closes behind an event stream without saying so: the next request would find it closed.
         self._reusable = head.reusable and not self._one_request and not head.event_stream
         self._chunks = None

@@ -27,7 +27,8 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.relay.door import DoorOptions, fast_lane
+from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.app import application
 from llamarouter.server.child import Child

@@ -1,0 +1,17 @@
+"""What a door is told by the server that opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from llamarouter.core.wire import Headers
+from llamarouter.relay.traffic import Traffic
+
+
+@dataclass(frozen=True, slots=True)
+class DoorOptions:
+    """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers."""
+
+    traffic: Traffic
+    extra_headers: Callable[[Headers], bytes] | None = None
