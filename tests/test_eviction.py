@@ -138,6 +138,21 @@ def test_claims_that_are_needed_no_more_are_given_back_the_latest_first() -> Non
     assert plan({"x": 95}, *residents).release == ("a", "b", "c")
 
 
+def test_an_abandoned_load_goes_first_and_only_where_no_place_is_free_or_being_freed() -> None:
+    residents = [child("a", used=1), child("b", Phase.STARTING)]
+
+    def evicted(*others: Resident, places: int, wants: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
+        wanted = [Want(model, 99.0) for model in wants]
+        everybody = [*residents, *others]
+        shared = plan_places(wanted, everybody, abandoned={"b"}, places=places, max_wait=10.0, linger=1.0, now=NOW)
+        return shared.evict
+
+    assert evicted(places=2) == ("b",)
+    assert evicted(places=3) == ()
+    assert evicted(child("c", Phase.STOPPING), places=3) == ()
+    assert evicted(places=2, wants=("x", "y")) == ("b", "a")
+
+
 def test_a_drain_counts_for_claims_but_not_for_the_idle() -> None:
     draining = child("a", inside=1, leaving=StopReason.UNLOADED)
     assert plan({"x": 1}, draining, child("b", inside=1)).claim == ()

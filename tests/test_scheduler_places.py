@@ -12,6 +12,7 @@ from tests.stories import (
     gone,
     grant,
     left,
+    load,
     one_place,
     play,
     ready,
@@ -117,15 +118,56 @@ def test_nothing_is_evicted_for_a_client_that_has_left() -> None:
     )
 
 
-def test_a_load_that_nobody_waits_for_any_more_goes_on() -> None:
+def test_a_load_that_nobody_waits_for_any_more_goes_on_while_nobody_wants_its_place() -> None:
     play(
         one_place(),
         (0, ask(1, "a"), start("a")),
         (1, left(1)),
+        (99, tick),
+        (100, ready("a")),
+        (101, ask(2, "a"), grant(2, "a")),
+    )
+
+
+def test_a_load_that_nobody_waits_for_any_more_goes_when_its_place_is_wanted() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "a", slot=False)),
+        (1, left(1)),
+        (2, ask(3, "b")),
+        (3, left(2), evict("a")),
+        (3, ready("a")),  # it crossed the stop
+        (4, gone("a", CRASH), start("b")),
+        (5, left(3)),
+        (6, ask(4, "c"), evict("b")),
+        (6, ask(5, "b")),
+        (7, gone("b"), start("c")),
+    )
+
+
+def test_a_load_that_an_operator_asked_for_is_no_victim() -> None:
+    play(
+        one_place(),
+        (0, load(1, "a"), start("a")),
         (1, ask(2, "b")),
-        (5, ready("a")),
-        (6, tick, evict("a")),
-        (7, gone("a"), start("b")),
+        (99, tick),
+        (100, ready("a"), grant(1, "a")),
+        (101, tick, evict("a")),
+    )
+
+
+def test_a_load_for_nobody_goes_before_an_idle_model_and_after_nothing_else() -> None:
+    play(
+        two_places(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, release(1)),
+        (50, ask(2, "b"), start("b")),
+        (51, left(2)),
+        (52, ask(3, "c"), evict("b")),
+        (53, ask(4, "c")),
+        (54, ask(5, "d"), evict("a")),
     )
 
 

@@ -182,8 +182,8 @@ def test_queue_timeout_holds_whatever_happens() -> None:
     play(
         scheduler,
         (300, tick, refuse(1, "queue_timeout")),
-        # asked late, it is refused all the same, and not granted
-        (401, ready("a"), refuse(2, "queue_timeout")),
+        # asked late, it is refused all the same, and not granted; then nobody waits for the load, but for its place
+        (401, ready("a"), refuse(2, "queue_timeout"), evict("a")),
         (401, left(2)),
     )
 

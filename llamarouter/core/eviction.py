@@ -2,6 +2,7 @@
 
     a model wants a place -- one is free --------------------------------> start it
                           -- enough are being freed already -------------> wait
+                          -- a load has nobody left who waits for it ----> evict it
                           -- somebody is idle ---------------------------> evict the least recently used of them
                           -- all are busy, and it has waited `max_wait` -> claim the least recently used of them:
                                                                            it takes no newcomers, drains, is stopped
@@ -15,7 +16,7 @@ after the other leaves its model idle for a moment in between).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from llamarouter.core.events import StopReason
@@ -45,12 +46,16 @@ def plan_places(
     wants: Sequence[Want],
     residents: Sequence[Resident],
     *,
+    abandoned: Collection[str] = (),
     places: int | None,
     max_wait: float,
     linger: float,
     now: float,
 ) -> Plan:
-    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one."""
+    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one.
+
+    `abandoned`: the models that load though nobody waits for them any more.
+    """
     here = {resident.model for resident in residents}
     absent = [want for want in wants if want.model not in here]
     free = len(absent) if places is None else max(0, places - len(residents))
@@ -62,7 +67,8 @@ def plan_places(
     stopping = sum(resident.phase is Phase.STOPPING for resident in residents)
     open_ones = [resident for resident in residents if resident.is_open]
     shortfall = len(unserved) - stopping
-    evict = idle_victims(open_ones, linger=linger, now=now)[: max(0, shortfall)]
+    spare = [resident for resident in residents if resident.phase is Phase.STARTING and resident.model in abandoned]
+    evict = [*spare, *idle_victims(open_ones, linger=linger, now=now)][: max(0, shortfall)]
 
     overdue = sum(now >= want.since + max_wait for want in unserved)
     draining = sum(_leaves(resident) and not _is_claimed(resident) for resident in residents)

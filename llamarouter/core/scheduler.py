@@ -297,6 +297,7 @@ class Scheduler:
         plan = plan_places(
             wants,
             tuple(self._residents.values()),
+            abandoned=self._abandoned(),
             places=self._limits.models_max or None,
             max_wait=self._limits.max_wait,
             linger=self._limits.linger,
@@ -326,6 +327,16 @@ class Scheduler:
                 waiting.append((line.mark, line.model))
         waiting.sort()
         return [Want(model, mark[0]) for mark, model in waiting]
+
+    def _abandoned(self) -> frozenset[str]:
+        """The loads that nobody waits for any more. A second try is none: it ends with its last waiter by itself."""
+        return frozenset(
+            resident.model
+            for resident in self._residents.values()
+            if resident.phase is Phase.STARTING
+            and resident.waits_for is None
+            and not self._queue.waiting(resident.model)
+        )
 
     def _next_change(self, look_again: float | None) -> float:
         times = [] if look_again is None else [look_again]

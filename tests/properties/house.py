@@ -198,7 +198,8 @@ class House:
             assert child.drain_by is not None, "cut though nobody asked"
             assert self.now >= child.drain_by, "cut before its drain was over"
         if child.phase is Phase.STARTING:
-            assert command.reason is not StopReason.EVICTED, "a load was evicted"
+            evicted = command.reason is StopReason.EVICTED
+            assert not evicted or not self._waits(command.model), "a load that somebody waits for was evicted"
         if command.reason is StopReason.EVICTED:
             assert self._waits(), "evicted for nobody"
         child.phase, child.cut = Phase.STOPPING, command.cut
@@ -317,17 +318,23 @@ class House:
         evictable = [
             child
             for child in self.children.values()
-            if self._is_open(child)
-            and not child.inside
-            and self.now >= min(child.used + self.limits.linger, child.ready + child.loaded)
+            if self._is_abandoned(child)
+            or (
+                self._is_open(child)
+                and not child.inside
+                and self.now >= min(child.used + self.limits.linger, child.ready + child.loaded)
+            )
         ]
-        assert not evictable or len(wanting) <= len(stopping), "an idle model was not evicted"
+        assert not evictable or len(wanting) <= len(stopping), "an idle model, or a load for nobody, was not evicted"
         claimed = [model for model in self.children if self.scheduler.is_claimed(model) and not self._stops(model)]
         assert len(claimed) <= len(absent), "a claim that nobody needs"
 
     def _stops(self, model: str) -> bool:
         child = self.children.get(model)
         return child is not None and child.phase is Phase.STOPPING
+
+    def _is_abandoned(self, child: Child) -> bool:
+        return child.phase is Phase.STARTING and not self._waits(child.model)
 
     def _check_hunger(self) -> None:
         begun = []
