@@ -153,6 +153,20 @@ def test_an_abandoned_load_goes_first_and_only_where_no_place_is_free_or_being_f
     assert evicted(places=2, wants=("x", "y")) == ("b", "a")
 
 
+def test_a_modest_want_gets_what_is_left_or_is_refused() -> None:
+    def share(*residents: Resident, places: int, firm: int = 0) -> Plan:
+        wants = [Want(f"x{number}", 1.0) for number in range(firm)] + [Want("m", 0.5, modest=True)]
+        return plan_places(wants, residents, places=places, max_wait=10.0, linger=1.0, now=NOW)
+
+    idle, busy, going = child("a", used=1), child("b", inside=1), child("c", Phase.STOPPING)
+    assert share(idle, places=2) == Plan(start=("m",))
+    assert share(idle, places=1) == Plan(refuse=("m",))
+    assert share(busy, places=1) == Plan(refuse=("m",))
+    assert share(idle, going, places=2) == Plan()
+    assert share(idle, places=2, firm=1) == Plan(start=("x0",), refuse=("m",))
+    assert share(busy, going, places=2, firm=1) == Plan(refuse=("m",))
+
+
 def test_a_drain_counts_for_claims_but_not_for_the_idle() -> None:
     draining = child("a", inside=1, leaving=StopReason.UNLOADED)
     assert plan({"x": 1}, draining, child("b", inside=1)).claim == ()

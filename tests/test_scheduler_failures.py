@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llamarouter.core.errors import ModelInvalid
 from llamarouter.core.events import Arrived, Refuse
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.stories import (
@@ -25,6 +26,8 @@ from tests.stories import (
     refuse,
     release,
     start,
+    stop,
+    tick,
     two_places,
     unload,
 )
@@ -129,6 +132,71 @@ def test_a_crash_turns_away_who_may_not_load() -> None:
         (1, ask(2, "a", autoload=False), grant(2, "a")),
         (1, ask(3, "a", autoload=False)),
         (2, gone("a", CRASH), refuse(3, "model_not_loaded")),
+    )
+
+
+def _with_an_invalid_model(*, places: int = 1) -> Scheduler:
+    """`bad` has failed, its cool-down is over, and `good` is idle."""
+    return play(
+        Scheduler(Limits(models_max=places)),
+        (0, ask(1, "bad"), start("bad")),
+        (1, gone("bad", INVALID, deterministic=True), refuse(1, "model_invalid")),
+        (1, ask(2, "good"), start("good")),
+        (2, ready("good"), grant(2, "good")),
+        (3, release(2)),
+    )
+
+
+def test_no_healthy_model_is_stopped_to_see_an_invalid_one_fail_again() -> None:
+    scheduler = _with_an_invalid_model()
+    (refusal,) = scheduler.handle(Arrived(3, "bad"), 50.0)
+    assert isinstance(refusal, Refuse)
+    assert isinstance(refusal.error, ModelInvalid)
+    assert refusal.error.message == "wrong magic; it is tried again when a place is free, or after a reload"
+    play(scheduler, (51, load(4, "bad"), refuse(4, "model_invalid")))
+    assert scheduler.phase_of("good") is Phase.READY
+    assert scheduler.deadline() is None
+
+
+def test_an_invalid_model_is_probed_where_a_place_is_free_or_becomes_so() -> None:
+    play(_with_an_invalid_model(places=2), (50, ask(3, "bad"), start("bad")))
+    play(
+        _with_an_invalid_model(),
+        (50, unload("good", 5), stop("good")),
+        (50, ask(3, "bad")),
+        (51, gone("good"), start("bad")),
+        (52, ask(4, "good")),
+        (53, ready("bad"), grant(3, "bad")),
+        (53, release(3)),
+        (54, tick, evict("bad")),
+        (55, gone("bad"), start("good")),
+        (56, ready("good"), grant(4, "good")),
+        (56, release(4)),
+        (58, ask(5, "bad"), evict("good")),  # it has been loaded since: it is a model like any other
+    )
+
+
+def test_a_place_that_becomes_free_is_not_for_an_invalid_model_if_another_wants_it() -> None:
+    play(
+        _with_an_invalid_model(),
+        (50, unload("good", 5), stop("good")),
+        (50, ask(3, "bad")),
+        (51, ask(4, "other"), refuse(3, "model_invalid")),
+        (52, gone("good"), start("other")),
+    )
+
+
+def test_a_reload_forgets_that_a_model_was_invalid() -> None:
+    play(_with_an_invalid_model(), (50, forget("bad", 5)), (51, ask(3, "bad"), evict("good")))
+
+
+def test_a_failure_that_may_not_happen_again_is_probed_at_the_cost_of_an_idle_model() -> None:
+    play(
+        _with_an_invalid_model(places=2),
+        (50, ask(3, "bad"), start("bad")),
+        (51, gone("bad", CRASH), refuse(3, "model_crashed")),
+        (52, ask(4, "third"), start("third")),
+        (60, ask(5, "bad"), evict("good")),
     )
 
 

@@ -14,7 +14,7 @@ from llamarouter.core.errors import ModelNotFound, UsageError
 from llamarouter.host.inventory import Inventory
 from llamarouter.server import shelf as module
 from llamarouter.server.shelf import Shelf
-from tests.node_kit import ENGINE, House, add_model, house, plan_of
+from tests.node_kit import ENGINE, House, add_model, engine_with, house, plan_of
 
 pytestmark = pytest.mark.anyio
 
@@ -150,7 +150,9 @@ async def test_what_cannot_be_read_any_more_refuses_a_reload_and_changes_nothing
             await home.node.shelf.look(force=True)
         refused = await home.client.get("/models?reload=1")
         assert refused.status_code == 500
+        assert refused.json()["error"]["reason"] == "reload_refused"
         assert "everything stays as it was" in refused.json()["error"]["message"]
+        assert refused.headers["x-should-retry"] == "false"
         await home.node.reload()  # SIGHUP: says so, and goes on
         assert "reload refused" in caplog.text
         for _ in range(3):
@@ -184,3 +186,19 @@ async def test_a_reload_drains_what_it_changes_and_leaves_the_rest_alone(tmp_pat
         assert home.node.supervisor.children["two"].pid == pids["two"]
         assert await loaded(home, "one") != pids["one"]
         assert "1024" in home.node.supervisor.children["one"].command
+
+
+async def test_what_failed_may_be_tried_at_once_after_a_reload(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "good")
+    bad = add_model(tmp_path / "models", "bad")
+    preset = f"[bad]\nmodel = {bad}\nlr-engine = {engine_with(tmp_path, '--fake-exit-loading', '3')}\n"
+    async with house(tmp_path, "--models-max", "1", preset=preset) as home:
+        refused = await home.client.post("/models/load", json={"model": "bad", "wait": True})
+        assert refused.json()["error"]["reason"] != "model_cooldown"
+        cooling = await home.client.post("/models/load", json={"model": "bad", "wait": True})
+        assert cooling.json()["error"]["reason"] == "model_cooldown"
+        pid = await loaded(home, "good")
+        engine_with(tmp_path)  # repaired, under the same name: its launch is what it was
+        await home.client.get("/models?reload=1")
+        assert home.node.supervisor.children["good"].pid == pid
+        await loaded(home, "bad")

@@ -12,7 +12,7 @@ from llamarouter.core.cooldown import Cooldowns
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import Arrived, StopReason
 from llamarouter.core.residents import Phase, Resident
-from llamarouter.core.waiting import Queue
+from llamarouter.core.waiting import Lane, Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,13 @@ def objection(
 def may_load(event: Arrived) -> bool:
     """Whether a child may be started for this request; an explicit load needs no leave."""
     return event.autoload or event.ends_with_load
+
+
+def lane_of(event: Arrived) -> Lane:
+    """Where a request stands, if it has to wait."""
+    if event.ends_with_load:
+        return Lane.LOAD
+    return Lane.SLOT if event.slot else Lane.OPEN
 
 
 def _may_serve(resident: Resident | None) -> bool:

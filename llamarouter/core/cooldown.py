@@ -25,6 +25,7 @@ class Failure:
     error: RouterError
     at: float
     count: int  # in a row
+    deterministic: bool = False  # it would fail in the same way again
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,16 @@ class Cooldowns:
         self._jitter = jitter
         self._records: dict[str, _Record] = {}
 
-    def failed(self, model: str, error: RouterError, now: float, *, spare_first: bool = False) -> float:
+    def failed(
+        self, model: str, error: RouterError, now: float, *, deterministic: bool = False, spare_first: bool = False
+    ) -> float:
         """Note a failure; returns for how many seconds the model is left alone. `spare_first`: the first costs none."""
         record = self._records.get(model)
         before = record.failure.count if record is not None and now < record.failure.at + HEALTHY else 0
         steps = before - 1 if spare_first else before
         # The exponent is bounded too: a float overflows after 1,024 failures.
         delay = min(LONGEST, 2.0 ** min(steps, 10)) * self._jitter() if steps >= 0 else 0.0
-        self._records[model] = _Record(Failure(error, now, before + 1), now + delay)
+        self._records[model] = _Record(Failure(error, now, before + 1, deterministic), now + delay)
         return delay
 
     def loaded(self, model: str) -> None:

@@ -5,7 +5,7 @@
     |- InvalidApiKey 401      Forbidden 403 (AdminRequired FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   HeadersTooLarge 431
     |- QueueFull 429
-    |- Internal 500 (ModelInvalid EngineUnavailable)    ModelCrashed 502
+    |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout Overloaded ModelUnloaded
     `- LoadTimeout 504  UpstreamTimeout 504  NeverFits 507  NoSpace 507
 
@@ -154,6 +154,12 @@ class ModelInvalid(Internal):
 
 class EngineUnavailable(Internal):
     reason = "engine_unavailable"
+
+
+class ReloadRefused(Internal):
+    """The presets or folders cannot be read; everything stays as it was."""
+
+    reason = "reload_refused"
 
 
 class ModelCrashed(RouterError):

@@ -9,6 +9,9 @@
 Idle before busy, always: by plain least-recently-used a busy victim that drains becomes the newest and the choice
 flips for ever. A claim stands until its place is needed no more; which of two claims is given back: the later one.
 
+A *modest* want (of a model that would only fail again) never costs another its place: it comes after all others, and
+is refused where neither a free place nor one that is being freed is left for it.
+
 A fresh model keeps its place for as long as it took to load, so that models in turns spend at most half of the time
 loading. One that nobody uses need not: it goes when it has been idle for `linger` (a client that asks one question
 after the other leaves its model idle for a moment in between).
@@ -29,6 +32,7 @@ class Want:
 
     model: str
     since: float
+    modest: bool = False  # its last failure would happen again: only what nobody else wants is for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,7 @@ class Plan:
     evict: tuple[str, ...] = ()
     claim: tuple[str, ...] = ()
     release: tuple[str, ...] = ()  # claims that are needed no more
+    refuse: tuple[str, ...] = ()  # modest wants for which there is no place
     look_again: float | None = None  # when the plan may change although nothing happens
 
 
@@ -52,7 +57,7 @@ def plan_places(
     linger: float,
     now: float,
 ) -> Plan:
-    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one.
+    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one, modest last.
 
     `abandoned`: the models that load though nobody waits for them any more.
     """
@@ -66,11 +71,13 @@ def plan_places(
     unserved = [want for want in wants if want.model not in started]
     stopping = sum(resident.phase is Phase.STOPPING for resident in residents)
     open_ones = [resident for resident in residents if resident.is_open]
-    shortfall = len(unserved) - stopping
+    firm = [want for want in unserved if not want.modest]
+    modest = [want.model for want in unserved if want.modest]
+    shortfall = len(firm) - stopping
     spare = [resident for resident in residents if resident.phase is Phase.STARTING and resident.model in abandoned]
     evict = [*spare, *idle_victims(open_ones, linger=linger, now=now)][: max(0, shortfall)]
 
-    overdue = sum(now >= want.since + max_wait for want in unserved)
+    overdue = sum(now >= want.since + max_wait for want in firm)
     draining = sum(_leaves(resident) and not _is_claimed(resident) for resident in residents)
     needed = max(0, overdue - stopping - len(evict) - draining)
     claimed = [resident.model for resident in residents if _is_claimed(resident)]
@@ -81,7 +88,8 @@ def plan_places(
         evict=tuple(one.model for one in evict),
         claim=tuple(one.model for one in claim),
         release=tuple(claimed[needed:]),
-        look_again=_look_again(unserved, open_ones, max_wait=max_wait, linger=linger, now=now),
+        refuse=tuple(modest[max(0, -shortfall) :]),
+        look_again=_look_again(firm, open_ones, max_wait=max_wait, linger=linger, now=now),
     )
 
 

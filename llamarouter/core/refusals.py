@@ -11,6 +11,7 @@ from llamarouter.core.errors import (
     NotLoaded,
     QueueFull,
     QueueTimeout,
+    RouterError,
 )
 
 
@@ -28,6 +29,13 @@ def cooling(model: str, failure: Failure | None, left: float) -> Cooldown:
     return Cooldown(
         f"model '{model}' failed and is left alone for {max(1, round(left))} s more{cause}", retry_after=left
     )
+
+
+def not_worth_a_place(failure: Failure) -> RouterError:
+    """What failed for a cause that lies in itself: no other model is stopped to see it fail again."""
+    error = failure.error
+    message = f"{error.message}; it is tried again when a place is free, or after a reload"
+    return type(error)(message, retry_after=error.retry_after)
 
 
 def line_full(model: str, waiting: int, retry_after: float) -> QueueFull:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from llamarouter.core import refusals
-from llamarouter.core.admission import Limits, may_load, objection
+from llamarouter.core.admission import Limits, lane_of, may_load, objection
 from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import (
@@ -76,7 +76,7 @@ class Scheduler:
         """Deal with an event that changes nothing for others; False: it may, or it was another one."""
         if isinstance(event, Arrived):
             resident = self._residents.get(event.model)
-            lane = _lane_of(event)
+            lane = lane_of(event)
             if resident is None or not resident.takes(lane):
                 return False
             self._enter(resident, event.ticket, lane, now)
@@ -171,7 +171,7 @@ class Scheduler:
         if error is not None:
             self._refuse(event.ticket, error)
             return
-        waiter = Waiter(event.ticket, event.model, _lane_of(event), event.body_bytes, may_load(event), self._mark(now))
+        waiter = Waiter(event.ticket, event.model, lane_of(event), event.body_bytes, may_load(event), self._mark(now))
         self._queue.join(waiter)
 
     def _ready(self, event: Ready, now: float) -> None:
@@ -195,7 +195,8 @@ class Scheduler:
             return
         error = event.error or refusals.ended_unasked(event.model)
         served = resident.phase is Phase.READY
-        delay = self._cooldowns.failed(event.model, error, now, spare_first=served and not event.deterministic)
+        spared = served and not event.deterministic
+        delay = self._cooldowns.failed(event.model, error, now, deterministic=event.deterministic, spare_first=spared)
         if not served:
             self._refuse_line(event.model, lambda _: error)
         elif delay > 0.0:
@@ -308,6 +309,8 @@ class Scheduler:
         for model in plan.claim:
             self._residents[model].leaving = Leaving(StopReason.EVICTED)
             self._queue.bar(model, self._mark(now))
+        for model in plan.refuse:
+            self._refuse_modest(model)
         for model in plan.start:
             self._residents[model] = Resident(model, now)
             self._commands.append(Start(model))
@@ -318,15 +321,21 @@ class Scheduler:
                 self._let_in(line, now)
         return plan.look_again
 
+    def _refuse_modest(self, model: str) -> None:
+        failure = self._cooldowns.failure_of(model)
+        if failure is not None:  # it has one, or its want were not modest
+            self._refuse_line(model, lambda _: refusals.not_worth_a_place(failure))
+
     def _wants(self) -> list[Want]:
-        """The models that want a place, those first that have wanted one for longest."""
+        """The models that want a place, those first that have wanted one for longest; the modest last."""
         waiting = []
         for line in self._queue.lines:
             resident = self._residents.get(line.model)
             if resident is None or resident.phase is Phase.STOPPING:
-                waiting.append((line.mark, line.model))
+                failure = self._cooldowns.failure_of(line.model)
+                waiting.append((failure is not None and failure.deterministic, line.mark, line.model))
         waiting.sort()
-        return [Want(model, mark[0]) for mark, model in waiting]
+        return [Want(model, mark[0], modest) for modest, mark, model in waiting]
 
     def _abandoned(self) -> frozenset[str]:
         """The loads that nobody waits for any more. A second try is none: it ends with its last waiter by itself."""
@@ -390,9 +399,3 @@ class Scheduler:
     def _mark(self, now: float) -> Mark:
         self._marks += 1
         return now, self._marks
-
-
-def _lane_of(event: Arrived) -> Lane:
-    if event.ends_with_load:
-        return Lane.LOAD
-    return Lane.SLOT if event.slot else Lane.OPEN

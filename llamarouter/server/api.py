@@ -21,11 +21,11 @@ from llamarouter.core.errors import (
     Conflict,
     Draining,
     FeatureDisabled,
-    Internal,
     InvalidJson,
     MissingModel,
     ModelNotFound,
     NotFound,
+    ReloadRefused,
     RequestTooLarge,
     UsageError,
 )
@@ -200,9 +200,9 @@ class _Api:
 
     async def _reload(self) -> None:
         try:
-            await self._node.shelf.look(force=True)
-        except UsageError as error:
-            raise Internal(f"reload refused, everything stays as it was: {error}") from error
+            await self._node.look_again()
+        except (UsageError, OSError) as error:
+            raise ReloadRefused(f"reload refused, everything stays as it was: {error}") from error
 
 
 def _stream(request: Request, parts: AsyncIterator[bytes], media_type: str) -> Response:

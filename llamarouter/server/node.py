@@ -11,6 +11,7 @@ from typing import Any
 import llamarouter
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.errors import RouterError, UsageError
+from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
 from llamarouter.host.removal import plan_removal, remove
@@ -82,11 +83,22 @@ class Node:
     async def reload(self) -> None:
         """Look at everything again; a refusal changes nothing and is in the log."""
         try:
-            await self.shelf.look(force=True)
+            await self.look_again()
         except (UsageError, OSError) as error:
             log.error("reload refused, everything stays as it was: %s", error)
         else:
             log.info("reloaded: %d models", len(self.shelf.catalog.entries))
+
+    async def look_again(self) -> None:
+        """Read everything anew, whether it has changed or not; what has failed may be tried at once.
+
+        Raises `UsageError`, `OSError` where it cannot be read: nothing has changed then.
+        """
+        await self.shelf.look(force=True)
+        scheduler = self.supervisor.scheduler
+        for model in self.shelf.catalog.entries:
+            if scheduler.phase_of(model) is Phase.ABSENT and scheduler.failure_of(model) is not None:
+                self.supervisor.forget(model, 0.0)
 
     def apply(self, before: Catalog, after: Catalog) -> None:
         """The shelf has changed: drain the children whose launch is another now, forget what was wrong."""

@@ -54,6 +54,7 @@ class House:
         self.hot: Counter[str] = Counter()
         self.hunger: dict[str, Hunger] = {}
         self.ended: Counter[str] = Counter()
+        self.doomed: set[str] = set()  # failed for a cause that lies in them, and not loaded nor changed since
         self.closing = False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -97,6 +98,8 @@ class House:
         if child is not None:
             by = self.now + drain
             child.drain_by = by if child.drain_by is None else min(by, child.drain_by)
+        if changed:
+            self.doomed.discard(model)
         for hunger in self.hunger.values():  # somebody throws away a load: the bound does not include that
             hunger.by += self.load_seconds[model] + self.stop_seconds
         self.tell(Forgotten(model, drain) if changed else UnloadAsked(model, drain))
@@ -181,10 +184,12 @@ class House:
         if fate is Fate.FINE:
             child.phase, child.ready, child.used = Phase.READY, self.now, self.now
             child.loaded = self.now - child.started
+            self.doomed.discard(child.model)
             self.tell(Ready(child.model, self.slots, self.connections))
         else:
             error, memory, deterministic = EXITS[fate]
             del self.children[child.model]
+            (self.doomed.add if deterministic else self.doomed.discard)(child.model)
             self.tell(Exited(child.model, error, memory, deterministic))
 
     def _stop(self, command: Stop) -> None:
@@ -201,7 +206,7 @@ class House:
             evicted = command.reason is StopReason.EVICTED
             assert not evicted or not self._waits(command.model), "a load that somebody waits for was evicted"
         if command.reason is StopReason.EVICTED:
-            assert self._waits(), "evicted for nobody"
+            assert any(self._waits(model) for model in self.waiting if model not in self.doomed), "evicted for nobody"
         child.phase, child.cut = Phase.STOPPING, command.cut
         self._later(0.5 if command.cut else self.stop_seconds, lambda: self._end(child, None))
 
@@ -210,6 +215,8 @@ class House:
         if self.children.get(child.model) is not child:
             return
         del self.children[child.model]
+        if error is not None:
+            self.doomed.discard(child.model)
         self.tell(Exited(child.model, error))
         for request in tuple(child.inside.values()):
             self._later(0.25, lambda request=request: self._release(request))
@@ -315,6 +322,10 @@ class House:
         ]
         absent = [model for model in wanting if model not in held]
         assert not absent or len(held) >= self.limits.models_max, "a free place was not given"
+        modest = [model for model in wanting if model in self.doomed]
+        wanting = [model for model in wanting if model not in self.doomed]
+        assert len(modest) <= max(0, len(stopping) - len(wanting)), "waits for a place that it will not get"
+        absent = [model for model in absent if model not in self.doomed]
         evictable = [
             child
             for child in self.children.values()
