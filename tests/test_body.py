@@ -105,6 +105,15 @@ def test_brackets_in_strings_are_not_depth() -> None:
     assert depth_of(b'{"a\\"[[":["\\\\",[{}]]}') == 4
     assert depth_of(b'[["[[[[') == 2  # an open string reaches to the end: the decoder refuses it
     assert depth_of(b'[["[[[[\\') == 2
+    for length in (1000, 65_535, 65_536, 65_537):  # wherever it is taken to pieces
+        assert depth_of(b"[" + b" " * length + b'"' + b"[" * length + b'"' + b'"]",' * 3000 + b"[{}]") == 3
+
+
+def test_what_is_too_deep_is_looked_at_no_further() -> None:
+    before = time.process_time()
+    with pytest.raises(JsonTooDeep):
+        model_of_json(b'{"model":"a","x":' + b"[" * 300 + b'["",' * 5_000_000)
+    assert time.process_time() - before < 0.25  # all of it: 1 s and more
 
 
 def test_escapes_in_a_string_without_an_end_take_linear_time() -> None:

@@ -26,6 +26,8 @@ _MISSING = "model name is missing from the request"
 # A string without an end reaches to the end of the text: were it no match, every escaped quote in it would be tried as
 # the beginning of another, in quadratic time.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
+# Some of a text, from outside of strings to outside of strings.
+_PIECE = re.compile(rb'(?:[^"]{1,65536}+|' + _STRING.pattern + rb"){1,1024}+", re.DOTALL)
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 
@@ -78,7 +80,7 @@ def _top_level_of(body: bytes) -> dict[_Key, msgspec.Raw]:
     try:
         if not body.isascii():
             body.decode()
-        if body.count(b"{") + body.count(b"[") > _MANY_BRACKETS and depth_of(body) > MAX_DEPTH:
+        if has_many_brackets(body) and depth_of(body) > MAX_DEPTH:
             raise JsonTooDeep(f"the JSON is nested more than {MAX_DEPTH} deep")
         return _decoder.decode(body)
     except UnicodeDecodeError as error:
@@ -92,16 +94,24 @@ def _top_level_of(body: bytes) -> dict[_Key, msgspec.Raw]:
         raise InvalidJson(f"the body is not valid JSON: {text}") from None
 
 
-def depth_of(text: bytes) -> int:
-    """How deep brackets nest, outside of strings."""
+def has_many_brackets(body: bytes) -> bool:
+    """Whether the depth of a body has to be looked at, which takes time."""
+    return body.count(b"{") + body.count(b"[") > _MANY_BRACKETS
+
+
+def depth_of(text: bytes, limit: int = MAX_DEPTH) -> int:
+    """How deep brackets nest, outside of strings; looks no further when it is more than `limit`."""
     deepest = depth = 0
-    for bracket in _STRING.sub(b"", text).translate(None, _NO_BRACKETS):
-        if bracket in b"[{":
-            depth += 1
-            if depth > deepest:
-                deepest = depth
-        else:
-            depth -= 1
+    for piece in _PIECE.finditer(text):
+        for bracket in _STRING.sub(b"", piece[0]).translate(None, _NO_BRACKETS):
+            if bracket in b"[{":
+                depth += 1
+                if depth > deepest:
+                    deepest = depth
+                    if deepest > limit:
+                        return deepest
+            else:
+                depth -= 1
     return deepest
 
 
