@@ -33,6 +33,7 @@ from llamarouter.core.errors import InvalidApiKey, ModelCrashed, ModelNotFound, 
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
 from llamarouter.relay.asgi import RelayEndpoint
+from llamarouter.relay.body_budget import BUDGET, BodyBudget
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.fast_lane import fast_lane
@@ -239,6 +240,7 @@ async def relay(
     address: Address,
     *,
     max_body: int = 100 << 20,
+    bodies: int = BUDGET,
     extra: Callable[[Headers], bytes] | None = None,
     keep_alive: float = 75,
 ) -> AsyncIterator[Rig]:
@@ -246,7 +248,7 @@ async def relay(
     loop = asyncio.get_running_loop()
     board = Board(ChildConnections(address, clock=loop.time))
     board.at_once = way == "fast"
-    traffic = Traffic()
+    traffic = Traffic(BodyBudget(bodies))
     routes = [
         Route(row.path, RelayEndpoint(board, row, traffic, max_body=max_body), methods=[row.method]) for row in RELAYED
     ]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.relay_rig import WAYS, Client, fake_child, post, relay
+from tests.waiting import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("way", WAYS)]
 ECHO = '{"echo": true}'
@@ -183,6 +184,30 @@ async def test_too_large_a_body_is_refused_before_it_is_sent(way: str, child: st
         assert (answer.status, answer.json()["error"]["reason"]) == (413, "request_too_large")
         assert answer.headers["connection"] == "close"
         assert await client.at_end() == b""
+
+
+async def test_bodies_that_are_being_read_have_a_budget_together(way: str, child: str) -> None:
+    large = {"content_length": str(3 << 20)}  # for the slow way, at each door
+    async with relay(way, child, bodies=4 << 20) as rig:
+        slow, other, third = [await rig.client() for _ in range(3)]
+        slow.send(post(body=b"", **large) + b" " * (2 << 20))
+        await until(lambda: rig.traffic.bodies.used == 2 << 20)
+        other.send(post(body=b"", **large))
+        answer = await other.answer()
+        assert (answer.status, answer.json()["error"]["reason"]) == (429, "queue_full")
+        assert int(answer.headers["retry-after"]) > 0
+        third.send(post(body=b"", content_length="", transfer_encoding="chunked"))
+        for _ in range(48):
+            third.send(b"10000\r\n%b\r\n" % (b" " * 65_536))
+        assert (await third.answer()).status == 429
+        assert rig.traffic.bodies.used == 2 << 20
+        slow.send(b'{"model": "m", "content": "x"}'.rjust(1 << 20))
+        assert (await slow.answer()).status == 200
+        assert rig.traffic.bodies.used == 0
+        slow.send(post(body=b"", **large) + b" " * (2 << 20))
+        await until(lambda: rig.traffic.bodies.used == 2 << 20)
+        slow.close()
+        await until(lambda: rig.traffic.bodies.used == 0)
 
 
 async def test_the_refusal_of_a_body_that_goes_on_coming_can_be_read(way: str, child: str) -> None:

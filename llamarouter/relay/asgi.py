@@ -14,10 +14,11 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 from urllib.parse import parse_qs
 
-from llamarouter.core.body import is_multipart, model_of_json, model_of_multipart
+from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import MissingModel, RequestTooLarge, RouterError, body_of, headers_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
+from llamarouter.relay.body_budget import Reading
 from llamarouter.relay.exchange import Exchange, Request, Sink
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of
 from llamarouter.relay.switchboard import Ask, Switchboard
@@ -29,6 +30,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 100 << 20  # bytes, as llama-server
+_SLOW_BODY = 256 << 10  # bytes from which a body with many brackets is read in a thread
 _HIGH = 64 << 10  # bytes waiting to be sent at which the child is paused
 
 
@@ -82,16 +84,18 @@ class RelayEndpoint:
         length = header_of(headers, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self._max_body:
             raise self._too_large()
-        body = await self._body_of(receive)
         query: bytes = scope["query_string"]
-        if known is None:
-            model = await self._model_of(scope["method"], headers, query, body)
-            known = Ask(model, self._route, len(body), autoload_of(query))
+        self._traffic.bodies.check(int(length))
+        with self._traffic.bodies.reading() as reading:
+            body = await self._body_of(receive, reading)
+            if known is None:
+                model = await self._model_of(scope["method"], headers, query, body)
+                known = Ask(model, self._route, len(body), autoload_of(query))
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
         return Request.of(scope["method"].encode(), target, headers, body, self._route.dialect), known
 
-    async def _body_of(self, receive: Receive) -> bytes:
+    async def _body_of(self, receive: Receive, reading: Reading) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -104,6 +108,7 @@ class RelayEndpoint:
                 size += len(part)
                 if size > self._max_body:
                     raise self._too_large()
+                reading.take(len(part))
             if not message.get("more_body", False):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -119,7 +124,7 @@ class RelayEndpoint:
         content_type = header_of(headers, b"content-type")
         if content_type is not None and is_multipart(content_type):
             return model_of_multipart(content_type, body)
-        if len(body) > MAX_FAST_BODY:
+        if len(body) > MAX_FAST_BODY or (len(body) >= _SLOW_BODY and has_many_brackets(body)):
             return await asyncio.to_thread(model_of_json, body)
         return model_of_json(body)
 

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from llamarouter.core.errors import RouterError
+from llamarouter.relay.body_budget import BodyBudget
 
 if TYPE_CHECKING:
     from llamarouter.relay.exchange import Exchange
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 class Traffic:
     """One for the whole router; both doors and all exchanges share it."""
 
-    def __init__(self) -> None:
+    def __init__(self, bodies: BodyBudget | None = None) -> None:
+        self.bodies = bodies or BodyBudget()
         self.total = 0  # requests that ever reached a child
         self._running: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
