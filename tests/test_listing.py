@@ -72,6 +72,13 @@ async def test_a_model_that_failed_says_why_until_it_is_loaded_again(tmp_path: P
         assert entry["lr"]["failure"]["seconds_ago"] >= 0
         assert entry["lr"]["failure"]["message"]
         assert entry["lr"]["cooldown"] > 0
+        engine_with(tmp_path)
+        await home.client.get("/models?reload=1")
+        assert (await home.client.post("/models/load", json={"model": "m", "wait": True})).status_code == 200
+        entry = (await listed(home))["m"]
+        assert entry["lr"]["failure"] is None
+        await home.client.post("/models/unload", json={"model": "m", "wait": True})
+        assert "failed" not in (await listed(home))["m"]["status"]
 
 
 async def test_no_secret_is_listed(tmp_path: Path) -> None:

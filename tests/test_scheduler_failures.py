@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from llamarouter.core.cooldown import Failure
 from llamarouter.core.errors import ModelInvalid
 from llamarouter.core.events import Arrived, Refuse
+from llamarouter.core.refusals import cooling
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.stories import (
     CRASH,
@@ -59,7 +61,9 @@ def test_a_load_that_fails_is_told_to_every_waiter_and_cools_down() -> None:
     assert isinstance(refusal, Refuse)
     assert refusal.error.reason == "model_cooldown"
     assert refusal.error.retry_after == 0.75
-    assert "wrong magic" in refusal.error.message
+    assert refusal.error.message == "model 'a' failed and is left alone for 1 s more: wrong magic"
+    known = Failure(ModelInvalid("model 'b': wrong magic"), 0.0, 1)
+    assert cooling("b", known, 3.0).message == "model 'b' failed and is left alone for 3 s more: wrong magic"
 
 
 def test_after_the_cool_down_one_probe_is_loaded_and_the_next_takes_twice_as_long() -> None:

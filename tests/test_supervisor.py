@@ -237,6 +237,23 @@ async def test_closing_lets_the_running_end_and_leaves_no_child() -> None:
         assert stage.cancelled == ["a"]
 
 
+async def test_who_is_cut_is_told_why() -> None:
+    stage = Stage()
+    async with supervisor(stage, models_max=2) as router, asyncio.TaskGroup() as group:
+        leases = []
+        for model in "ab":
+            task = await begun(group, router, model)
+            await stage.ready(model)
+            leases.append(await task)
+        router.unload("a", 0.0)
+        assert (await leases[0].failure()).reason == "model_unloaded"
+        router.close(0.0)
+        told_why = await leases[1].failure()
+        assert (told_why.reason, told_why.message) == ("draining", "the router is shutting down")
+        for lease in leases:
+            lease.end(DONE)
+
+
 async def test_a_supervision_that_fails_is_one_models_failure() -> None:
     stage = Stage()
     async with supervisor(stage, models_max=2) as router, asyncio.TaskGroup() as group:

@@ -45,10 +45,12 @@ class Cooldowns:
     def failed(
         self, model: str, error: RouterError, now: float, *, deterministic: bool = False, spare_first: bool = False
     ) -> float:
-        """Note a failure; returns for how many seconds the model is left alone. `spare_first`: the first costs none."""
+        """Note a failure; returns for how many seconds the model is left alone. `spare_first`: the first costs
+        none, unless it is deterministic.
+        """
         record = self._records.get(model)
         before = record.failure.count if record is not None and now < record.failure.at + HEALTHY else 0
-        steps = before - 1 if spare_first else before
+        steps = before - 1 if spare_first and not deterministic else before
         # The exponent is bounded too: a float overflows after 1,024 failures.
         delay = min(LONGEST, 2.0 ** min(steps, 10)) * self._jitter() if steps >= 0 else 0.0
         self._records[model] = _Record(Failure(error, now, before + 1, deterministic), now + delay)

@@ -25,7 +25,7 @@ def draining() -> Draining:
 
 def cooling(model: str, failure: Failure | None, left: float) -> Cooldown:
     """`left`: seconds until the model may be tried again."""
-    cause = "" if failure is None else f": {failure.error.message}"
+    cause = "" if failure is None else ": " + failure.error.message.removeprefix(f"model '{model}': ")
     return Cooldown(
         f"model '{model}' failed and is left alone for {max(1, round(left))} s more{cause}", retry_after=left
     )

@@ -195,8 +195,7 @@ class Scheduler:
             return
         error = event.error or refusals.ended_unasked(event.model)
         served = resident.phase is Phase.READY
-        spared = served and not event.deterministic
-        delay = self._cooldowns.failed(event.model, error, now, deterministic=event.deterministic, spare_first=spared)
+        delay = self._cooldowns.failed(event.model, error, now, deterministic=event.deterministic, spare_first=served)
         if not served:
             self._refuse_line(event.model, lambda _: error)
         elif delay > 0.0:

@@ -22,6 +22,7 @@ from llamarouter.core.errors import (
     Draining,
     FeatureDisabled,
     InvalidJson,
+    JsonTooDeep,
     MissingModel,
     ModelNotFound,
     NotFound,
@@ -224,7 +225,9 @@ async def _object(request: Request) -> dict[str, Any]:
         raise BadRequest("the client left before its request was whole") from error
     try:
         body = msgspec.json.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise JsonTooDeep("the JSON of the body is nested too deep") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from error
     if not isinstance(body, dict):
         raise InvalidJson("the body is not a JSON object")

@@ -112,7 +112,8 @@ async def _render_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     if error.status_code == 405:
         allow = _allowed(request)
-        return answer(MethodNotAllowed(f"{request.method} is not allowed here, {', '.join(allow)} is", allow=allow))
+        message = f"{request.method} is not allowed here; allowed: {', '.join(allow)}"
+        return answer(MethodNotAllowed(message, allow=allow))
     return answer(NotFound("File Not Found"))
 
 

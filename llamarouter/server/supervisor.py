@@ -36,6 +36,7 @@ from llamarouter.core.events import (
 )
 from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.failures import error_of
+from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
@@ -271,11 +272,15 @@ class Supervisor:
         self.children[model] = child
         self._idle.clear()
         ring = self.ring_of(model)
-        observer = Observer(child, self._feed, self._dispatch, self._on_ready)
+        observer = Observer(child, self._feed, self._dispatch, self._loaded)
         child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
         child.task.add_done_callback(lambda task: self._ended(child, task))
         log.info("loading %s", model)
         self._feed.tell(model, "model_status", {"status": "loading"})
+
+    def _loaded(self, child: Child) -> None:
+        self.failures.pop(child.model, None)
+        self._on_ready(child)
 
     async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
         try:
@@ -295,13 +300,19 @@ class Supervisor:
         elif command.cut:
             child.task.cancel()
 
+    def _why_stopped(self, model: str) -> RouterError:
+        """What those are told who were still inside."""
+        if self.closing:
+            return draining()
+        return ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
+
     def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
         end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
         model = child.model
         if child.connections is not None:
             child.connections.close()
         error = None if child.stopping else error_of(model, end)
-        child.error = error or ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
+        child.error = error or self._why_stopped(model)
         if error is not None:
             self.failures[model] = (end, self._loop.time())
             log.warning("%s ended: %s", model, end.message)
