@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import shlex
+import socket
 import zipfile
 from pathlib import Path
 
@@ -69,3 +70,18 @@ def test_the_lines_to_try_name_what_the_preset_has() -> None:
 
 def test_the_usual_port() -> None:
     assert "http://127.0.0.1:8080/" in demo.first_steps([])
+
+
+def test_a_port_in_use_is_said_before_anything_is_promised(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        assert demo.main(["--port", port]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith(f"quickstart: port {port} on 127.0.0.1 is in use")
+    demo.check_port(["--port", port])

