@@ -285,14 +285,14 @@ def test_keys_before_any_section_are_a_model_called_default() -> None:
 def test_names_tags_and_the_rest_that_stays_here() -> None:
     catalog = catalog_of(
         "[*]\nstop-timeout = 5\ntags = all\n"
-        "[a]\nmodel = a.gguf\nalias = y, x,,x\ntags = t2,t1\nload-on-startup = on\nstop-timeout = 2\n"
+        "[a]\nmodel = a.gguf\nalias = y, x,,x, 'q r', \"x\"\ntags = t2,t1\nload-on-startup = on\nstop-timeout = 2\n"
         "[b]\nmodel = b.gguf\nstop-timeout = soon\nload-on-startup = maybe\n",
         argv=["--stop-timeout", "7"],
     )
     a, b = entry_of(catalog, "a"), entry_of(catalog, "b")
     assert a.launch is not None
     assert b.launch is not None
-    assert (a.aliases, a.tags, a.load_on_startup, a.launch.stop_timeout) == (("x", "y"), ("t1", "t2"), True, 2)
+    assert (a.aliases, a.tags, a.load_on_startup, a.launch.stop_timeout) == (("q r", "x", "y"), ("t1", "t2"), True, 2)
     assert (b.aliases, b.tags, b.load_on_startup, b.launch.stop_timeout) == ((), ("all",), False, 5)
     assert flags_of(catalog, "a")["--alias"] == ("a", FORCED_ORIGIN)
     assert not {"--tags", "--stop-timeout"} & set(flags_of(catalog, "a"))

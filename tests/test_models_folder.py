@@ -39,6 +39,22 @@ def test_files_at_the_top(tmp_path: Path) -> None:
     assert model.header.quant == "Q8_0"
 
 
+def test_a_folder_is_listed_once_whatever_links_lead_to_it(tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    (folder / "z").mkdir(parents=True)
+    write_llama(folder / "A.gguf")
+    write_llama(folder / "z" / "B.gguf")
+    for name, target in {"self": folder, "up": tmp_path, "again": folder / "z"}.items():
+        (folder / name).symlink_to(target)
+    write_llama(tmp_path / "C.gguf")
+    (tmp_path / "elsewhere").mkdir()
+    write_llama(tmp_path / "elsewhere" / "D.gguf")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    reader = FolderReader()
+    assert sorted(search(folder, reader)) == ["A", "linked", "z"]
+    assert sorted(each.where for each in reader.skipped) == [str(folder / name) for name in ("again", "self", "up")]
+
+
 def test_shards_are_one_model(tmp_path: Path) -> None:
     paths = write_sharded_llama(tmp_path / "S.gguf", tensors_a_shard=8)
     assert len(paths) == 3

@@ -53,7 +53,7 @@ OWN: tuple[OwnOption, ...] = (
         "N",
         "LLAMA_ARG_MODELS_MAX",
         "4",
-        "how many models may be loaded at once, 0: any number; the least recently used idle one makes room",
+        "how many models may be loaded at once, 0 or less: any number; the least recently used idle one makes room",
     ),
     _row(
         _MODELS,

@@ -255,7 +255,12 @@ def _did_you_mean(name: str | None) -> str:
 
 
 def _list_of(text: str) -> tuple[str, ...]:
-    return tuple(sorted({part.strip() for part in text.split(",")} - {""}))
+    return tuple(sorted({_without_quotes(part.strip()) for part in text.split(",")} - {""}))
+
+
+def _without_quotes(text: str) -> str:
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "\"'"
+    return text[1:-1] if quoted else text
 
 
 def _seconds_of(text: str) -> float | None:

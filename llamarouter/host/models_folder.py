@@ -28,9 +28,14 @@ def models_in_folder(folder: str, reader: FolderReader, headers: HeaderCache) ->
     entries = reader.entries(folder)
     files = [entry.name for entry in entries if not is_folder(entry)]
     found = [_model(headers, folder, name, id_in_models_folder(name)) for name in _first_files(files)]
-    for entry in entries:
-        if is_folder(entry):
-            found += _models_in_sub_folder(entry, reader, headers)
+    seen = {os.path.realpath(folder)}
+    for entry in sorted(filter(is_folder, entries), key=lambda each: each.is_symlink()):  # the folder before its links
+        real = os.path.realpath(entry.path)
+        if real in seen or os.path.realpath(folder).startswith(os.path.join(real, "")):
+            reader.skip(entry.path, "a link to a folder that is looked at already, or that holds this one")
+            continue
+        seen.add(real)
+        found += _models_in_sub_folder(entry, reader, headers)
     for model in found:
         if model.id and models.setdefault(model.id, model) is not model:
             where = model.files.model if model.files else folder
