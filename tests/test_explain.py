@@ -10,12 +10,14 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from llamarouter.core.explain import as_llama_server_ini, explain
 from llamarouter.core.ini import parse_ini
+from llamarouter.core.model import Files
 from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, renamed
 from tests.engine_table import TABLE
 
@@ -105,6 +107,19 @@ def test_a_name_that_llama_server_cannot_have() -> None:
     text = as_llama_server_ini(catalog_of(models=[renamed(LOCAL, "a]b")]))
     assert "; a]b: llama-server cannot have a section of this name" in text
     assert "[a]b]" not in text
+
+
+def test_a_name_that_llama_server_would_cut() -> None:
+    text = as_llama_server_ini(catalog_of('[local]\nalias = "x;y"\ntags = "t#u"\n', models=[LOCAL]))
+    assert "; alias = x;y   (llama-server would cut this value: it knows no quotes)" in text.splitlines()
+    assert "; tags = t#u   (llama-server would cut this value: it knows no quotes)" in text.splitlines()
+
+
+def test_a_file_whose_path_llama_server_would_cut() -> None:
+    files = Files(model="/models/c#.gguf")
+    text = as_llama_server_ini(catalog_of(models=[replace(LOCAL, files=files)]))
+    assert "; [local]: llama-server would cut the path of its file: it knows no quotes" in text.splitlines()
+    assert parse_ini(text, "o").sections[1:] == ()
 
 
 def test_every_key_of_it_is_an_option() -> None:

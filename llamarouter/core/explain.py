@@ -80,8 +80,13 @@ def _section(entry: Entry) -> str:
     by_repo = entry.model.repo if _is_in_hub_cache(entry) else None
     if by_repo is not None:
         lines.append(f"hf-repo = {by_repo}")
-    lines += [_line(flag) for flag in launch.flags if not (by_repo and flag.option in _FILES) and not _ours(flag)]
-    lines += [f"{key} = {', '.join(words)}" for key, words in (("alias", entry.aliases), ("tags", entry.tags)) if words]
+    flags = [flag for flag in launch.flags if not (by_repo and flag.option in _FILES) and not _ours(flag)]
+    if any(flag.option == "--model" and _UNWRITABLE.search(flag.values[0]) for flag in flags):
+        # Without its file the section would be a model that loads for ever.
+        return f"; [{_one_line(entry.id)}]: llama-server would cut the path of its file: it knows no quotes\n"
+    lines += [_line(flag) for flag in flags]
+    names = (("alias", entry.aliases), ("tags", entry.tags))
+    lines += [_written(key, ", ".join(words)) for key, words in names if words]
     if entry.load_on_startup:
         lines.append("load-on-startup = true")
     lines.append(f"stop-timeout = {max(1, round(launch.stop_timeout))}")
@@ -102,7 +107,10 @@ def _line(flag: Flag) -> str:
     key = flag.option.lstrip("-")
     if len(flag.values) > 1:
         return f"; {key} = {_one_line(' '.join(flag.values))}   (llama-server's router takes no option with two values)"
-    value = flag.values[0] if flag.values else "true"
+    return _written(key, flag.values[0] if flag.values else "true")
+
+
+def _written(key: str, value: str) -> str:
     if _UNWRITABLE.search(value):
         return f"; {key} = {_one_line(value)}   (llama-server would cut this value: it knows no quotes)"
     return f"{key} = {value}"
