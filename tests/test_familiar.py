@@ -54,6 +54,8 @@ def test_anything_else_is_for_the_parser(data: bytes) -> None:
         b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 3\r\n",
         b"POST / HTTP/1.1\r\ncontent-length: 3\r\ncontent-length: 3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\ncontent-length: 3 \r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ncontent-length: 3\r\nContent-Length: 3 \r\n\r\nabc",
+        b"POST / HTTP/1.1\r\ncontent-length: 000000003\r\ncontent-length: 3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\nx-content-length: 3\r\n\r\nabc",
         b"POST / HTTP/1.1\r\nhost: h\r\n\r\n\r\ncontent-length: 3\r\n\r\n",
     ],

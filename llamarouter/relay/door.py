@@ -244,7 +244,7 @@ class Door(HttpToolsProtocol):
             self.refuse(error)
             return
         if lease is None:
-            incoming.add_body(body)
+            incoming.put_back(body)
             self._hand_over(incoming, ask)
             return
         if incoming.head_start is None:

@@ -16,6 +16,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,8})(?=\r\n)", re.IGNORECASE)
+_ANY_LENGTH = re.compile(rb"\r\ncontent-length", re.IGNORECASE)
 _END = b"\r\n\r\n"
 
 
@@ -52,6 +53,6 @@ def learn(data: bytes, means: T) -> Familiar[T] | None:
         return None
     head = data[: head_end + len(_END)]
     found = _LENGTH.search(head)
-    if found is None or len(_LENGTH.findall(head)) != 1:
+    if found is None or len(_ANY_LENGTH.findall(head)) != 1:
         return None
     return Familiar(head[: found.start(1)], head[found.end(1) :], means)

@@ -169,6 +169,10 @@ class Incoming:
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    def put_back(self, body: bytes) -> None:
+        """Keep the body after all that was taken: somebody else will take it."""
+        self._parts = [body]
+
     def autoload(self) -> bool | None:
         _, _, query = self.url.partition(b"?")
         return autoload_of(query) if query else None
