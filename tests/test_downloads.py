@@ -302,6 +302,22 @@ async def test_deleting_by_the_name_of_a_section_removes_what_was_fetched_for_it
         assert await ask(home) == (200, "")  # fetched again
 
 
+async def test_a_file_that_another_model_has_too_is_deleted_only_by_force(
+    tmp_path: Path, hub: FakeHub, weights: bytes
+) -> None:
+    hub.add("user/repo", {FILE: weights})
+    async with home_of(tmp_path, hub) as home:
+        assert await ask(home) == (200, "")
+        child = home.node.supervisor.children["wanted"]
+        refused = await home.client.delete("/models", params={"model": SPEC})
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (409, "conflict")
+        assert "'wanted'" in refused.json()["error"]["message"]
+        assert not child.stopping
+        forced = await home.client.delete("/models", params={"model": SPEC, "force": "1"})
+        assert forced.json() == {"success": True}
+        assert SPEC not in await listed(home)
+
+
 def being_fetched(link: str) -> AbstractContextManager[None]:
     """Hold the lock that a fetch of this file holds."""
     return locked(Path(link).parents[2], Path(link).resolve().name, lambda: None)

@@ -66,6 +66,25 @@ def test_pull_and_rm_without_a_router(hub: FakeHub, environ: dict[str, str]) -> 
     assert "there is no model" in gone.stderr
 
 
+def test_rm_takes_nothing_that_is_not_the_caches_own(hub: FakeHub, environ: dict[str, str], tmp_path: Path) -> None:
+    environ["HF_ENDPOINT"] = hub.endpoint
+    assert lr(environ, "pull", REPO).returncode == 0
+    (pulled,) = Path(environ["LLAMA_CACHE"]).rglob("tiny-Q4_K_M.gguf")
+    models = tmp_path / "models"
+    models.mkdir()
+    (models / "mine.gguf").symlink_to(pulled)
+    environ["LLAMA_ARG_MODELS_DIR"] = str(models)
+    refused = lr(environ, "rm", "-y", "mine")
+    assert refused.returncode == 1
+    assert "'mine' is not removable: it does not lie in a cache" in refused.stderr
+    refused = lr(environ, "rm", "-y", MODEL)
+    assert refused.returncode == 1
+    assert f"the files of model '{MODEL}' are those of 'mine', too" in refused.stderr
+    assert pulled.exists()
+    assert lr(environ, "rm", "-y", "--force", MODEL).returncode == 0
+    assert not pulled.exists()
+
+
 @pytest.mark.parametrize(
     ("spec", "code", "message"),
     [
@@ -222,6 +241,8 @@ def test_rm_through_a_router(environ: dict[str, str]) -> None:
         done = lr(environ, "rm", "-y", "--url", url, f"{REPO}:q4_k_m")
         assert (done.returncode, done.stderr) == (0, "")
         assert asked == [("DELETE", f"/models?model={quote(MODEL, safe='')}", b"")]
+        assert lr(environ, "rm", "-y", "--force", "--url", url, MODEL).returncode == 0
+        assert asked[-1] == ("DELETE", f"/models?model={quote(MODEL, safe='')}&force=1", b"")
         wrong = lr(environ, "rm", "-y", "--url", url, "nothing/such:Q1")
     assert wrong.returncode == 1
     assert "there is no model" in wrong.stderr

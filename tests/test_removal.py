@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from llamarouter.core.errors import BadRequest, Conflict
+from llamarouter.core.errors import Conflict
 from llamarouter.core.model import Files, Model, Source
 from llamarouter.host.hub_store import link_into_snapshot, locked, publish
-from llamarouter.host.removal import plan_removal, remove
+from llamarouter.host.removal import check_shared, files_of, plan_removal, remove
 
 OLD, NEW = "1" * 40, "2" * 40
 
@@ -108,7 +108,7 @@ def test_what_lies_in_no_cache_is_not_deleted(tmp_path: Path) -> None:
     own = tmp_path / "m-Q4.gguf"
     own.write_bytes(b"x")
     mine = Model(id="m", source=Source.MODELS_DIR, files=Files(model=str(own)))
-    with pytest.raises(BadRequest, match="not removable"):
+    with pytest.raises(Conflict, match="not removable"):
         plan_removal(mine)
 
 
@@ -147,3 +147,20 @@ def test_the_old_flat_folder_loses_the_model_and_its_notes(tmp_path: Path) -> No
         "manifest=broken=file=q4.json",
         "b.gguf",
     }
+
+
+def test_what_another_model_uses_too_is_named_whatever_leads_to_it(cache: Cache, tmp_path: Path) -> None:
+    going, staying = cache.add("m-Q4.gguf", "a", 100), cache.add("m-Q8.gguf", "b", 10)
+    plan = plan_removal(model(going))
+    (tmp_path / "link.gguf").symlink_to(going)
+    (tmp_path / "around").symlink_to(cache.folder)
+    around = going.replace(str(cache.folder), str(tmp_path / "around"))
+    check_shared(plan, {plan.model: [going], "another quant": [staying], "not here": []})
+    for path in (going, around, os.path.realpath(going), str(tmp_path / "link.gguf")):
+        with pytest.raises(Conflict, match=f"'{plan.model}' are those of 'fast', too"):
+            check_shared(plan, {"another": [staying], "fast": [staying, path]})
+
+
+def test_all_files_of_a_model_count(cache: Cache) -> None:
+    paths = [cache.add(f"m-0000{number}-of-00002.gguf", "a", 1) for number in (1, 2)]
+    assert set(files_of(model(*paths, mmproj="/p"))) == {*paths, "/p"}

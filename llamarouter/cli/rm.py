@@ -14,19 +14,22 @@ from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, find_server
 
 if TYPE_CHECKING:
+    from llamarouter.cli.models import Listing
     from llamarouter.core.model import Model
 
 
 @click.command()
 @click.argument("model", type=MODEL)
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-f", "--force", is_flag=True, help="Delete the files also where another model has them, too.")
 @server_options
 @json_option
-def rm(model: str, yes: bool, url: str | None, port: int | None, as_json: bool) -> None:
+def rm(model: str, yes: bool, force: bool, url: str | None, port: int | None, as_json: bool) -> None:
     """Delete a fetched model's files.
 
-    Only what lies in a cache can be deleted so, and what another model needs too stays. A running router lets the
-    model's requests end first. On a download that runs, it stops it and keeps what is there.
+    Only what lies in a cache can be deleted so, and what another file of it needs too stays. Where another model in the
+    list has the very same file, nothing is deleted without --force. A running router lets the model's requests end
+    first. On a download that runs, it stops it and keeps what is there.
 
     \b
       lr rm ggml-org/gemma-3-4b-it-GGUF:Q4_K_M
@@ -36,12 +39,12 @@ def rm(model: str, yes: bool, url: str | None, port: int | None, as_json: bool) 
     """
     server = find_server(url, port)
     if server is not None:
-        _through(server, model, yes, as_json)
+        _through(server, model, yes, force, as_json)
     else:
-        _by_itself(model, yes, as_json)
+        _by_itself(model, yes, force, as_json)
 
 
-def _through(server: ServerClient, asked: str, yes: bool, as_json: bool) -> None:
+def _through(server: ServerClient, asked: str, yes: bool, force: bool, as_json: bool) -> None:
     from llamarouter.cli.models import rows_from
     from llamarouter.core.ids import spellings_of
 
@@ -52,16 +55,20 @@ def _through(server: ServerClient, asked: str, yes: bool, as_json: bool) -> None
     if not as_json:
         say(one_line(f"{row.id}, {size_of(row.size)}: {row.path or row.state}"))
     _ask(yes, f"Have {server.address.shown} delete it?")
-    server.delete("/models", model=row.id)
+    server.delete("/models", model=row.id, **({"force": "1"} if force else {}))
     _say_done(row.id, row.size, as_json)
 
 
-def _by_itself(asked: str, yes: bool, as_json: bool) -> None:
+def _by_itself(asked: str, yes: bool, force: bool, as_json: bool) -> None:
+    from llamarouter.cli.local import local_listing
     from llamarouter.core.errors import RouterError
-    from llamarouter.host.removal import plan_removal, remove
+    from llamarouter.host.removal import check_shared, plan_removal, remove
 
     try:
-        removal = plan_removal(_found(asked))
+        listing = local_listing(None, None)
+        removal = plan_removal(_found(asked, listing))
+        if not force:
+            check_shared(removal, {row.id: [row.path] for row in listing.rows if row.path is not None})
         if not as_json:
             for path in removal.paths:
                 say(one_line(path))
@@ -72,16 +79,19 @@ def _by_itself(asked: str, yes: bool, as_json: bool) -> None:
     _say_done(removal.model, removal.bytes, as_json)
 
 
-def _found(asked: str) -> Model:
+def _found(asked: str, listing: Listing) -> Model:
     from llamarouter.core.ids import spellings_of
     from llamarouter.host.discovery import discover, places_of
     from llamarouter.host.header_cache import HeaderCache
+    from llamarouter.host.removal import not_removable
 
     models = {model.id: model for model in discover(places_of(os.environ, None), HeaderCache(None)).models}
     for name in spellings_of(asked):
         if name in models:
             return models[name]
-    raise _unknown(asked, list(models))
+        if (row := listing.row_of(name)) is not None:
+            raise not_removable(row.id)
+    raise _unknown(asked, [row.id for row in listing.rows])
 
 
 def _unknown(asked: str, names: list[str]) -> CommandFailed:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from llamarouter.core.errors import BadRequest, Conflict, Internal
+from llamarouter.core.errors import Conflict, Internal
 from llamarouter.core.hub_names import is_commit, is_oid
 from llamarouter.core.ids import SUFFIX, is_model, repo_of_folder
 from llamarouter.core.model import Model
@@ -37,16 +38,51 @@ class Removal:
 def plan_removal(model: Model) -> Removal:
     """What deleting a model would delete.
 
-    Raises `BadRequest` for a model that is in no cache, `Conflict` for one that is being fetched right now.
+    Raises `Conflict` for a model that is in no cache, or is being fetched right now.
     """
     if not model.removable or model.files is None:
-        raise BadRequest(f"model name={model.id} is not removable (not from cache): its files are yours to delete")
+        raise not_removable(model.id)
     first = Path(os.path.abspath(model.files.model))
     files = [Path(os.path.abspath(path)) for path in model.files.shards] or [first]
     snapshot = _snapshot_of(first)
     if snapshot is None:
         return _plan_flat(model, files)
     return _plan_in_hub(model, snapshot, [file.relative_to(snapshot).as_posix() for file in files])
+
+
+def not_removable(id: str) -> Conflict:
+    """The refusal for a model whose files somebody has put where they are."""
+    return Conflict(f"model '{id}' is not removable: it does not lie in a cache, its files are yours to delete")
+
+
+def check_shared(removal: Removal, others: Mapping[str, Iterable[str]]) -> None:
+    """Raise `Conflict` where a file that goes is one of another model's; `others`: files by id."""
+    going = {name for path in removal.paths for name in _names_of(path)}
+    users = [
+        id
+        for id, files in others.items()
+        if id != removal.model and any(going & {*_names_of(file), os.path.realpath(file)} for file in files)
+    ]
+    if users:
+        names = ", ".join(f"'{id}'" for id in users[:5]) + (" and others" if len(users) > 5 else "")
+        raise Conflict(
+            f"the files of model '{removal.model}' are those of {names}, too;"
+            " `lr rm --force` (force=1) deletes them all the same"
+        )
+
+
+def files_of(model: Model) -> tuple[str, ...]:
+    """All files that a model is loaded from."""
+    files = model.files
+    if files is None:
+        return ()
+    return tuple(file for file in (files.model, *files.shards, files.mmproj, files.draft) if file is not None)
+
+
+def _names_of(path: str) -> set[str]:
+    """A path as it is written, and without links among its folders; a link itself is not followed."""
+    folder, name = os.path.split(os.path.abspath(path))
+    return {os.path.join(folder, name), os.path.join(os.path.realpath(folder), name)}
 
 
 def _snapshot_of(file: Path) -> Path | None:

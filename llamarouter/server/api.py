@@ -18,7 +18,6 @@ from starlette.routing import Route
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import (
     BadRequest,
-    Conflict,
     Draining,
     FeatureDisabled,
     InvalidJson,
@@ -156,9 +155,7 @@ class _Api:
         if await self._download_stopped(asked):
             return Json({"success": True})
         entry = await node.shelf.find(asked)
-        if not entry.model.removable:
-            raise Conflict(f"model '{entry.model.id}' is not removable: it does not lie in a cache")
-        await node.remove(entry)
+        await node.remove(entry, force=request.query_params.get("force") in ("1", "true"))
         return Json({"success": True})
 
     async def _download_stopped(self, asked: str) -> bool:

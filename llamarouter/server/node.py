@@ -14,7 +14,7 @@ from llamarouter.core.errors import RouterError, UsageError
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
-from llamarouter.host.removal import plan_removal, remove
+from llamarouter.host.removal import check_shared, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
@@ -109,10 +109,20 @@ class Node:
         if before.entries:
             self.feed.tell("*", "models_reload")
 
-    async def remove(self, entry: Entry) -> None:
-        """Delete the files of a cached model, after its child has drained and gone."""
+    async def remove(self, entry: Entry, *, force: bool = False) -> None:
+        """Delete the files of a cached model, after its child has drained and gone.
+
+        Raises `Conflict` where that cannot be; unless `force`, also where another listed model has one of the files.
+        """
         model = entry.model.id
-        await asyncio.to_thread(plan_removal, entry.model)  # what is refused is refused before anything is unloaded
+        others = {
+            each.model.id: files_of(each.model)
+            for each in self.shelf.catalog.entries.values()
+            # What was fetched for a section is listed by its own name, too: that is no other model.
+            if not (force or each.hidden or each.model.id == entry.model.repo)
+        }
+        # What is refused is refused before anything is unloaded.
+        await asyncio.to_thread(lambda: check_shared(plan_removal(entry.model), others))
         if model in self.supervisor.children:
             self.supervisor.unload(model, self.settings.drain_timeout)
             await self.supervisor.until_gone(model)
