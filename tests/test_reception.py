@@ -71,6 +71,7 @@ async def test_what_cannot_be_is_refused_before_a_process_is_started(tmp_path: P
         for model in ("broken", "nothing", "gone", "wrong"):
             message = await refused(lease(Ask(model, ROUTE, 0)), ModelInvalid)
             assert message.startswith(f"model '{model}' cannot be loaded: ")
+            assert str(tmp_path) not in message
             assert home.node.reception.lease_now(Ask(model, ROUTE, 0)) is None
         await refused(lease(Ask("m", ROUTE, 0, autoload=False)), NotLoaded)
         assert not home.node.supervisor.children

@@ -128,6 +128,19 @@ async def test_a_model_that_comes_later_is_found_and_one_that_goes_is_not(
         assert (await home.client.get("/models")).json()["data"] == []
 
 
+async def test_a_model_that_was_half_copied_can_be_used_once_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    file = add_model(tmp_path / "models", "m")
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    async with house(tmp_path) as home:
+        assert (await home.node.shelf.find("m")).problem is not None
+        file.write_bytes(whole)
+        assert (await home.node.shelf.find("m")).problem is None
+
+
 async def _spoil_preset(tmp_path: Path) -> None:
     (tmp_path / "preset.ini").write_bytes(b"\xff\xfe[m")
 

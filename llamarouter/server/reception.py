@@ -11,6 +11,7 @@ from hashlib import sha256
 
 from llamarouter.core.catalog import Entry
 from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid
+from llamarouter.core.exits import without_paths
 from llamarouter.core.settings import Settings
 from llamarouter.relay.switchboard import Ask, Lease
 from llamarouter.server.downloads import Downloads
@@ -72,7 +73,7 @@ class Reception:
         """Raise `ModelInvalid` where the model cannot be started, without trying."""
         problem = entry.problem or entry.model.problem
         if problem is not None:
-            raise ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {problem}")
+            raise ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {without_paths(problem)}")
 
     async def _fetched(self, entry: Entry) -> Entry:
         """The entry once its files are here."""

@@ -69,8 +69,12 @@ class Shelf:
         return entry
 
     async def find(self, asked: str) -> Entry:
-        """Like `entry`, but looks at the folders again before it says no."""
-        if self.catalog.resolve(asked) is None:
+        """Like `entry`, but looks at the folders again before it says no.
+
+        Also where a model cannot be used: its file may have been half copied, or missing, when it was last looked at.
+        """
+        known = self.catalog.resolve(asked)
+        if known is None or known.problem is not None:
             await self.look()
         return self.entry(asked)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamarouter.core.errors import ModelInvalid
-from llamarouter.core.exits import Exit
+from llamarouter.core.exits import Exit, without_paths
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
 from llamarouter.host.child_log import LogRing
@@ -28,7 +28,8 @@ class Spawner:
         """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
         entry = self._shelf.entry(model)
         if entry.launch is None:
-            raise ModelInvalid(f"model '{model}' cannot be loaded: {entry.problem or 'it has no file'}")
+            problem = without_paths(entry.problem or "it has no file")
+            raise ModelInvalid(f"model '{model}' cannot be loaded: {problem}")
         engine = self._shelf.inventory.engine_of(entry.launch.engine_key)
         return Child(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started)
 
