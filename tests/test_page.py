@@ -127,6 +127,19 @@ async def test_an_engine_without_a_page_is_asked_once_and_said_to_have_none(tmp_
     assert (missing.status_code, "--path DIR" in missing.json()["error"]["message"]) == (404, True)
 
 
+async def test_an_engine_without_a_page_gets_the_one_that_another_engine_left(tmp_path: Path) -> None:
+    async with child(whole) as (address, _):
+        await PageStore(replace(ENGINE, build="with a page"), str(tmp_path)).take(address, None)
+    (tmp_path / "page-newer-but-spoilt.msgpack").write_bytes(b"\xc1")
+    async with child(lambda path, number: whole("/none", number)) as (address, asked):
+        store = PageStore(replace(ENGINE, build="without"), str(tmp_path))
+        assert store.assets == {}
+        await store.take(address, None)
+        assert asked == ["/"]
+    assert not store.absent
+    assert gzip.decompress(store.assets["app.js"].body) == FILES["/app.js"]
+
+
 async def test_a_spoilt_file_of_the_state_folder_is_taken_anew(tmp_path: Path) -> None:
     store = PageStore(ENGINE, str(tmp_path))
     async with child(whole) as (address, _):

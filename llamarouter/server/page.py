@@ -53,18 +53,10 @@ class PageStore:
 
     def __init__(self, engine: Engine, state: str | None) -> None:
         digest = hashlib.sha256(f"{engine.command[-1]} {engine.build} {engine.help_text}".encode()).hexdigest()[:16]
-        self._file = os.path.join(state, f"page-{digest}.msgpack") if state is not None else None
-        self.assets: dict[str, Asset] = self._read()
+        self._file = Path(state, f"page-{digest}.msgpack") if state is not None else None
+        self.assets: dict[str, Asset] = _read(self._file) if self._file is not None else {}
         self.absent = False  # the engine was asked, and carries no page
         self._taking = False
-
-    def _read(self) -> dict[str, Asset]:
-        if self._file is None:
-            return {}
-        try:
-            return msgspec.msgpack.decode(Path(self._file).read_bytes(), type=dict[str, Asset])
-        except (OSError, msgspec.DecodeError):
-            return {}
 
     async def take(self, address: Address, api_key: str | None) -> None:
         """Ask a ready child for the page and all that it names, unless it is here already.
@@ -81,10 +73,17 @@ class PageStore:
             return
         finally:
             self._taking = False
-        self.assets = assets
-        self.absent = not assets
-        if self._file is not None and assets:
-            await asyncio.to_thread(self._keep, Path(self._file), assets)
+        if assets and self._file is not None:
+            await asyncio.to_thread(self._keep, self._file, assets)
+        self.assets = assets or await asyncio.to_thread(self._of_another_engine)
+        self.absent = not self.assets
+
+    def _of_another_engine(self) -> dict[str, Asset]:
+        """The page that another engine of this user once carried: it speaks to any llama-server."""
+        if self._file is None:
+            return {}
+        kept = sorted(self._file.parent.glob("page-*.msgpack"), key=lambda file: file.stat().st_mtime, reverse=True)
+        return next((assets for file in kept if (assets := _read(file))), {})
 
     @staticmethod
     def _keep(file: Path, assets: dict[str, Asset]) -> None:
@@ -119,6 +118,13 @@ class PageStore:
         if answer.headers.get("content-encoding") != "gzip":
             body = await asyncio.to_thread(gzip.compress, body)
         return Asset({name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}, body)
+
+
+def _read(file: Path) -> dict[str, Asset]:
+    try:
+        return msgspec.msgpack.decode(file.read_bytes(), type=dict[str, Asset])
+    except (OSError, msgspec.DecodeError):
+        return {}
 
 
 def _names(pattern: re.Pattern[bytes], text: bytes) -> list[str]:
