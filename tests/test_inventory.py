@@ -119,3 +119,17 @@ def test_a_preset_that_cannot_be_read_is_a_usage_error(tmp_path: Path, content: 
         preset.write_bytes(content)
     with pytest.raises(UsageError, match=r"--models-preset .*p\.ini: cannot be read"):
         plan_of(tmp_path, "--models-preset", str(preset))
+
+
+def test_a_file_that_a_preset_names_is_noticed_when_it_comes_and_when_it_changes(tmp_path: Path) -> None:
+    preset = "[m]\nmodel = elsewhere/m.gguf\n"
+    inventory = plan_of(tmp_path, preset=preset).inventory
+    assert inventory.catalog.entries["m"].launch is None
+    assert not changed(inventory)
+    file = add_model(tmp_path / "elsewhere", "m")
+    assert changed(inventory)
+    inventory = plan_of(tmp_path, preset=preset).inventory
+    assert inventory.catalog.entries["m"].launch is not None
+    assert not changed(inventory)
+    file.write_bytes(file.read_bytes()[:-1])
+    assert changed(inventory)

@@ -25,6 +25,8 @@ from llamarouter.host.engine import Engine, checkout_of, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.state import data_dir
 
+_Stamp = tuple[int, int] | None  # mtime in ns and bytes; None: no such file
+
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
@@ -34,6 +36,7 @@ class Inventory:
     engines: Mapping[str | None, Engine]
     places: Places
     signature: Signature
+    named: Mapping[str, _Stamp]  # the files that the preset names, which may lie anywhere, as they were
 
     def engine_of(self, key: str | None) -> Engine:
         """The engine of a launch."""
@@ -63,6 +66,7 @@ def take_inventory(
     found = discover(places, headers)
     engines, skipped = _engines(ini, engine, environ)
     preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
+    named: dict[str, _Stamp] = {}
     catalog = build_catalog(
         models=found.models,
         skipped=(*found.skipped, *skipped),
@@ -71,15 +75,17 @@ def take_inventory(
         settings=settings,
         environ=environ,
         tables={key: each.table for key, each in engines.items()},
-        describe=lambda path: _describe(path, preset_dir, headers),
+        describe=lambda path: _describe(path, preset_dir, headers, named),
         resolve_repo=lambda spec: resolve_repo(places, spec, headers),
         previous=previous.catalog if previous else None,
     )
-    return Inventory(catalog, engines, places, found.signature)
+    return Inventory(catalog, engines, places, found.signature, named)
 
 
 def changed(inventory: Inventory) -> bool:
-    """Whether a folder looks different from when the inventory was taken (cheap)."""
+    """Whether a folder, or a file that the preset names, looks different from when the inventory was taken (cheap)."""
+    if any(_stamp_of(path) != stamp for path, stamp in inventory.named.items()):
+        return True
     return signature_of(inventory.places) != inventory.signature
 
 
@@ -115,13 +121,27 @@ def _engines(
     return engines, skipped
 
 
-def _describe(path: str, preset_dir: str | None, headers: HeaderCache) -> Model:
-    """A preset's file: relative to the working directory, as in llama-server, else to the preset's own folder."""
-    wanted = os.path.expanduser(path)
-    if not os.path.isabs(wanted) and not os.path.exists(wanted) and preset_dir is not None:
-        beside = os.path.join(preset_dir, wanted)
-        wanted = beside if os.path.exists(beside) else wanted
-    return describe_file(os.path.abspath(wanted), headers)
+def _describe(path: str, preset_dir: str | None, headers: HeaderCache, named: dict[str, _Stamp]) -> Model:
+    """A preset's file: relative to the working directory, as in llama-server, else to the preset's own folder.
+
+    Every place that was looked at is noted in `named`, before the file is read.
+    """
+    here = os.path.expanduser(path)
+    wanted = os.path.abspath(here)
+    named[wanted] = stamp = _stamp_of(wanted)
+    if stamp is None and preset_dir is not None and not os.path.isabs(here):
+        beside = os.path.abspath(os.path.join(preset_dir, here))
+        named[beside] = stamp = _stamp_of(beside)
+        wanted = wanted if stamp is None else beside
+    return describe_file(wanted, headers)
+
+
+def _stamp_of(path: str) -> _Stamp:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_mtime_ns, status.st_size
 
 
 def _why(error: Exception) -> str:
