@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import UsageError
-from llamarouter.host.inventory import Inventory, changed
+from llamarouter.host.inventory import Inventory, changed, take_inventory
 from tests.node_kit import ENGINE, add_model, engine_with, plan_of
 
 
@@ -95,6 +95,17 @@ def test_an_engine_that_is_missing_spoils_its_section_alone(tmp_path: Path) -> N
     assert plain is not None
     assert inventory.engine_of(good.engine_key).command == (str(other),)
     assert inventory.engine_of(plain.engine_key) is ENGINE
+
+
+def test_a_last_good_section_keeps_its_engine(tmp_path: Path) -> None:
+    file = add_model(tmp_path / "models", "m")
+    other = engine_with(tmp_path)
+    plan = plan_of(tmp_path, preset=f"[good]\nmodel = {file}\nlr-engine = {other}\n")
+    (tmp_path / "preset.ini").write_text(f"[good]\nmodel = {file}\nfrobnicate = 1\n", encoding="utf-8")
+    inventory = take_inventory(plan.settings, plan.environ, plan.engine, plan.headers, plan.inventory)
+    launch = inventory.catalog.entries["good"].launch
+    assert launch is not None
+    assert inventory.engine_of(launch.engine_key).command == (str(other),)
 
 
 def test_a_folder_that_changes_is_seen_by_its_signature(tmp_path: Path) -> None:

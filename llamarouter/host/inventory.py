@@ -79,6 +79,10 @@ def take_inventory(
         resolve_repo=lambda spec: resolve_repo(places, spec, headers),
         previous=previous.catalog if previous else None,
     )
+    if previous is not None:
+        # A wrong section keeps its last good version, and that its engine.
+        kept = {entry.launch.engine_key for entry in catalog.entries.values() if entry.launch is not None}
+        engines |= {key: each for key, each in previous.engines.items() if key in kept and key not in engines}
     return Inventory(catalog, engines, places, found.signature, named)
 
 
