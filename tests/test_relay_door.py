@@ -41,6 +41,21 @@ def number(n: int) -> bytes:
 
 
 @pytest.mark.parametrize("way", DOORS)
+async def test_a_head_that_begins_behind_a_large_body_is_not_taken_for_a_large_head(way: str) -> None:
+    async def handle(child: Scripted) -> None:
+        while True:
+            await child.say(whole((await child.request())[-20:]))
+
+    async with scripted_child(handle) as (path, _), relay(way, path) as rig:
+        client = await rig.client()
+        first, second = post("/tokenize", {"content": "x" * 40_000}), post("/tokenize", {"content": "second"})
+        client.send(first + second[:10])
+        assert (await client.answer()).body == first[-20:]
+        client.send(second[10:])
+        assert (await client.answer()).body == second[-20:]
+
+
+@pytest.mark.parametrize("way", DOORS)
 @pytest.mark.parametrize("piece", [1 << 20, 1000, 37])
 async def test_pipelined_requests_are_answered_in_order(way: str, piece: int) -> None:
     """Relayed ones, others, refused ones and large ones, through both doors, on one connection."""

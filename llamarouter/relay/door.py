@@ -53,6 +53,7 @@ class Door(HttpToolsProtocol):
         self._familiar: Familiar[Incoming] | None = None  # the last head that the fast lane took
         self._unknown = b""  # a read that begins with a request and was not recognised
         self._feeding = 0  # bytes in the read that is being parsed
+        self._ended_one = False  # a request ended within that read
         self._advancing = False
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
@@ -149,6 +150,7 @@ class Door(HttpToolsProtocol):
 
     def _feed(self, data: bytes) -> None:
         self._feeding = len(data)
+        self._ended_one = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -158,7 +160,7 @@ class Door(HttpToolsProtocol):
         except httptools.HttpParserError:
             self.send_400_response("the request is not valid HTTP")
         incoming = self._incoming
-        if incoming is not None and not incoming.head_complete:
+        if incoming is not None and not incoming.head_complete and not self._ended_one:
             incoming.bytes_before += len(data)
             if incoming.bytes_before > MAX_HEAD:
                 self._turn_away(head_too_large())
@@ -211,6 +213,7 @@ class Door(HttpToolsProtocol):
         if incoming is None or self._deaf or incoming.upgrading:
             return
         self._incoming = None
+        self._ended_one = True
         incoming.whole = True
         unknown, self._unknown = self._unknown, b""
         if incoming.handed_over:
