@@ -54,11 +54,14 @@ def serve(argv: list[str]) -> int:
 
 def _run(plan: Plan) -> int:
     import asyncio
+    import resource
 
     import uvloop
 
     from llamarouter.server.run import serve as run
 
+    # Children inherit it: a core dump of theirs would hold what clients said.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(plan, lambda node: _announce(plan, node)))
