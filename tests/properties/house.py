@@ -254,6 +254,9 @@ class House:
         self.tell(Released(request.ticket))
 
     def _forget_waiter(self, request: Request, how: str) -> None:
+        lanes = self.waiting[request.model].values()
+        if request.ticket == min(ticket for lane in lanes for ticket in lane):
+            self.hunger.pop(request.model, None)  # he takes the age of his line with him
         del self.waiting[request.model][request.kind][request.ticket]
         self._done(request, how)
 
