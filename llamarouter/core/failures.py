@@ -25,8 +25,8 @@ _ERRORS: dict[Cause, type[RouterError]] = {
     Cause.EXITED: ModelCrashed,
 }
 
-# Their message is the telling line of the log already; what comes after it is a farewell.
-_TELLING = frozenset({Cause.BAD_FILE, Cause.BAD_OPTION, Cause.OUT_OF_MEMORY, Cause.ENGINE})
+# Their message says all: it is the telling line of the log already, or the log has no part in it (a kill).
+_TELLING = frozenset({Cause.BAD_FILE, Cause.BAD_OPTION, Cause.OUT_OF_MEMORY, Cause.ENGINE, Cause.KILLED})
 
 # Memory may be free again when other models have gone.
 _MEMORY_RETRY_AFTER = 30.0

@@ -75,7 +75,14 @@ OWN: tuple[OwnOption, ...] = (
         "addresses to listen on, by commas; a path that ends in .sock is a UNIX socket",
     ),
     _row(_LISTEN, "--port", "PORT", "LLAMA_ARG_PORT", "8080", "0: any that is free"),
-    _row(_LISTEN, "--api-key", "KEY", "LLAMA_API_KEY", "", "keys that clients must show, by commas (better: a file)"),
+    _row(
+        _LISTEN,
+        "--api-key",
+        "KEY",
+        "LLAMA_API_KEY",
+        "",
+        "keys that clients must show, by commas; others on this machine can see it in ps (better: a file)",
+    ),
     _row(
         _LISTEN,
         "--api-key-file",
