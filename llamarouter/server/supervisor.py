@@ -15,7 +15,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, assert_never
 
 from llamarouter.core.errors import Internal, ModelUnloaded, RouterError
 from llamarouter.core.events import (
@@ -231,6 +231,8 @@ class Supervisor:
                 self._start(model)
             case Stop():
                 self._stop(command)
+            case _:
+                assert_never(command)
 
     def _grant(self, ticket: int, model: str) -> None:
         child = self.children[model]
