@@ -116,7 +116,9 @@ def test_pull_and_rm_go_through_the_running_router(router: Router, hub: FakeHub,
     missing = router.lr("pull", "user/nothing", code=3)
     assert "user/nothing" in missing.stderr + missing.stdout
     assert "Traceback" not in missing.stderr
-    router.lr("rm", SPEC, "--yes")
+    shared = router.lr("rm", SPEC, "--yes", code=1)
+    assert "'wanted'" in shared.stderr
+    router.lr("rm", SPEC, "--yes", "--force")
     assert SPEC not in router.models()
     assert not list((tmp_path / "cache").rglob("*.gguf"))
 

@@ -15,6 +15,7 @@ import pytest
 from tests.e2e.conftest import COMPILED, ENGINES, Router, Serve, until
 from tests.tiny_gguf import write_llama
 
+CONTEXT = 1 << 17  # tokens; half a minute of a small model's
 LONG = {
     "messages": [{"role": "user", "content": "Tell"}],
     "stream": True,
@@ -30,6 +31,16 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    """Models a and b whose answers may be long: llama-server cuts them at the length the model was trained for."""
+    folder = tmp_path / "long"
+    folder.mkdir()
+    for seed, name in enumerate("ab"):
+        write_llama(folder / f"{name}.gguf", seed=seed, n_ctx=CONTEXT)
+    return folder
 
 
 class Stream:
@@ -79,7 +90,7 @@ def test_a_child_killed_in_mid_stream_breaks_that_stream_alone(
     serve: Serve, engine: Path | None, models_dir: Path
 ) -> None:
     # The crash comes from outside, while both models stream.
-    router = serve(engine, "--models-dir", models_dir, "-c", 32768)
+    router = serve(engine, "--models-dir", models_dir, "-c", CONTEXT)
     undisturbed = Stream(router, "b", 300).join().said()
     broken, other = Stream(router, "a", 100_000).begun(), Stream(router, "b", 300).begun()
     pid = router.pid("a")
@@ -102,7 +113,7 @@ def test_a_child_killed_in_mid_stream_breaks_that_stream_alone(
 
 
 def test_the_openai_sdk_sees_a_broken_stream_as_an_error(serve: Serve, models_dir: Path) -> None:
-    router = serve(None, "--models-dir", models_dir, "-c", 32768)
+    router = serve(None, "--models-dir", models_dir, "-c", CONTEXT)
     with openai.OpenAI(base_url=f"{router.url}/v1", api_key="none", http_client=router.client()) as client:
         stream = client.chat.completions.create(
             model="a", messages=[{"role": "user", "content": "x"}], max_tokens=100_000, stream=True,
@@ -154,7 +165,7 @@ def test_a_child_that_hangs_while_it_loads_is_killed_with_its_reason(serve: Serv
 
 @pytest.mark.compiled
 def test_a_child_that_hangs_in_mid_stream_is_killed_and_its_stream_told(serve: Serve, models_dir: Path) -> None:
-    router = serve(COMPILED, "--models-dir", models_dir, "-c", 32768, "--busy-stall", 1)
+    router = serve(COMPILED, "--models-dir", models_dir, "-c", CONTEXT, "--busy-stall", 1)
     stream = Stream(router, "a", 100_000).begun()
     os.kill(router.pid("a"), signal.SIGSTOP)
     stream.join()
@@ -164,7 +175,7 @@ def test_a_child_that_hangs_in_mid_stream_is_killed_and_its_stream_told(serve: S
 
 
 def test_a_client_that_leaves_frees_its_slot(serve: Serve, models_dir: Path) -> None:
-    router = serve(None, "--models-dir", models_dir, "-c", 32768, "-np", 1)
+    router = serve(None, "--models-dir", models_dir, "-c", CONTEXT, "-np", 1)
     with router.client() as client:
         with client.stream(
             "POST", "/v1/chat/completions", json={**LONG, "model": "a", "max_tokens": 100_000}
@@ -175,7 +186,7 @@ def test_a_client_that_leaves_frees_its_slot(serve: Serve, models_dir: Path) -> 
 
 
 def test_sigterm_lets_a_stream_end_and_refuses_newcomers(serve: Serve, models_dir: Path) -> None:
-    router = serve(None, "--models-dir", models_dir, "-c", 32768)
+    router = serve(None, "--models-dir", models_dir, "-c", CONTEXT)
     stream = Stream(router, "a", 1500).begun()
     router.process.send_signal(signal.SIGTERM)
     with router.client() as client:
@@ -188,7 +199,7 @@ def test_sigterm_lets_a_stream_end_and_refuses_newcomers(serve: Serve, models_di
 
 
 def test_a_second_sigterm_hurries(serve: Serve, models_dir: Path) -> None:
-    router = serve(None, "--models-dir", models_dir, "-c", 32768)
+    router = serve(None, "--models-dir", models_dir, "-c", CONTEXT)
     stream = Stream(router, "a", 1_000_000).begun()
     children = router.children()
     router.process.send_signal(signal.SIGTERM)
