@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from llamarouter.core.errors import ModelCrashed, ModelInvalid, ModelUnloaded, NotLoaded, RouterError
+from llamarouter.core.events import Command, Event, TimePassed
 from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Launch
@@ -265,3 +266,26 @@ async def test_a_supervision_that_fails_is_one_models_failure() -> None:
         assert (await broken).reason == "engine_unavailable"
         (await other).end(DONE)
         assert router.scheduler.phase_of("b") is Phase.READY
+
+
+async def test_a_deadline_that_has_passed_already_rings_and_breaks_nothing() -> None:
+    class Late(Scheduler):
+        rung = 0
+
+        def handle(self, event: Event, now: float) -> list[Command]:
+            self.rung += isinstance(event, TimePassed)
+            return super().handle(event, now)
+
+        def deadline(self) -> float | None:
+            return 0.001 if self.rung < 3 else None
+
+    stage, scheduler = Stage(), Late(Limits(models_max=1))
+    router = Supervisor(scheduler, stage, Feed(), lambda child: None)
+    async with router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        (await task).end(DONE)
+        quick = router.lease_now("a", True, 0)
+        assert quick is not None
+        quick.end(DONE)
+        await until(lambda: scheduler.rung == 3)

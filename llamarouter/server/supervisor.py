@@ -71,7 +71,9 @@ class Supervisor:
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
         self._dispatching = False
-        self._timer: asyncio.TimerHandle | None = None
+        # What rings next, and when: uvloop's handle for a time that has passed already knows no `when()`.
+        self._timer: asyncio.Handle | None = None
+        self._due: float | None = None
         self._tickets = 0
         self._waiting: dict[int, asyncio.Future[Lease | None]] = {}
         self._loads: set[int] = set()  # tickets without a client: over as soon as their model is ready
@@ -209,16 +211,15 @@ class Supervisor:
 
     def _arm(self) -> None:
         due = self._scheduler.deadline()
+        if due == self._due:
+            return
         if self._timer is not None:
-            if due == self._timer.when():
-                return
             self._timer.cancel()
-            self._timer = None
-        if due is not None:
-            self._timer = self._loop.call_at(due, self._ring)
+        self._due = due
+        self._timer = None if due is None else self._loop.call_at(due, self._ring)
 
     def _ring(self) -> None:
-        self._timer = None
+        self._timer = self._due = None
         self._dispatch(TimePassed())
 
     def _obey(self, command: Command) -> None:
