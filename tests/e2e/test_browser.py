@@ -58,9 +58,10 @@ def wrong(page: Page) -> list[str]:
 def test_models_are_loaded_chatted_with_in_one_conversation_stopped_and_unloaded(
     serve: Serve, browser: Browser, models_dir: Path, tmp_path: Path
 ) -> None:
-    write_llama(models_dir / "c.gguf", n_ctx=32768)  # it would talk for a long time
+    for seed, name in enumerate("abc"):
+        write_llama(models_dir / f"{name}.gguf", seed=seed, n_ctx=32768)  # c would talk for a long time
     preset = tmp_path / "preset.ini"
-    preset.write_text("[a]\nn-predict = 40\n[b]\nn-predict = 40\n[c]\nignore-eos = true\n")
+    preset.write_text("[a]\nn-predict = 800\n[b]\nn-predict = 800\n[c]\nignore-eos = true\n")
     router = serve(None, "--models-dir", models_dir, "--models-preset", preset, "--threads", 1)
     page = browser.open(router.url)
     page.screenshot(tmp_path / "waiting.png")
