@@ -31,11 +31,6 @@ class Reception:
         self._supervisor = supervisor
         self._downloads = downloads
 
-    @property
-    def open(self) -> bool:
-        """Whether no key is asked for."""
-        return not self._keys
-
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
         """Raise `InvalidApiKey` unless the credentials open the routes, or none are needed."""
         if not self._keys:
