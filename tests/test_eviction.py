@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from llamarouter.core.events import StopReason
@@ -42,7 +44,6 @@ def plan(wants: dict[str, float], *residents: Resident, places: int | None = Non
         residents,
         places=len(residents) if places is None else places,
         max_wait=10.0,
-        linger=1.0,
         now=NOW,
     )
 
@@ -55,7 +56,7 @@ def test_free_places_are_given_in_order() -> None:
 
 def test_without_limit_all_start() -> None:
     wants = [Want("x", 1.0), Want("y", 2.0)]
-    assert plan_places(wants, [], places=None, max_wait=0, linger=0, now=NOW) == Plan(start=("x", "y"))
+    assert plan_places(wants, [], places=None, max_wait=0, now=NOW) == Plan(start=("x", "y"))
 
 
 def test_the_idle_go_by_last_use_and_no_more_than_needed() -> None:
@@ -103,20 +104,21 @@ def test_a_fresh_model_is_not_claimed_and_the_plan_says_until_when() -> None:
     assert plan({"x": 1}, child("a", inside=1, ready_at=95, load_seconds=5)).claim == ("a",)
 
 
-def test_a_fresh_idle_model_lingers() -> None:
-    assert plan({"x": 1}, child("a", used=99.5, ready_at=95, load_seconds=20)) == Plan(look_again=100.5)
-    assert plan({"x": 1}, child("a", used=99, ready_at=95, load_seconds=20)).evict == ("a",)
+def test_a_fresh_model_keeps_its_place_though_it_is_idle() -> None:
+    fresh = child("a", used=99, ready_at=95, load_seconds=20)
+    assert plan({"x": 1}, fresh) == Plan(look_again=115)
+    assert plan({"x": 1}, fresh, child("b", used=99.5)).evict == ("b",)
     assert plan({"x": 1}, child("a", used=99.5, ready_at=95, load_seconds=5)).evict == ("a",)
 
 
-def test_idle_victims_can_be_asked_for_without_lingering() -> None:
-    lingering = child("a", used=99.5, ready_at=95, load_seconds=20)
-    assert idle_victims([lingering], linger=0.0, now=NOW) == [lingering]
-    assert idle_victims([lingering], linger=1.0, now=NOW) == []
+def test_idle_victims_can_be_asked_for_without_sparing_the_fresh() -> None:
+    fresh = child("a", used=99.5, ready_at=95, load_seconds=20)
+    assert idle_victims([fresh], now=math.inf) == [fresh]
+    assert idle_victims([fresh], now=NOW) == []
 
 
 def test_one_that_leaves_already_is_no_idle_victim() -> None:
-    assert idle_victims([child("a", leaving=StopReason.UNLOADED)], linger=0.0, now=NOW) == []
+    assert idle_victims([child("a", leaving=StopReason.UNLOADED)], now=NOW) == []
 
 
 def test_a_claim_stands_and_is_not_made_twice() -> None:
@@ -144,7 +146,7 @@ def test_an_abandoned_load_goes_first_and_only_where_no_place_is_free_or_being_f
     def evicted(*others: Resident, places: int, wants: tuple[str, ...] = ("x",)) -> tuple[str, ...]:
         wanted = [Want(model, 99.0) for model in wants]
         everybody = [*residents, *others]
-        shared = plan_places(wanted, everybody, abandoned={"b"}, places=places, max_wait=10.0, linger=1.0, now=NOW)
+        shared = plan_places(wanted, everybody, abandoned={"b"}, places=places, max_wait=10.0, now=NOW)
         return shared.evict
 
     assert evicted(places=2) == ("b",)
@@ -156,7 +158,7 @@ def test_an_abandoned_load_goes_first_and_only_where_no_place_is_free_or_being_f
 def test_a_modest_want_gets_what_is_left_or_is_refused() -> None:
     def share(*residents: Resident, places: int, firm: int = 0) -> Plan:
         wants = [Want(f"x{number}", 1.0) for number in range(firm)] + [Want("m", 0.5, modest=True)]
-        return plan_places(wants, residents, places=places, max_wait=10.0, linger=1.0, now=NOW)
+        return plan_places(wants, residents, places=places, max_wait=10.0, now=NOW)
 
     idle, busy, going = child("a", used=1), child("b", inside=1), child("c", Phase.STOPPING)
     assert share(idle, places=2) == Plan(start=("m",))

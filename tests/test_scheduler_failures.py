@@ -172,10 +172,10 @@ def test_an_invalid_model_is_probed_where_a_place_is_free_or_becomes_so() -> Non
         (52, ask(4, "good")),
         (53, ready("bad"), grant(3, "bad")),
         (53, release(3)),
-        (54, tick, evict("bad")),
-        (55, gone("bad"), start("good")),
-        (56, ready("good"), grant(4, "good")),
-        (56, release(4)),
+        (55, tick, evict("bad")),
+        (56, gone("bad"), start("good")),
+        (57, ready("good"), grant(4, "good")),
+        (57, release(4)),
         (58, ask(5, "bad"), evict("good")),  # it has been loaded since: it is a model like any other
     )
 

@@ -153,7 +153,8 @@ def test_a_load_that_an_operator_asked_for_is_no_victim() -> None:
         (1, ask(2, "b")),
         (99, tick),
         (100, ready("a"), grant(1, "a")),
-        (101, tick, evict("a")),
+        (199, tick),
+        (200, tick, evict("a")),
     )
 
 
@@ -223,30 +224,30 @@ def test_a_model_loaded_for_nobody_is_used_when_it_became_ready() -> None:
     )
 
 
-# --- a fresh model, and one that is idle for a moment -----------------------------------------------------------------
+# --- a fresh model ----------------------------------------------------------------------------------------------------
 
 
-def test_a_fresh_model_stays_though_idle_for_a_moment_and_goes_when_it_lingers() -> None:
+def test_a_fresh_model_stays_though_idle_for_as_long_as_it_took_to_load() -> None:
     scheduler = play(
-        one_place(linger=1),
+        one_place(),
         (0, ask(1, "a"), start("a")),
         (4, ready("a"), grant(1, "a")),
         (4.5, ask(2, "b")),
         (5, release(1)),
     )
-    assert scheduler.deadline() == 6
+    assert scheduler.deadline() == 8
     play(
         scheduler,
-        (5.5, ask(3, "a"), grant(3, "a")),
-        (6, release(3)),
-        (6.9, tick),
-        (7, tick, evict("a")),
+        (6.5, ask(3, "a"), grant(3, "a")),
+        (7, release(3)),
+        (7.9, tick),
+        (8, tick, evict("a")),
     )
 
 
 def test_a_model_that_has_paid_for_its_load_goes_as_soon_as_it_is_idle() -> None:
     play(
-        one_place(linger=1),
+        one_place(),
         (0, ask(1, "a"), start("a")),
         (4, ready("a"), grant(1, "a")),
         (5, ask(2, "b")),

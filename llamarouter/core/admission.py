@@ -25,7 +25,6 @@ class Limits:
     queue_per_model: int = 1024
     queue_in_all: int = 4096
     queue_bytes: int = 256 << 20
-    linger: float = 1.0  # how long a fresh model stays though it is idle and its place is wanted
 
 
 def objection(

@@ -12,9 +12,8 @@ flips for ever. A claim stands until its place is needed no more; which of two c
 A *modest* want (of a model that would only fail again) never costs another its place: it comes after all others, and
 is refused where neither a free place nor one that is being freed is left for it.
 
-A fresh model keeps its place for as long as it took to load, so that models in turns spend at most half of the time
-loading. One that nobody uses need not: it goes when it has been idle for `linger` (a client that asks one question
-after the other leaves its model idle for a moment in between).
+A fresh model keeps its place for as long as it took to load, busy or idle: a client that asks one question after the
+other leaves its model idle in between, and models in turns are to spend at most half of the time loading.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ def plan_places(
     abandoned: Collection[str] = (),
     places: int | None,
     max_wait: float,
-    linger: float,
     now: float,
 ) -> Plan:
     """Share out `places` (None: without limit). `wants` in the order in which they have a right to one, modest last.
@@ -75,7 +73,7 @@ def plan_places(
     modest = [want.model for want in unserved if want.modest]
     shortfall = len(firm) - stopping
     spare = [resident for resident in residents if resident.phase is Phase.STARTING and resident.model in abandoned]
-    evict = [*spare, *idle_victims(open_ones, linger=linger, now=now)][: max(0, shortfall)]
+    evict = [*spare, *idle_victims(open_ones, now=now)][: max(0, shortfall)]
 
     overdue = sum(now >= want.since + max_wait for want in firm)
     draining = sum(_leaves(resident) and not _is_claimed(resident) for resident in residents)
@@ -89,17 +87,13 @@ def plan_places(
         claim=tuple(one.model for one in claim),
         release=tuple(claimed[needed:]),
         refuse=tuple(modest[max(0, -shortfall) :]),
-        look_again=_look_again(firm, open_ones, max_wait=max_wait, linger=linger, now=now),
+        look_again=_look_again(firm, open_ones, max_wait=max_wait, now=now),
     )
 
 
-def idle_victims(residents: Iterable[Resident], *, linger: float, now: float) -> list[Resident]:
-    """The idle ones that may go, the least recently used first."""
-    return _by_use(
-        one
-        for one in residents
-        if one.is_open and not one.in_flight and now >= min(one.idle_since + linger, one.keeps_until)
-    )
+def idle_victims(residents: Iterable[Resident], *, now: float) -> list[Resident]:
+    """The idle ones that may go, the least recently used first. `now`: infinity spares no fresh one."""
+    return _by_use(one for one in residents if one.is_open and not one.in_flight and now >= one.keeps_until)
 
 
 def _by_use(residents: Iterable[Resident]) -> list[Resident]:
@@ -116,14 +110,10 @@ def _is_claimed(resident: Resident) -> bool:
 
 
 def _look_again(
-    unserved: Sequence[Want], open_ones: Sequence[Resident], *, max_wait: float, linger: float, now: float
+    unserved: Sequence[Want], open_ones: Sequence[Resident], *, max_wait: float, now: float
 ) -> float | None:
     """Only what lies ahead counts: a time that is over would be looked at again and again."""
     if not unserved:
         return None
-    times = [want.since + max_wait for want in unserved]
-    for one in open_ones:
-        times.append(one.keeps_until)
-        if not one.in_flight:
-            times.append(one.idle_since + linger)
+    times = [want.since + max_wait for want in unserved] + [one.keeps_until for one in open_ones]
     return min((time for time in times if time > now), default=None)

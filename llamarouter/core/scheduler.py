@@ -14,6 +14,7 @@ The bound on waiting, and why it holds: `docs/fairness.md`. Nothing here reads a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import assert_never
 
@@ -207,7 +208,7 @@ class Scheduler:
 
     def _try_again(self, failed: Resident, now: float) -> bool:
         """The load died of memory: let the least recently used idle model go and keep the place for a second try."""
-        victims = idle_victims(self._residents.values(), linger=0.0, now=now)
+        victims = idle_victims(self._residents.values(), now=math.inf)
         if failed.attempt > 1 or not victims or not self._queue.waiting(failed.model):
             return False
         self._stop(victims[0], StopReason.EVICTED)
@@ -300,7 +301,6 @@ class Scheduler:
             abandoned=self._abandoned(),
             places=self._limits.models_max or None,
             max_wait=self._limits.max_wait,
-            linger=self._limits.linger,
             now=now,
         )
         for model in plan.evict:

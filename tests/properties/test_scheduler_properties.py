@@ -35,7 +35,6 @@ class LifeOfAHouse(RuleBasedStateMachine):
         models_max=st.sampled_from([1, 1, 2, 3, 0]),
         max_wait=st.sampled_from([0.0, 3.0, 10.0]),
         queue_timeout=st.sampled_from([12.0, 60.0, 1e6]),
-        linger=st.sampled_from([0.0, 1.0]),
         per_model=st.sampled_from([3, 1024]),
         loads=st.lists(st.sampled_from([0.0, 1.0, 4.0]), min_size=len(MODELS), max_size=len(MODELS)),
     )
@@ -44,7 +43,6 @@ class LifeOfAHouse(RuleBasedStateMachine):
         models_max: int,
         max_wait: float,
         queue_timeout: float,
-        linger: float,
         per_model: int,
         loads: list[float],
     ) -> None:
@@ -53,7 +51,6 @@ class LifeOfAHouse(RuleBasedStateMachine):
             max_wait=max_wait,
             queue_timeout=queue_timeout,
             queue_per_model=per_model,
-            linger=linger,
         )
         self.house = House(limits, dict(zip(MODELS, loads, strict=True)))
 
