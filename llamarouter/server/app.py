@@ -19,7 +19,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from llamarouter.core.errors import MethodNotAllowed, NotFound, RouterError, body_of, headers_of
 from llamarouter.core.routes import RELAYED
 from llamarouter.relay.asgi import RelayEndpoint
-from llamarouter.server.api import Json, control_routes
+from llamarouter.server.answers import Json
+from llamarouter.server.api import control_routes
 from llamarouter.server.cors import answer_to_options, cors_headers
 from llamarouter.server.node import Node
 

@@ -1,0 +1,59 @@
+"""How the control endpoints read a request and write an answer."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+
+from llamarouter.core.errors import BadRequest, InvalidJson, JsonTooDeep, RequestTooLarge
+
+_MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
+
+_JSON = msgspec.json.Encoder()
+
+
+class Json(Response):
+    """A JSON answer, encoded by msgspec."""
+
+    media_type = "application/json; charset=utf-8"
+
+    def render(self, content: Any) -> bytes:
+        return _JSON.encode(content)
+
+
+def success(**more: object) -> Response:
+    """What llama-server's router says when a wish was taken up; `more`: what only ours says."""
+    return Json({"success": True, **more})
+
+
+def streamed(request: Request, parts: AsyncIterator[bytes], media_type: str) -> Response:
+    """An answer without an end; a HEAD would wait for it, and gets the headers alone."""
+    headers = {"cache-control": "no-cache"}
+    if request.method == "HEAD":
+        return Response(media_type=media_type, headers=headers)
+    return StreamingResponse(parts, media_type=media_type, headers=headers)
+
+
+async def object_of(request: Request) -> dict[str, Any]:
+    """The JSON object that the body of a request is. Raises `BadRequest` and its kin."""
+    data = bytearray()
+    try:
+        async for part in request.stream():
+            data += part
+            if len(data) > _MAX_BODY:
+                raise RequestTooLarge("the body of the request is larger than 1 MiB")
+    except ClientDisconnect as error:
+        raise BadRequest("the client left before its request was whole") from error
+    try:
+        body = msgspec.json.decode(data)
+    except RecursionError as error:
+        raise JsonTooDeep("the JSON of the body is nested too deep") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InvalidJson(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise InvalidJson("the body is not a JSON object")
+    return body

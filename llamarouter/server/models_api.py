@@ -1,0 +1,108 @@
+"""The endpoints about models: listing, loading, unloading, fetching and deleting them.
+
+Each handler asks, tells, and answers; it raises and never catches. Shapes and words are llama-server's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from llamarouter.core.errors import BadRequest, Draining, ModelNotFound, ReloadRefused, UsageError
+from llamarouter.server.answers import Json, object_of, streamed, success
+from llamarouter.server.listing import describe, list_models
+from llamarouter.server.node import Node
+
+
+class ModelsApi:
+    """The handlers of `/models` and what is below it."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def list(self, request: Request) -> Response:
+        shelf = self._node.shelf
+        if request.query_params.get("reload"):
+            await self._reload()
+        else:
+            await shelf.look()
+        node = self._node
+        return Json(list_models(shelf.inventory, node.supervisor, node.downloads, node.created))
+
+    async def one(self, request: Request) -> Response:
+        node = self._node
+        entry = await node.shelf.find(request.path_params["id"])
+        return Json(describe(entry, node.shelf.inventory, node.supervisor, node.downloads, node.created))
+
+    async def load(self, request: Request) -> Response:
+        body = await object_of(request)
+        if self._node.supervisor.closing:
+            raise Draining("the router is shutting down", retry_after=5)
+        entry = await self._node.shelf.find(_model_of(body))
+        model = entry.model.id
+        self._node.reception.check(entry)
+        child = self._node.supervisor.children.get(model)
+        if child is not None and not child.stopping and not body.get("wait"):
+            raise BadRequest("model is already running")
+        loading = self._node.begin(self._node.reception.load(model))
+        if body.get("wait"):
+            await asyncio.shield(loading)
+        return success()
+
+    async def unload(self, request: Request) -> Response:
+        body = await object_of(request)
+        node = self._node
+        asked = _model_of(body)
+        if await self._download_stopped(asked):
+            return success()
+        entry = node.shelf.catalog.resolve(asked)
+        if entry is None:
+            raise BadRequest("model is not found")
+        model = entry.model.id
+        if model not in node.supervisor.children:
+            raise BadRequest("model is not running")
+        node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
+        if body.get("wait"):
+            await node.supervisor.until_gone(model)
+        return success()
+
+    async def download(self, request: Request) -> Response:
+        spec = (await object_of(request)).get("model")
+        if not isinstance(spec, str) or not spec:
+            raise BadRequest("model must be a non-empty string")
+        self._node.downloads.begin(spec, self._node.shelf.catalog)
+        return success()
+
+    async def remove(self, request: Request) -> Response:
+        asked = request.query_params.get("model")
+        if not asked:
+            raise BadRequest("model must be a non-empty string")
+        node = self._node
+        if await self._download_stopped(asked):
+            return success()
+        entry = await node.shelf.find(asked)
+        await node.remove(entry, force=request.query_params.get("force") in ("1", "true"))
+        return success()
+
+    async def events(self, request: Request) -> Response:
+        return streamed(request, self._node.feed.read(), "text/event-stream")
+
+    async def _download_stopped(self, asked: str) -> bool:
+        entry = self._node.shelf.catalog.resolve(asked)
+        return await self._node.downloads.cancel(entry.model.id if entry is not None else asked)
+
+    async def _reload(self) -> None:
+        try:
+            await self._node.look_again()
+        except (UsageError, OSError) as error:
+            raise ReloadRefused(f"reload refused, everything stays as it was: {error}") from error
+
+
+def _model_of(body: dict[str, Any]) -> str:
+    model = body.get("model")
+    if not isinstance(model, str) or not model:
+        raise ModelNotFound('the body names no model: {"model": "ID"} is needed')
+    return model

@@ -1,0 +1,60 @@
+"""The endpoints that llama-server does not have: what `lr` shows and asks of a running router, below `/lr/`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import MissingModel, NotFound
+from llamarouter.core.explain import as_llama_server_ini
+from llamarouter.server.answers import Json, streamed, success
+from llamarouter.server.node import Node
+
+_WHICH = "which model? ?model=ID is needed"
+
+
+class OwnApi:
+    """The handlers of `/lr/`."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def status(self, request: Request) -> Response:
+        return Json(self._node.status())
+
+    async def logs(self, request: Request) -> Response:
+        node = self._node
+        asked = request.query_params.get("model")
+        if not asked:
+            raise MissingModel(_WHICH)
+        entry = await node.shelf.find(asked)
+        ring = node.supervisor.rings.get(entry.model.id)
+        if request.query_params.get("follow"):
+            follow = node.supervisor.ring_of(entry.model.id).subscribe()
+            return streamed(request, _lines(follow), "text/plain; charset=utf-8")
+        if ring is None:
+            raise NotFound(f"model '{entry.model.id}' has no log yet: it was not started")
+        return PlainTextResponse("".join(f"{line}\n" for line in ring.lines()))
+
+    async def explain(self, request: Request) -> Response:
+        node = self._node
+        asked = request.query_params.get("model")
+        entry = await node.shelf.find(asked) if asked is not None else None
+        if request.query_params.get("format") == "llama-server":
+            catalog = node.shelf.catalog if entry is None else Catalog([entry])
+            return PlainTextResponse(as_llama_server_ini(catalog))
+        if entry is None:
+            raise MissingModel(_WHICH)
+        return Json(node.explain(entry))
+
+    async def stop(self, request: Request) -> Response:
+        self._node.stop()
+        return success()
+
+
+async def _lines(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+    async for line in lines:
+        yield line.encode() + b"\n"
