@@ -29,12 +29,10 @@ from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import take_inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.relay.door_options import DoorOptions
-from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.server.app import application
-from llamarouter.server.cors import cors_lines
+from llamarouter.server.doors import public_door
 from llamarouter.server.node import Node
-from llamarouter.server.run import Plan, assemble, config_of
+from llamarouter.server.run import Plan, assemble
 from tests.child_kit import FAKE
 from tests.engine_table import HELP, TABLE
 from tests.relay_rig import Client
@@ -134,7 +132,7 @@ async def house(
         async with asyncio.TaskGroup() as tasks:
             node = assemble(plan, folder, tasks, stopped.set)
             app = application(node, trusted=False)
-            config = config_of(app, fast_lane(node.reception, DoorOptions(node.traffic, cors_lines)))
+            config = public_door(node)
             config.load()
             state = ServerState()
             protocol: Any = config.http_protocol_class

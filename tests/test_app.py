@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from llamarouter.core.routes import RELAYED
 from llamarouter.server.api import control_routes
-from llamarouter.server.app import PUBLIC
+from llamarouter.server.guard import PUBLIC
 from tests.node_kit import House, add_model, asgi_client, house
 
 pytestmark = pytest.mark.anyio
@@ -140,7 +140,8 @@ async def test_options_is_answered_everywhere_without_a_key(tmp_path: Path) -> N
                 assert headers["access-control-allow-origin"] == ORIGIN["origin"]
                 assert "POST" in headers["access-control-allow-methods"]
                 assert headers["access-control-allow-headers"] == "*"
-                assert "access-control-allow-credentials" not in headers
+                assert headers["access-control-allow-credentials"] == "true"
+                assert headers["content-type"].startswith("text/html")
 
 
 async def test_every_kind_of_answer_carries_cors_headers_through_both_doors(tmp_path: Path) -> None:

@@ -217,6 +217,11 @@ def test_nothing_of_the_router_in_the_environment_reaches_a_child() -> None:
         "LLAMA_API_KEY": "k",
         "LLAMA_ARG_MODELS_MAX": "2",
         "LLAMA_ARG_SSL_KEY_FILE": "f",
+        "LLAMA_ARG_SSL_CERT_FILE": "c",
+        "LLAMA_ARG_API_PREFIX": "/p",
+        "LLAMA_ARG_CORS_ORIGINS": "localhost",
+        "LLAMA_ARG_NO_CORS_CREDENTIALS": "1",
+        "LLAMA_ARG_UI_CONFIG": "{}",
         "LLAMA_ARG_MODEL": "m",
         "LLAMA_ARG_LOG_FILE": "f",
         "HF_TOKEN": "t",
@@ -234,7 +239,6 @@ def test_nothing_of_the_router_in_the_environment_reaches_a_child() -> None:
     assert [warning.where for warning in catalog.skipped] == [
         "environment LLAMA_ARG_LOG_FILE",
         "environment LLAMA_ARG_MODEL",
-        "environment LLAMA_ARG_SSL_KEY_FILE",
     ]
 
 

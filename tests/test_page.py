@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from llamarouter.core.errors import RouterError, UsageError
-from llamarouter.server.app import answer
+from llamarouter.server.answers import answer
 from llamarouter.server.page import Page, PageStore
 from tests.node_kit import ENGINE, asgi_client, house
 

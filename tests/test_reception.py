@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import InvalidApiKey, ModelInvalid, ModelNotFound, NotLoaded, RouterError
-from llamarouter.core.routes import FAST
+from llamarouter.core.routes import fast_routes
 from llamarouter.relay.switchboard import Ask, Outcome
 from tests.node_kit import add_model, house
 
 pytestmark = pytest.mark.anyio
 
-ROUTE = FAST[b"/tokenize"]
+ROUTE = fast_routes()[b"/tokenize"]
 
 
 async def test_keys_are_taken_as_llama_server_takes_them(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
+from llamarouter.core.cors import Cors
 from llamarouter.core.errors import UsageError
 from llamarouter.core.own_options import OWN, OWN_TABLE
 from llamarouter.core.settings import Settings, engine_of, is_loopback, parse_settings
@@ -135,7 +136,22 @@ def test_no_secret_in_what_is_printed() -> None:
         (["--api-key-file", "gone"], "--api-key-file gone: No such file or directory"),
         (["--ui", "--no-ui"], "--ui and --no-ui contradict each other"),
         (["--models-autoload", "--no-models-autoload"], "contradict each other"),
-        (["--path", "x", "--no-webui"], "--path serves a page and --no-ui none"),
+        (["--ssl-key-file", "k"], "--ssl-key-file k needs its certificate, too: --ssl-cert-file FILE"),
+        (["--ssl-cert-file", "c"], "--ssl-cert-file c needs its key, too: --ssl-key-file FILE"),
+        (["--api-prefix", "llm"], "--api-prefix llm: a path of letters, digits"),
+        (["--api-prefix", "/a/../b"], "--api-prefix /a/../b: a path of"),
+        (["--api-prefix", "/a//b"], "--api-prefix /a//b: a path of"),
+        (["--api-prefix", "/a b"], "--api-prefix /a b: a path of"),
+        (["--api-prefix", "/{x}"], "--api-prefix /{x}: a path of"),
+        (["--api-prefix", "/%61"], "--api-prefix /%61: a path of"),
+        (["--cors-origins", "http://a\r\nx: y"], "only printable ASCII can stand in a header"),
+        (["--cors-headers", "x-\u00e9"], "only printable ASCII can stand in a header"),
+        (["--cors-origins", " "], "--cors-origins is empty"),
+        (["--ui-config", "{"], "--ui-config: not JSON: Expecting property name"),
+        (["--ui-config", "[" * 100_000], "--ui-config: nested too deep"),
+        (["--ui-config", "[1]"], "--ui-config: must be a JSON object"),
+        (["--ui-config-file", "gone"], "--ui-config-file gone: No such file or directory"),
+        (["--ui-config", "{}", "--ui-config-file", "f"], "--ui-config and --ui-config-file: give one of them"),
         (["--port", "0", "--host", "127.0.0.1,::1"], "--port 0 finds a port for one address"),
         (["--host", "a,,b", "--allow-open"], "--host a,,b: an address, several by commas"),
         (["--host", f"/{'x' * 120}.sock"], "longer than the 107 bytes that a socket's path may have"),
@@ -145,7 +161,6 @@ def test_no_secret_in_what_is_printed() -> None:
         (["--alias", "x"], "--alias: names one model: write alias = NAME"),
         (["--tools", "all"], "--tools: is not a feature of lr serve"),
         (["--reuse-port"], "--reuse-port: is not a feature of lr serve"),
-        (["--ssl-key-file", "k"], "--ssl-key-file: lr serve does not speak TLS yet"),
         (["--list-devices"], "--list-devices: prints and exits; lr engine shows the devices"),
         (["--draft-max", "3"], "--draft-max: use --spec-draft-n-max or --spec-ngram-mod-n-max"),
         (["m.gguf"], "unexpected argument 'm.gguf'"),
@@ -167,6 +182,43 @@ def test_a_wrong_command_line_is_one_line(argv: list[str], message: str) -> None
 )
 def test_a_wrong_environment_is_one_line(environ: dict[str, str], message: str) -> None:
     assert message in _refusal(environ=environ)
+
+
+def test_what_concerns_the_door() -> None:
+    argv = ["--api-prefix", "/a/b.c/", "--ssl-key-file", "k", "--ssl-cert-file", "c", "--cors-origins", " http://x "]
+    settings = _settings(*argv, "--cors-methods", "GET", "--cors-headers", "x-a, x-b", "--no-cors-credentials")
+    assert settings.api_prefix == "/a/b.c"
+    assert settings.certificate == ("k", "c")
+    assert settings.cors == Cors(origins="http://x", methods="GET", headers="x-a, x-b", credentials=False)
+    assert _settings("--api-prefix", "/").api_prefix == ""
+    environ = {"LLAMA_ARG_API_PREFIX": "/e", "LLAMA_ARG_CORS_CREDENTIALS": "off", "LLAMA_ARG_CORS_ORIGINS": "localhost"}
+    assert _settings(environ=environ).api_prefix == "/e"
+    assert _settings(environ=environ).cors == Cors(origins="localhost", credentials=False)
+    assert not _settings(environ={"LLAMA_ARG_NO_CORS_CREDENTIALS": ""}).cors.credentials
+
+
+def test_what_the_page_is_told_comes_from_one_place() -> None:
+    files = {"f": '{"theme": "dark"}', "bad": "{"}
+    inline, file = {"LLAMA_ARG_UI_CONFIG": '{"a": 1}'}, {"LLAMA_ARG_UI_CONFIG_FILE": "f"}
+    assert _settings("--webui-config", '{"a": {"b": null}}').ui_config == {"a": {"b": None}}
+    assert _settings("--webui-config-file", "f", files=files).ui_config == {"theme": "dark"}
+    assert _settings(environ=inline).ui_config == {"a": 1}
+    assert _settings("--ui-config-file", "f", environ=inline, files=files).ui_config == {"theme": "dark"}
+    assert _settings("--ui-config", "{}", environ=file, files=files).ui_config == {}
+    both = _refusal(environ={**inline, **file}, files=files)
+    assert both == "LLAMA_ARG_UI_CONFIG and LLAMA_ARG_UI_CONFIG_FILE: give one of them"
+    assert _refusal("--ui-config-file", "bad", files=files).startswith("--ui-config-file bad: not JSON")
+
+    def no_text(path: str) -> str:
+        return b"\xff".decode()
+
+    with pytest.raises(UsageError, match="--ui-config-file f: not a text file"):
+        parse_settings(["--ui-config-file", "f"], {}, TABLE, no_text)
+
+
+def test_a_page_of_the_operators_that_nobody_will_see_is_a_warning() -> None:
+    settings = _settings("--path", "site", "--no-ui")
+    assert [str(warning) for warning in settings.warnings] == ["--path site: not served, as there is --no-ui"]
 
 
 def test_a_key_file_without_a_key_does_not_open_the_router() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, boolean_of
@@ -15,6 +16,15 @@ from llamarouter.core.own_options import OWN_TABLE
 
 _MAX_SECONDS = 1e9
 _OPTIONS = {name: option for option in OWN_TABLE.options for name in option.names}
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """One value as somebody wrote it."""
+
+    where: str  # for messages: the spelling or the variable
+    text: str
+    from_environment: bool
 
 
 class OwnValues:
@@ -37,6 +47,14 @@ class OwnValues:
         found = [(env, self._environ[env]) for env in option.envs if self._environ.get(env)]
         found += [(each.written, each.values[0]) for each in self._given.get(option.canonical, ()) if each.values]
         return found
+
+    def last_of(self, name: str) -> Said | None:
+        """The value that holds; None where the option is nowhere."""
+        found = self.of(name)
+        if not found:
+            return None
+        where, text = found[-1]
+        return Said(where, text, from_environment=_OPTIONS[name].canonical not in self._given)
 
     def text(self, name: str) -> str | None:
         found = self.of(name)

@@ -12,8 +12,11 @@ import difflib
 import ipaddress
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
+from llamarouter.core.cors import Cors
+from llamarouter.core.door_values import api_prefix_of, certificate_of, cors_of, ui_config_of
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
 from llamarouter.core.model import Skipped
@@ -42,6 +45,9 @@ class Settings:
     port: int = 8080  # 0: any that is free
     api_keys: tuple[str, ...] = field(default=(), repr=False)
     allow_open: bool = False
+    api_prefix: str = ""  # before every path: "" or "/some/path"
+    certificate: tuple[str, str] | None = None  # the files of key and certificate: TLS where it is not None
+    cors: Cors = Cors()  # noqa: RUF009 (frozen)
     max_wait: float = 10.0
     queue_timeout: float = 300.0
     load_stall: float = 120.0
@@ -50,6 +56,7 @@ class Settings:
     stop_timeout: float = 10.0
     ui: bool = True
     ui_path: str | None = None  # a folder of static files instead of the engine's own page
+    ui_config: dict[str, Any] = field(default_factory=dict)  # what the page's settings are at first
     offline: bool = False
     hf_token: str | None = field(default=None, repr=False)
     log_level: str = "info"  # of LOG_LEVELS
@@ -84,6 +91,9 @@ def parse_settings(
         port=values.integer("--port", 8080, 0, 65535),
         api_keys=_keys(values, read_file),
         allow_open=values.truth("--allow-open", False),
+        api_prefix=api_prefix_of(values),
+        certificate=certificate_of(values),
+        cors=cors_of(values),
         max_wait=values.seconds("--max-wait", 10.0, may_be_zero=True),
         queue_timeout=values.seconds("--queue-timeout", 300.0),
         load_stall=values.seconds("--load-stall", 120.0),
@@ -92,6 +102,7 @@ def parse_settings(
         stop_timeout=values.seconds("--stop-timeout", 10.0, may_be_zero=True),
         ui=values.truth("--ui", True),
         ui_path=values.text("--path"),
+        ui_config=ui_config_of(values, read_file),
         offline=values.truth("--offline", False),
         hf_token=values.text("--hf-token"),
         log_level=values.word("--log-level", "info", LOG_LEVELS),
@@ -100,6 +111,9 @@ def parse_settings(
         warnings=(*warnings, *_misspelt(environ)),
     )
     _check_together(settings)
+    if settings.ui_path is not None and not settings.ui:
+        unused = Skipped(f"--path {settings.ui_path}", "not served, as there is --no-ui")
+        return replace(settings, warnings=(*settings.warnings, unused))
     return settings
 
 
@@ -188,8 +202,6 @@ def _checked(keys: list[str], where: str) -> list[str]:
 
 
 def _check_together(settings: Settings) -> None:
-    if settings.ui_path is not None and not settings.ui:
-        raise UsageError("--path serves a page and --no-ui none: leave one of them out")
     addresses = [host for host in settings.host if not host.endswith(_SOCKET_SUFFIX)]
     if settings.port == 0 and len(addresses) > 1:
         raise UsageError("--port 0 finds a port for one address: give one --host, or a port")

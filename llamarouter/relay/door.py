@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError
+from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of, head_start_for_child
 from llamarouter.relay.closing import close_softly, reset_on_close
 from llamarouter.relay.door_options import DoorOptions
@@ -41,6 +42,7 @@ class Door(HttpToolsProtocol):
 
     switchboard: Switchboard
     options: DoorOptions
+    routes: dict[bytes, Route]  # that the fast lane takes, by target
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -191,7 +193,7 @@ class Door(HttpToolsProtocol):
         incoming = self._incoming
         if incoming is None or self._deaf:
             return
-        refusal = incoming.complete_head(self.parser, self._feeding)
+        refusal = incoming.complete_head(self.parser, self._feeding, self.routes)
         if refusal is not None:
             self._turn_away(refusal)
         elif not incoming.plain and not incoming.upgrading and self._current is None:
@@ -251,7 +253,8 @@ class Door(HttpToolsProtocol):
             self._hand_over(incoming, ask)
             return
         if incoming.head_start is None:
-            incoming.head_start = head_start_for_child(b"POST", incoming.url, incoming.headers)
+            target = incoming.url[len(self.options.prefix) :]
+            incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
         request = Request(b"POST", incoming.head_start, body, route.dialect, incoming.conversation)
         Exchange(request, lease, self, self.options.traffic).start()
 

@@ -11,7 +11,11 @@ from llamarouter.relay.traffic import Traffic
 
 @dataclass(frozen=True, slots=True)
 class DoorOptions:
-    """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers."""
+    """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers.
+
+    `prefix`: what every path begins with at the door, and at no child.
+    """
 
     traffic: Traffic
     extra_headers: Callable[[Headers], bytes] | None = None
+    prefix: str = ""

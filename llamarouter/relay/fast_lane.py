@@ -8,6 +8,7 @@ import logging
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from llamarouter.core.routes import fast_routes
 from llamarouter.relay.door import Door
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.switchboard import Switchboard
@@ -21,4 +22,5 @@ def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Pr
     if not uvicorn.__version__.startswith("0.54."):
         logging.getLogger(__name__).warning("uvicorn %s is not 0.54: the fast lane is off", uvicorn.__version__)
         return HttpToolsProtocol
-    return type("FastLane", (Door,), {"switchboard": switchboard, "options": options})
+    known = {"switchboard": switchboard, "options": options, "routes": fast_routes(options.prefix)}
+    return type("FastLane", (Door,), known)

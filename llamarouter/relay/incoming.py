@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qs
 
 from llamarouter.core.body import is_multipart
 from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError
-from llamarouter.core.routes import FAST, Route
+from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
 
 MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
@@ -115,8 +116,11 @@ class Incoming:
         else:
             self.upgrade = True
 
-    def complete_head(self, parser: Any, last_read: int) -> RouterError | None:
-        """The head is here, at the latest with a read of so many bytes: where does the request go, or why nowhere?"""
+    def complete_head(self, parser: Any, last_read: int, routes: Mapping[bytes, Route]) -> RouterError | None:
+        """The head is here, at the latest with a read of so many bytes: where does the request go, or why nowhere?
+
+        `routes`: those of the fast lane.
+        """
         self.head_complete = True
         self.method = parser.get_method()
         self.version = parser.get_http_version()
@@ -136,17 +140,17 @@ class Incoming:
         if self.problem is not None:
             return BadRequest(self.problem)
         self.upgrading = self.upgrade and parser.should_upgrade()
-        self._find_route()
+        self._find_route(routes)
         return None
 
     def _head_size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
-    def _find_route(self) -> None:
+    def _find_route(self, routes: Mapping[bytes, Route]) -> None:
         if self.plain:
-            route = FAST.get(self.url)
+            route = routes.get(self.url)
             if route is None and b"?" in self.url:
-                route = FAST.get(self.url.partition(b"?")[0])
+                route = routes.get(self.url.partition(b"?")[0])
             self.route = route
             self.plain = route is not None and self.method == b"POST"
 

@@ -9,7 +9,15 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from llamarouter.core.errors import BadRequest, InvalidJson, JsonTooDeep, RequestTooLarge
+from llamarouter.core.errors import (
+    BadRequest,
+    InvalidJson,
+    JsonTooDeep,
+    RequestTooLarge,
+    RouterError,
+    body_of,
+    headers_of,
+)
 
 _MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
 
@@ -57,3 +65,10 @@ async def object_of(request: Request) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise InvalidJson("the body is not a JSON object")
     return body
+
+
+def answer(error: RouterError) -> Response:
+    """The answer that an error is."""
+    response = Response(body_of(error), error.status)
+    response.raw_headers = [*headers_of(error), (b"content-length", str(len(response.body)).encode())]
+    return response

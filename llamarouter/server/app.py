@@ -1,6 +1,6 @@
-"""The application: the route table, the guard in front of it, and the one place where errors become answers.
+"""The application: the route table behind its guard, and the one place where errors become answers.
 
-    door -> Guard (key, CORS) -> Starlette: control routes | relayed routes | the page | 404, 405
+    door -> Guard (prefix, key, CORS) -> Starlette: control routes | relayed routes | the page | 404, 405
 
 It is complete by itself: any ASGI server can run it; the fast lane only spares it the common case.
 """
@@ -14,21 +14,19 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from llamarouter.core.errors import MethodNotAllowed, NotFound, RouterError, body_of, headers_of
+from llamarouter.core.errors import MethodNotAllowed, NotFound, RouterError
 from llamarouter.core.routes import RELAYED
 from llamarouter.relay.asgi import RelayEndpoint
-from llamarouter.server.answers import Json
+from llamarouter.server.answers import Json, answer
 from llamarouter.server.api import control_routes
-from llamarouter.server.cors import answer_to_options, cors_headers
+from llamarouter.server.guard import Guard
 from llamarouter.server.node import Node
-
-PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
 
 
 def application(node: Node, *, trusted: bool) -> ASGIApp:
-    """The whole application; `trusted`: it is reached by the admin socket only, so no key is asked for."""
+    """The whole application; `trusted`: it is reached by the admin socket only: without a key, and without a prefix."""
     relayed = _relayed_routes(node, trusted)
     routes = [*relayed, *control_routes(node)]
     app = Starlette(
@@ -64,46 +62,6 @@ class _Props:
             await Json(self._node.props())(scope, receive, send)
 
 
-class Guard:
-    """Every route is closed without a key unless it is on the public list; every answer carries its CORS headers."""
-
-    def __init__(self, app: ASGIApp, node: Node, *, trusted: bool) -> None:
-        self._app = app
-        self._node = node
-        self._trusted = trusted
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
-        extra = cors_headers(_header(scope, b"origin"))
-
-        async def send_with_cors(message: Message) -> None:
-            if message["type"] == "http.response.start" and extra:
-                message = {**message, "headers": [*message.get("headers", ()), *extra]}
-            await send(message)
-
-        if scope["method"] == "OPTIONS":
-            await answer_to_options()(scope, receive, send_with_cors)
-            return
-        if not self._trusted and not self._public(scope["path"]):
-            try:
-                self._node.reception.authorize(_header(scope, b"authorization"), _header(scope, b"x-api-key"))
-            except RouterError as error:
-                await answer(error)(scope, receive, send_with_cors)
-                return
-        await self._app(scope, receive, send_with_cors)
-
-    def _public(self, path: str) -> bool:
-        return path in PUBLIC or self._node.page.is_asset(path)
-
-
-def answer(error: RouterError) -> Response:
-    """The answer that an error is."""
-    response = Response(body_of(error), error.status)
-    response.raw_headers = [*headers_of(error), (b"content-length", str(len(response.body)).encode())]
-    return response
-
-
 async def _render(request: Request, error: Exception) -> Response:
     assert isinstance(error, RouterError)
     return answer(error)
@@ -129,10 +87,3 @@ def _allowed(request: Request) -> tuple[str, ...]:
         if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE:
             methods |= route.methods or set()
     return tuple(sorted(methods))
-
-
-def _header(scope: Scope, name: bytes) -> bytes | None:
-    for key, value in scope["headers"]:
-        if key == name:
-            return bytes(value)
-    return None

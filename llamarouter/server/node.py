@@ -139,7 +139,7 @@ class Node:
             "model_alias": "llama-server",
             "model_path": "none",
             "default_generation_settings": {"params": None, "n_ctx": 0},
-            "ui_settings": {},
+            "ui_settings": self.settings.ui_config,
             "build_info": f"llamarouter {llamarouter.__version__}, {self.shelf.inventory.engines[None].build}",
             "cors_proxy_enabled": False,
         }

@@ -27,12 +27,9 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.relay.door_options import DoorOptions
-from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.traffic import Traffic
-from llamarouter.server.app import application
 from llamarouter.server.child import Child
-from llamarouter.server.cors import cors_lines
+from llamarouter.server.doors import admin_door, public_door
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
@@ -43,11 +40,6 @@ from llamarouter.server.spawner import Spawner
 from llamarouter.server.supervisor import Supervisor
 
 log = logging.getLogger("llamarouter")
-
-# Longer than nginx's 60 s, so that nginx closes idle connections first and never races with us.
-_KEEP_ALIVE = 75
-# How long uvicorn waits for answers that still run when all children have gone.
-_LAST_ANSWERS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,13 +158,10 @@ class _Life:
             await asyncio.wait(running)
 
     def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
-        lane = fast_lane(self._node.reception, DoorOptions(self._node.traffic, cors_lines))
-        door = config_of(application(self._node, trusted=False), lane)
-        admin = config_of(application(self._node, trusted=True), "httptools")
         admin_socket = bind((self._folder.admin_socket,), 0)
         return [
-            (_Server(door), [each.socket for each in self._bound]),
-            (_Server(admin), [each.socket for each in admin_socket]),
+            (_Server(public_door(self._node)), [each.socket for each in self._bound]),
+            (_Server(admin_door(self._node)), [each.socket for each in admin_socket]),
         ]
 
     def _load_on_startup(self) -> None:
@@ -215,19 +204,3 @@ def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
     """The environment with what the command line says instead of it."""
     given = {"HF_TOKEN": settings.hf_token, "LR_RUNTIME_DIR": settings.runtime_dir}
     return {**environ, **{name: value for name, value in given.items() if value is not None}}
-
-
-def config_of(app: object, protocol: object) -> uvicorn.Config:
-    """How uvicorn runs the application behind a protocol."""
-    return uvicorn.Config(
-        app,  # type: ignore[arg-type]
-        http=protocol,  # type: ignore[arg-type]
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=_LAST_ANSWERS,
-    )

@@ -1,0 +1,84 @@
+"""The guard in front of the application: the prefix comes off, OPTIONS is answered, a key is asked for.
+
+Every route is closed without a key unless it is on the public list or an asset of the page; every answer carries its
+CORS headers. Behind the guard nobody knows of a prefix: not the routes, not the page, and no child.
+"""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from llamarouter.core.errors import NotFound, RouterError
+from llamarouter.core.wire import header_of
+from llamarouter.server.answers import answer
+from llamarouter.server.node import Node
+
+PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
+
+
+class Guard:
+    """An ASGI application in front of another; `trusted`: it is reached in a way that needs neither key nor prefix."""
+
+    def __init__(self, app: ASGIApp, node: Node, *, trusted: bool) -> None:
+        self._app = app
+        self._node = node
+        self._trusted = trusted
+        self._prefix = "" if trusted else node.settings.api_prefix
+        self._cors = node.settings.cors
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        extra = self._cors.headers_for(header_of(scope["headers"], b"origin"))
+
+        async def send_with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start" and extra:
+                message = {**message, "headers": [*message.get("headers", ()), *extra]}
+            await send(message)
+
+        if scope["method"] == "OPTIONS":
+            await self._answer_to_options()(scope, receive, send_with_cors)
+            return
+        inner = self._inner(scope)
+        try:
+            if not self._trusted and (inner is None or not self._public(inner["path"])):
+                headers = scope["headers"]
+                self._node.reception.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+            if inner is None:
+                raise NotFound("File Not Found")
+        except RouterError as error:
+            await answer(error)(scope, receive, send_with_cors)
+            return
+        if not inner["path"]:
+            await _to_folder(scope)(scope, receive, send_with_cors)
+            return
+        await self._app(inner, receive, send_with_cors)
+
+    def _inner(self, scope: Scope) -> Scope | None:
+        """The request without the prefix; None where it has another. Its path is empty where it is the prefix alone."""
+        prefix = self._prefix
+        if not prefix:
+            return scope
+        # The prefix is compared as it came: what reads like it only when it is decoded would go on to a child.
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        rest = raw.removeprefix(prefix.encode())
+        if len(rest) == len(raw) or rest[:1] not in (b"/", b""):
+            return None
+        return {**scope, "path": scope["path"][len(prefix) :], "raw_path": rest}
+
+    def _public(self, path: str) -> bool:
+        return path in PUBLIC or not path or self._node.page.is_asset(path)
+
+    def _answer_to_options(self) -> Response:
+        response = Response(media_type="text/html")
+        response.raw_headers += self._cors.preflight_headers()
+        return response
+
+
+def _to_folder(scope: Scope) -> Response:
+    """The page's links are relative: they need the slash behind the prefix."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    query = scope["query_string"]
+    location = raw + b"/" + (b"?" + query if query else b"")
+    return Response(status_code=308, headers={"location": location.decode("latin-1")})
