@@ -48,6 +48,10 @@ def ask(ticket: int, model: str, *, slot: bool = True, autoload: bool = True, bo
     return Arrived(ticket, model, slot, body, autoload)
 
 
+def glance(ticket: int, model: str) -> Event:
+    return Arrived(ticket, model, slot=False, glance=True)
+
+
 def load(ticket: int, model: str) -> Event:
     return Arrived(ticket, model, slot=False, autoload=False, ends_with_load=True)
 

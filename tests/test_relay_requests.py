@@ -72,6 +72,30 @@ async def test_the_body_and_the_target_go_as_they_came(way: str, child: str) -> 
         assert rig.board.asks[0].route.path == "/v1/completions"
 
 
+async def test_the_query_names_the_model_where_the_body_cannot(way: str, child: str) -> None:
+    form = b'--b\r\ncontent-disposition: form-data; name="text"\r\n\r\nx\r\n--b--\r\n'
+    json_type = "application/json"
+    bodies: list[tuple[bytes, str, str]] = [
+        (b'[{"id": 0, "scale": 0.5}]', json_type, "m"),
+        (b'{"text": "x"}', json_type, "m"),
+        (b'{"model": null}', json_type, "m"),
+        (form, "multipart/form-data; boundary=b", "m"),
+        (b'{"model": "m"}', json_type, "somebody-else"),  # where the body can, it counts
+    ]
+    async with relay(way, child) as rig:
+        client = await rig.client()
+        for body, kind, named in bodies:
+            target = f"/lora-adapters?model={named}"
+            seen = await echo(client, post(target, body, x_fake=ECHO, content_type=kind))
+            assert seen["first"] == f"POST {target} HTTP/1.1"
+            assert seen["body"].encode() == body
+        for body, kind, _ in bodies[:3]:
+            client = await rig.client()
+            client.send(post("/lora-adapters?a=b", body, content_type=kind))
+            refused = await client.answer()
+            assert (refused.status, refused.json()["error"]["reason"]) == (400, "missing_model")
+
+
 async def test_the_childs_own_key_goes_with_every_request(way: str, child: str) -> None:
     async with relay(way, child) as rig:
         rig.board.connections.authorization = b"Bearer of-the-child"

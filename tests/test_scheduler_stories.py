@@ -7,6 +7,7 @@ from tests.stories import (
     CRASH,
     ask,
     evict,
+    glance,
     gone,
     grant,
     left,
@@ -19,6 +20,7 @@ from tests.stories import (
     start,
     stop,
     tick,
+    two_places,
     unload,
 )
 
@@ -112,6 +114,36 @@ def test_a_load_joins_the_queue_when_all_is_busy() -> None:
         (5, release(1), evict("a")),
         (6, gone("a"), start("b")),
         (7, ready("b"), grant(2, "b")),
+    )
+
+
+def test_a_glance_loads_nothing_waits_for_no_load_and_is_no_use_of_the_model() -> None:
+    scheduler = play(
+        two_places(),
+        (0, glance(1, "a"), refuse(1, "model_not_loaded")),
+        (0, ask(2, "a"), start("a")),
+        (1, glance(3, "a"), refuse(3, "unavailable")),
+        (2, ready("a"), grant(2, "a")),
+        (3, glance(4, "a"), grant(4, "a")),
+        (4, glance(5, "a"), grant(5, "a")),
+        (5, glance(6, "a")),  # both connections are taken
+        (6, release(4), grant(6, "a")),
+        (7, release(2)),
+        (8, release(5)),
+    )
+    assert scheduler.in_flight("a") == 1
+    assert scheduler.last_used("a") == 7
+    play(scheduler, (9, release(6)))
+    assert scheduler.last_used("a") == 7
+    play(
+        scheduler,
+        (10, load(7, "b"), start("b")),
+        (11, ready("b"), grant(7, "b")),
+        (12, glance(8, "a"), grant(8, "a")),
+        (13, release(8)),
+        (20, ask(9, "c"), evict("a")),  # looked at last, and yet the least recently used
+        (20, glance(10, "a"), refuse(10, "model_not_loaded")),
+        (21, gone("a"), start("c")),
     )
 
 

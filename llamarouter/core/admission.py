@@ -33,6 +33,8 @@ def objection(
     """Why a request that finds no room may not wait for some; None: it may."""
     if not may_load(event) and not _may_serve(resident):
         return refusals.not_loaded(event.model)
+    if event.glance and resident is not None and resident.phase is Phase.STARTING:
+        return refusals.still_loading()
     left = cooldowns.left(event.model, now)
     if left > 0.0:  # then there is no child: a load begins after the cool-down, never within it
         return refusals.cooling(event.model, cooldowns.failure_of(event.model), left)
@@ -46,14 +48,16 @@ def objection(
 
 def may_load(event: Arrived) -> bool:
     """Whether a child may be started for this request; an explicit load needs no leave."""
-    return event.autoload or event.ends_with_load
+    return (event.autoload and not event.glance) or event.ends_with_load
 
 
 def lane_of(event: Arrived) -> Lane:
     """Where a request stands, if it has to wait."""
+    if event.slot:
+        return Lane.SLOT
     if event.ends_with_load:
         return Lane.LOAD
-    return Lane.SLOT if event.slot else Lane.OPEN
+    return Lane.GLANCE if event.glance else Lane.OPEN
 
 
 def _may_serve(resident: Resident | None) -> bool:

@@ -26,7 +26,9 @@ class StopReason(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """Somebody wants `model`. `slot`: the request will occupy one of the child's slots."""
+    """Somebody wants `model`. `slot`: the request will occupy one of the child's slots. `glance`: it only looks, as a
+    scraper does: it loads nothing, waits for no load, and is no use of the model.
+    """
 
     ticket: int
     model: str
@@ -34,6 +36,7 @@ class Arrived:
     body_bytes: int = 0
     autoload: bool = True
     ends_with_load: bool = False
+    glance: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,11 +12,17 @@ from llamarouter.core.errors import (
     QueueFull,
     QueueTimeout,
     RouterError,
+    Unavailable,
 )
 
 
 def not_loaded(model: str) -> NotLoaded:
-    return NotLoaded(f"model '{model}' is not loaded, and this request may not load it")
+    # llama-server's words, then ours.
+    return NotLoaded(f"model is not loaded: '{model}' is loaded by POST /models/load, or by autoload=true in the query")
+
+
+def still_loading() -> Unavailable:
+    return Unavailable("Loading model", retry_after=1.0)  # llama-server's words
 
 
 def draining() -> Draining:

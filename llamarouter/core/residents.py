@@ -49,6 +49,7 @@ class Resident:
     connections: int = 0
     in_slots: int = 0
     in_open: int = 0
+    in_glances: int = 0
     ready_at: float = 0.0
     load_seconds: float = 0.0
     # Of the last grant, or of the moment at which it last became idle. Not of each release: a victim that drains would
@@ -59,7 +60,7 @@ class Resident:
 
     @property
     def in_flight(self) -> int:
-        return self.in_slots + self.in_open
+        return self.in_slots + self.in_open + self.in_glances
 
     @property
     def idle_since(self) -> float:
@@ -82,9 +83,12 @@ class Resident:
             return False
         if lane is Lane.SLOT:
             return self.in_slots < self.slots
-        return lane is Lane.LOAD or self.in_open < self.connections
+        return lane is Lane.LOAD or self.in_open + self.in_glances < self.connections
 
     def enter(self, lane: Lane, now: float) -> None:
+        if lane is Lane.GLANCE:
+            self.in_glances += 1
+            return
         self.last_used = now
         if lane is Lane.SLOT:
             self.in_slots += 1
@@ -92,6 +96,9 @@ class Resident:
             self.in_open += 1
 
     def exit(self, lane: Lane, now: float) -> None:
+        if lane is Lane.GLANCE:
+            self.in_glances -= 1
+            return
         if lane is Lane.SLOT:
             self.in_slots -= 1
         else:

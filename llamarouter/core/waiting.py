@@ -1,6 +1,6 @@
 """The queue: who waits for which model, in arrival order, within limits.
 
-    Queue -- Line (one per model that somebody waits for) -- Lane (SLOT, OPEN, LOAD) -- Waiter
+    Queue -- Line (one per model that somebody waits for) -- Lane (SLOT, OPEN, GLANCE, LOAD) -- Waiter
 
 A lane is served first come, first served; lanes of one line do not wait for each other, for what is scarce in one is
 not scarce in the other. Lines are ordered by their `Mark`: the moment since which their model wants a place. That is
@@ -24,6 +24,7 @@ class Lane(enum.Enum):
 
     SLOT = "slot"  # one of its slots
     OPEN = "open"  # only a connection
+    GLANCE = "glance"  # as OPEN, but it is no use of the model: its idle time goes on
     LOAD = "load"  # nothing: it is over as soon as the model is ready
 
 

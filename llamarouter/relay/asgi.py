@@ -12,7 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
-from urllib.parse import parse_qs
 
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import MissingModel, RequestTooLarge, RouterError, body_of, headers_of
@@ -20,7 +19,7 @@ from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
 from llamarouter.relay.body_budget import Reading
 from llamarouter.relay.exchange import Exchange, Request, Sink
-from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of
+from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
 from llamarouter.relay.switchboard import Ask, Switchboard
 from llamarouter.relay.takeover import EXTENSION
 from llamarouter.relay.traffic import Traffic
@@ -116,11 +115,19 @@ class RelayEndpoint:
         return RequestTooLarge(f"the body of the request is larger than {self._max_body >> 20} MiB")
 
     async def _model_of(self, method: str, headers: Headers, query: bytes, body: bytes) -> str:
+        named = model_in(query)
         if self._route.method == "GET":
-            models = parse_qs(query.decode("latin-1"), encoding="utf-8").get("model")
-            if not models:
+            if named is None:
                 raise MissingModel("model name is missing from the request")
-            return models[0]
+            return named
+        try:
+            return await self._model_in_body(headers, body)
+        except MissingModel:  # an array has no room for it
+            if named is None:
+                raise
+            return named
+
+    async def _model_in_body(self, headers: Headers, body: bytes) -> str:
         content_type = header_of(headers, b"content-type")
         if content_type is not None and is_multipart(content_type):
             return model_of_multipart(content_type, body)

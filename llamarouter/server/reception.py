@@ -10,13 +10,17 @@ import hmac
 from hashlib import sha256
 
 from llamarouter.core.catalog import Entry
-from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid
+from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid, NotLoaded
 from llamarouter.core.exits import without_paths
 from llamarouter.core.settings import Settings
 from llamarouter.relay.switchboard import Ask, Lease
+from llamarouter.server.child import Stage
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
+
+# What a sleeping llama-server answers without waking up.
+_LETS_SLEEP = frozenset({"/metrics", "/props"})
 
 
 class Reception:
@@ -50,11 +54,20 @@ class Reception:
     async def lease(self, ask: Ask) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
         entry = await self._shelf.find(ask.model)
+        if ask.route.method == "GET" and not ask.autoload:
+            return await self._glance(entry.model.id, ask)
         autoload = self._autoload if ask.autoload is None else ask.autoload
         if entry.hf_wanted is not None and autoload:
             entry = await self._fetched(entry)
         self.check(entry)
         return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload)
+
+    async def _glance(self, model: str, ask: Ask) -> Lease:
+        """A place for who only looks: nothing is loaded or woken for it, and the model's idle time goes on."""
+        child = self._supervisor.children.get(model)
+        if child is not None and child.stage is Stage.SLEEPING and ask.route.path not in _LETS_SLEEP:
+            raise NotLoaded("model is sleeping, and this would wake it: autoload=true in the query asks for it")
+        return await self._supervisor.lease(model, ask.route.slot, ask.body_bytes, autoload=False, glance=True)
 
     async def load(self, asked: str) -> None:
         """Load a model by request of an operator; returns when it is ready. Raises `RouterError`."""

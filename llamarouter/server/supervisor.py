@@ -118,9 +118,9 @@ class Supervisor:
             self._dispatch(Left(ticket))
         return granted
 
-    async def lease(self, model: str, slot: bool, body_bytes: int, autoload: bool) -> Lease:
-        """A place, after waiting for one; cancelled, the request leaves the queue."""
-        lease = await self._wait(lambda ticket: Arrived(ticket, model, slot, body_bytes, autoload))
+    async def lease(self, model: str, slot: bool, body_bytes: int, autoload: bool, *, glance: bool = False) -> Lease:
+        """A place, after waiting for one; cancelled, the request leaves the queue. `glance`: it loads nothing."""
+        lease = await self._wait(lambda ticket: Arrived(ticket, model, slot, body_bytes, autoload, glance=glance))
         if lease is None:
             raise Internal("a request was granted without a place")
         return lease

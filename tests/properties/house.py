@@ -72,7 +72,7 @@ class House:
         request = Request(self._number, model, kind, seconds, self.now, autoload, hot)
         self.requests[request.ticket] = request
         self.waiting[model][kind][request.ticket] = request
-        event = Arrived(request.ticket, model, kind is Kind.SLOT, 10, autoload, kind is Kind.LOAD)
+        event = Arrived(request.ticket, model, kind is Kind.SLOT, 10, autoload, kind is Kind.LOAD, kind is Kind.GLANCE)
         self.tell(event)
 
     def heat(self, model: str, clients: int, seconds: float) -> None:
@@ -172,7 +172,7 @@ class House:
 
     def _start(self, model: str) -> None:
         assert model not in self.children, "two processes for one model"
-        assert self._waits(model), "a load for nobody"
+        assert any(self.waiting[model][kind] for kind in Kind if kind is not Kind.GLANCE), "a load for nobody"
         assert not self.closing
         child = self.children[model] = Child(model, started=self.now)
         assert not self.limits.models_max or len(self.children) <= self.limits.models_max
@@ -242,10 +242,12 @@ class House:
             child.used = self.now
             self._done(request, "loaded")
             return
-        request.child, child.used = child, self.now
+        request.child = child
+        if request.kind is not Kind.GLANCE:
+            child.used = self.now
         child.inside[ticket] = request
         assert child.count(Kind.SLOT) <= self.slots
-        assert child.count(Kind.OPEN) <= self.connections
+        assert child.connected <= self.connections
         self._later(request.seconds, lambda: self._release(request))
 
     def _release(self, request: Request) -> None:
@@ -253,7 +255,7 @@ class House:
             return
         assert request.child is not None
         del request.child.inside[request.ticket]
-        if not request.child.inside:
+        if request.kind is not Kind.GLANCE and len(request.child.inside) == request.child.count(Kind.GLANCE):
             request.child.used = self.now
         self._done(request, "served")
         self.tell(Released(request.ticket))
@@ -316,7 +318,8 @@ class House:
             return
         lanes = self.waiting[model]
         assert not lanes[Kind.SLOT] or child.count(Kind.SLOT) == self.slots
-        assert not lanes[Kind.OPEN] or child.count(Kind.OPEN) == self.connections
+        assert not lanes[Kind.OPEN] or child.connected == self.connections
+        assert not lanes[Kind.GLANCE] or child.connected == self.connections
         assert not lanes[Kind.LOAD]
 
     def _check_places(self, held: set[str]) -> None:

@@ -21,6 +21,7 @@ class Fate(enum.Enum):
 class Kind(enum.Enum):
     SLOT = "slot"
     OPEN = "open"
+    GLANCE = "glance"
     LOAD = "load"
 
 
@@ -57,6 +58,10 @@ class Child:
 
     def count(self, kind: Kind) -> int:
         return sum(request.kind is kind for request in self.inside.values())
+
+    @property
+    def connected(self) -> int:
+        return self.count(Kind.OPEN) + self.count(Kind.GLANCE)
 
 
 @dataclass
