@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
+from llamarouter.core.waiting import Lane
 from tests.stories import (
     CRASH,
     ask,
+    cut,
     evict,
     glance,
     gone,
@@ -248,3 +250,20 @@ def test_last_used_moves_on_grants_and_on_becoming_idle_only() -> None:
     assert scheduler.last_used("a") == 3
     play(scheduler, (5, release(3)))
     assert scheduler.last_used("a") == 5
+
+
+def test_the_short_forms_do_nothing_once_something_is_due() -> None:
+    scheduler = play(
+        two_places(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "b"), start("b")),
+        (1, ready("a", slots=2), grant(1, "a")),
+        (1, ready("b", slots=2), grant(2, "b")),
+        (2, unload("b", 3.0)),
+    )
+    assert scheduler.grant_now(3, "a", Lane.SLOT, 4.0)
+    assert scheduler.release_now(3, 4.0)
+    assert not scheduler.grant_now(4, "a", Lane.SLOT, 5.0)
+    assert not scheduler.release_now(1, 5.0)
+    assert scheduler.in_flight("a") == 1
+    play(scheduler, (5, release(1), cut("b")))

@@ -18,11 +18,13 @@ other leaves its model idle in between, and models in turns are to spend at most
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from llamarouter.core.cooldown import Cooldowns
 from llamarouter.core.events import StopReason
 from llamarouter.core.residents import Phase, Resident
+from llamarouter.core.waiting import Queue
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,27 @@ class Plan:
     release: tuple[str, ...] = ()  # claims that are needed no more
     refuse: tuple[str, ...] = ()  # modest wants for which there is no place
     look_again: float | None = None  # when the plan may change although nothing happens
+
+
+def wants_of(queue: Queue, residents: Mapping[str, Resident], cooldowns: Cooldowns) -> list[Want]:
+    """The models that want a place, those first that have wanted one for longest; the modest last."""
+    waiting = []
+    for line in queue.lines:
+        resident = residents.get(line.model)
+        if resident is None or resident.phase is Phase.STOPPING:
+            failure = cooldowns.failure_of(line.model)
+            waiting.append((failure is not None and failure.deterministic, line.mark, line.model))
+    waiting.sort()
+    return [Want(model, mark[0], modest) for modest, mark, model in waiting]
+
+
+def abandoned_among(residents: Iterable[Resident], queue: Queue) -> frozenset[str]:
+    """The loads that nobody waits for any more. A second try is none: it ends with its last waiter by itself."""
+    return frozenset(
+        resident.model
+        for resident in residents
+        if resident.phase is Phase.STARTING and resident.waits_for is None and not queue.waiting(resident.model)
+    )
 
 
 def plan_places(

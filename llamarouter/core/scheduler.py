@@ -40,7 +40,7 @@ from llamarouter.core.events import (
     TimePassed,
     UnloadAsked,
 )
-from llamarouter.core.eviction import Want, idle_victims, plan_places
+from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
 from llamarouter.core.residents import Leaving, Phase, Resident
 from llamarouter.core.waiting import Lane, Line, Mark, Queue, Waiter
 
@@ -86,6 +86,26 @@ class Scheduler:
             resident = self._leave(event.ticket, now)
             return not self._queue and (resident is None or resident.leaving is None)
         return False
+
+    # Nearly every request of a busy router is a warm one: for those the two quick events have a form without values.
+
+    def grant_now(self, ticket: int, model: str, lane: Lane, now: float) -> bool:
+        """The same as `handle(Arrived)` where that is nothing but a grant; False: nothing was done, `handle` it."""
+        resident = self._residents.get(model)
+        if resident is None or now >= self._wake or not resident.takes(lane):
+            return False
+        resident.enter(lane, now)
+        self._inside[ticket] = (resident, lane)
+        return True
+
+    def release_now(self, ticket: int, now: float) -> bool:
+        """The same as `handle(Released)` where nobody gains by it; False: nothing was done, `handle` it."""
+        inside = self._inside.get(ticket)
+        if inside is None or self._queue or now >= self._wake or inside[0].leaving is not None:
+            return False
+        del self._inside[ticket]
+        inside[0].exit(inside[1], now)
+        return True
 
     def deadline(self) -> float | None:
         """When to call again with `TimePassed`, if nothing happens before; None: not at all."""
@@ -291,14 +311,14 @@ class Scheduler:
                 self._enter(resident, waiter.ticket, lane, now)
 
     def _share_places(self, now: float) -> float | None:
-        wants = self._wants()
+        wants = wants_of(self._queue, self._residents, self._cooldowns)
         claimed = any(resident.leaving is not None for resident in self._residents.values())
         if not wants and not claimed:
             return None
         plan = plan_places(
             wants,
             tuple(self._residents.values()),
-            abandoned=self._abandoned(),
+            abandoned=abandoned_among(self._residents.values(), self._queue),
             places=self._limits.models_max or None,
             max_wait=self._limits.max_wait,
             now=now,
@@ -324,27 +344,6 @@ class Scheduler:
         failure = self._cooldowns.failure_of(model)
         if failure is not None:  # it has one, or its want were not modest
             self._refuse_line(model, lambda _: refusals.not_worth_a_place(failure))
-
-    def _wants(self) -> list[Want]:
-        """The models that want a place, those first that have wanted one for longest; the modest last."""
-        waiting = []
-        for line in self._queue.lines:
-            resident = self._residents.get(line.model)
-            if resident is None or resident.phase is Phase.STOPPING:
-                failure = self._cooldowns.failure_of(line.model)
-                waiting.append((failure is not None and failure.deterministic, line.mark, line.model))
-        waiting.sort()
-        return [Want(model, mark[0], modest) for modest, mark, model in waiting]
-
-    def _abandoned(self) -> frozenset[str]:
-        """The loads that nobody waits for any more. A second try is none: it ends with its last waiter by itself."""
-        return frozenset(
-            resident.model
-            for resident in self._residents.values()
-            if resident.phase is Phase.STARTING
-            and resident.waits_for is None
-            and not self._queue.waiting(resident.model)
-        )
 
     def _next_change(self, look_again: float | None) -> float:
         times = [] if look_again is None else [look_again]

@@ -38,6 +38,7 @@ from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.failures import error_of
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Phase, Scheduler
+from llamarouter.core.waiting import Lane
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
 from llamarouter.server.child import Child, Lease
@@ -105,9 +106,13 @@ class Supervisor:
 
     def lease_now(self, model: str, slot: bool, body_bytes: int) -> Lease | None:
         """A place in a ready child at once, else None; `model` is an id."""
+        self._tickets = ticket = self._tickets + 1
+        lane = Lane.SLOT if slot else Lane.OPEN
+        if not self._dispatching and self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
+            return self._lease_in(self.children[model], ticket)
         if self._scheduler.phase_of(model) is not Phase.READY:
             return None
-        self._tickets = ticket = self._quick = self._tickets + 1
+        self._quick = ticket
         self._dispatch(Arrived(ticket, model, slot, body_bytes))
         self._quick = 0
         granted, self._granted = self._granted, None
@@ -154,7 +159,8 @@ class Supervisor:
             self._release(ticket)
 
     def _release(self, ticket: int) -> None:
-        self._dispatch(Released(ticket))
+        if self._dispatching or not self._scheduler.release_now(ticket, self._loop.time()):
+            self._dispatch(Released(ticket))
 
     # --- administration ---------------------------------------------------------------------------------------------
 
@@ -236,18 +242,20 @@ class Supervisor:
                 assert_never(command)
 
     def _grant(self, ticket: int, model: str) -> None:
-        child = self.children[model]
-        if child.connections is None:
-            raise Internal(f"model '{model}' was granted before it was ready")
         if ticket in self._loads:
             self._loads.discard(ticket)
             self._answer(ticket, None)
             return
-        lease = Lease(ticket, child, child.connections, self._release)
+        lease = self._lease_in(self.children[model], ticket)
         if ticket == self._quick:
             self._granted = lease
         elif not self._answer(ticket, lease):
             self._release(ticket)
+
+    def _lease_in(self, child: Child, ticket: int) -> Lease:
+        if child.connections is None:
+            raise Internal(f"model '{child.model}' was granted before it was ready")
+        return Lease(ticket, child, child.connections, self._release)
 
     def _answer(self, ticket: int, lease: Lease | None) -> bool:
         """Give a waiter its place; False if nobody waits any more."""

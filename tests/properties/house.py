@@ -32,6 +32,7 @@ from llamarouter.core.events import (
 )
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.properties.inhabitants import EXITS, Child, Fate, Hunger, Kind, Request
+from tests.properties.twin import Twin
 
 
 class House:
@@ -44,6 +45,7 @@ class House:
         self.limits = limits
         self.load_seconds = load_seconds
         self.scheduler = Scheduler(limits)
+        self.twin = Twin(limits)
         self.now = 0.0
         self.children: dict[str, Child] = {}
         self.waiting: dict[str, dict[Kind, OrderedDict[int, Request]]] = defaultdict(
@@ -149,7 +151,9 @@ class House:
         self.sound = False  # until everything has been checked
         while self._inbox:
             self._claimed = {model for model in self.children if self.scheduler.is_claimed(model)}
-            for command in self.scheduler.handle(self._inbox[0], self.now):
+            commands = self.scheduler.handle(self._inbox[0], self.now)
+            self.twin.check(self._inbox[0], commands, self.scheduler, self.now)
+            for command in commands:
                 self._obey(command)
             self._inbox.popleft()
         self.check()

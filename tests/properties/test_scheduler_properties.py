@@ -187,7 +187,10 @@ def test_many_models_at_once_are_loaded_one_after_the_other() -> None:
 
 
 def test_the_warm_path_decides_as_the_slow_one_does() -> None:
-    """A request and its end on a ready model leave the scheduler as it was, but for the time of its use."""
+    """A request and its end on a ready model leave the scheduler as it was, but for the time of its use.
+
+    Here that the short forms do where they should; that they do the same, and only then, every life of a house says.
+    """
     house = House(Limits(), {"a": 1.0})
     house.ask("a")
     house.advance(10.0)
@@ -200,3 +203,7 @@ def test_the_warm_path_decides_as_the_slow_one_does() -> None:
         assert scheduler.handle(Ready("a", 5), 21.0) == []
     assert scheduler.deadline() is None
     assert scheduler.last_used("a") == 21.0
+    for seconds in (1.0, 1.0, 2.0):
+        house.ask("a", seconds=seconds)  # two slots: the third waits, so the first end is not only an end
+    house.rest()
+    assert house.twin.taken == {"grant": 2, "release": 3}
