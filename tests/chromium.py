@@ -162,7 +162,7 @@ class Browser:
         self._reader.join(5)
         os.close(self._in)
 
-    def call(self, method: str, session: str | None = None, seconds: float = 15, **params: Any) -> dict[str, Any]:
+    def call(self, method: str, session: str | None = None, seconds: float = 60, **params: Any) -> dict[str, Any]:
         """One command of the protocol and its result."""
         self._number += 1
         number = self._number

@@ -1,4 +1,4 @@
-"""The tiers of the suite: tests that need a program which may not be here, marked `compiled`, `nginx` or `browser`.
+"""The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser` or `ui`.
 
 Where the program is missing, its tier is left out as a whole (deselected, not skipped one by one), and the end of the
 report names it with what would bring it in: a run that left something out never looks like one that did not.
@@ -6,12 +6,16 @@ report names it with what would bring it in: a run that left something out never
 
 from __future__ import annotations
 
+import functools
 import os
 import shutil
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+
+from tests import upstream_ui
 
 ENGINE = Path(__file__).parent.parent / "bin" / "llama-server"
 # Debian keeps nginx where the PATH of an ordinary user does not look.
@@ -19,6 +23,7 @@ _PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 _left_out = pytest.StashKey[Counter[str]]()
+_reasons = pytest.StashKey[dict[str, str | None]]()
 
 
 def why_missing(tier: str) -> str | None:
@@ -31,34 +36,46 @@ def why_missing(tier: str) -> str | None:
         case "browser":
             found = any(shutil.which(name, path=_PATH) for name in _BROWSERS)
             there, remedy = found, "no Chromium: apt-get install chromium"
+        case "ui":
+            return _why_no_ui()
         case _:
             raise ValueError(tier)
     return None if there else remedy
 
 
-TIERS = ("compiled", "nginx", "browser")
+def _why_no_ui() -> str | None:
+    try:
+        upstream_ui.folder()
+    except (upstream_ui.NotFetched, OSError, zipfile.BadZipFile) as error:
+        return str(error)
+    return None
+
+
+TIERS = ("compiled", "nginx", "browser", "ui")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    missing = {tier for tier in TIERS if why_missing(tier) is not None}
+    # Asked only where some test needs it: the last one may have to be fetched.
+    why = functools.cache(why_missing)
     left_out: Counter[str] = Counter()
     kept, out = [], []
     for item in items:
-        tier = next((tier for tier in TIERS if tier in missing and item.get_closest_marker(tier)), None)
+        tier = next((tier for tier in TIERS if item.get_closest_marker(tier) and why(tier) is not None), None)
         if tier is None:
             kept.append(item)
         else:
             left_out[tier] += 1
             out.append(item)
     config.stash[_left_out] = left_out
+    config.stash[_reasons] = {tier: why(tier) for tier in left_out}
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = kept
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    left_out = config.stash.get(_left_out, Counter())
+    left_out, reasons = config.stash.get(_left_out, Counter()), config.stash.get(_reasons, {})
     for tier, count in left_out.items():
-        terminalreporter.write_line(f"left out: tier {tier}, {count} tests ({why_missing(tier)})", yellow=True)
+        terminalreporter.write_line(f"left out: tier {tier}, {count} tests ({reasons[tier]})", yellow=True)
     if not left_out and not config.option.collectonly:
         terminalreporter.write_line(f"tiers: nothing left out (embedded, {', '.join(TIERS)})")
