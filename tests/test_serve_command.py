@@ -58,7 +58,15 @@ CASES = {
     "--max-wait soon": "--max-wait must be a number of seconds",
     "--max-wait -1": "--max-wait must be a number of seconds",
     "--log-level loud": "--log-level must be one of",
-    "-m model.gguf": "-m",
+    "-m TMP/nowhere.gguf": "-m TMP/nowhere.gguf: TMP/nowhere.gguf: no such file",
+    "-m TMP/file": "-m TMP/file: ",
+    "-m TMP/models/m.gguf -hf user/repo": "-m and -hf name a model each",
+    "-hf user": "-hf 'user': not the name of a model on the Hub",
+    "-hf user/repo --offline": "-hf user/repo: not in the cache, and --offline forbids to fetch it",
+    "--default-model nowhere": "--default-model nowhere: there is no such model",
+    "-m TMP/models/m.gguf --default-model mm": "--default-model mm: there is no such model; did you mean m?",
+    "--default-model user/repo --offline": "--default-model user/repo: there is no such model",
+    "--log-file TMP/nowhere/log": "--log-file TMP/nowhere/log: cannot be written (No such file or directory)",
     "--models-dir TMP/nowhere": "TMP/nowhere: there is no such folder",
     "--models-dir TMP/file": "TMP/file",
     "--models-preset TMP/nowhere.ini": "TMP/nowhere.ini: cannot be read (No such file or directory)",
@@ -84,6 +92,7 @@ def test_what_cannot_be_started_is_one_line_and_exit_code_two(tmp_path: Path, ru
     (tmp_path / "file").write_text("text", encoding="utf-8")
     (tmp_path / "file.sock").write_text("text", encoding="utf-8")
     (tmp_path / "latin1.ini").write_bytes(b"[m\xe9]\n")
+    add_model(tmp_path / "models", "m")
 
     def run(words: str) -> tuple[str, subprocess.CompletedProcess[str]]:
         return words, serve(tmp_path, runtime, *shlex.split(words.replace("TMP", str(tmp_path))))

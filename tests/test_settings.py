@@ -8,6 +8,7 @@ import pytest
 
 from llamarouter.core.cors import Cors
 from llamarouter.core.errors import UsageError
+from llamarouter.core.flags import OptionTable
 from llamarouter.core.own_options import OWN, OWN_TABLE
 from llamarouter.core.settings import Settings, engine_of, is_loopback, parse_settings
 from tests.engine_table import TABLE
@@ -57,7 +58,7 @@ def test_everything_on_the_command_line() -> None:
     assert (settings.ui, settings.ui_path, settings.offline, settings.hf_token) == (True, "ui", True, "t")
     assert (settings.log_level, settings.runtime_dir, settings.allow_open) == ("debug", "/r", True)
     options = [(given.option.canonical, given.values) for given in settings.options]
-    assert options == [("--ctx-size", ("8192",)), ("--n-gpu-layers", ("99",))]
+    assert options == [("--offline", ()), ("--ctx-size", ("8192",)), ("--n-gpu-layers", ("99",))]
     assert all(given.origin == "command line" for given in settings.options)
 
 
@@ -86,6 +87,10 @@ def test_everything_on_the_command_line() -> None:
         ("LR_STOP_TIMEOUT", "3", "stop_timeout", 3.0),
         ("LR_LOG_LEVEL", "error", "log_level", "error"),
         ("LR_RUNTIME_DIR", "/r", "runtime_dir", "/r"),
+        ("LR_DEFAULT_MODEL", "m", "default_model", "m"),
+        ("LLAMA_ARG_TIMEOUT", "3", "timeout", 3.0),
+        ("LLAMA_ARG_LOG_FILE", "f", "log_file", "f"),
+        ("LLAMA_ARG_LOG_VERBOSITY", "2", "log_level", "warning"),
         ("LR_PORT", "9", "port", 8080),
         ("LLAMA_ARG_PORT", "", "port", 8080),
     ],
@@ -134,8 +139,6 @@ def test_no_secret_in_what_is_printed() -> None:
         (["--engine", " "], "--engine is empty"),
         (["--api-key", ","], "--api-key holds no key"),
         (["--api-key-file", "gone"], "--api-key-file gone: No such file or directory"),
-        (["--ui", "--no-ui"], "--ui and --no-ui contradict each other"),
-        (["--models-autoload", "--no-models-autoload"], "contradict each other"),
         (["--ssl-key-file", "k"], "--ssl-key-file k needs its certificate, too: --ssl-cert-file FILE"),
         (["--ssl-cert-file", "c"], "--ssl-cert-file c needs its key, too: --ssl-key-file FILE"),
         (["--api-prefix", "llm"], "--api-prefix llm: a path of letters, digits"),
@@ -155,10 +158,23 @@ def test_no_secret_in_what_is_printed() -> None:
         (["--port", "0", "--host", "127.0.0.1,::1"], "--port 0 finds a port for one address"),
         (["--host", "a,,b", "--allow-open"], "--host a,,b: an address, several by commas"),
         (["--host", f"/{'x' * 120}.sock"], "longer than the 107 bytes that a socket's path may have"),
-        (["-m", "x.gguf"], "-m: names one model, and lr serve serves them all"),
-        (["-hf", "u/r"], "-hf: names one model"),
-        (["--gpt-oss-20b-default"], "--gpt-oss-20b-default: names one model"),
-        (["--alias", "x"], "--alias: names one model: write alias = NAME"),
+        (["-m", "x.gguf", "-hf", "u/r"], "-m and -hf name a model each: leave one of them out"),
+        (["-m", "x.gguf", "-hff", "y.gguf"], "--hf-file is a file of the repository that -hf names"),
+        (["-hff", "y.gguf"], "-hff belongs to one model: name it by -m FILE or -hf USER/MODEL"),
+        (["--mmproj", "y.gguf"], "--mmproj belongs to one model"),
+        (["--alias", "x"], "--alias belongs to one model"),
+        (["-m", "x.gguf", "-a", " , "], "-a ' , ' holds no name"),
+        (["-hf", "u"], "-hf 'u': not the name of a model on the Hub; write user/repo"),
+        (["-hf", "u/r:a b"], "-hf 'u/r:a b': what follows the colon must be a quant"),
+        (["-hf", "u/r", "-hff", "../x.gguf"], "the file must be the path of a .gguf file in the repository"),
+        (["-m", ""], "-m is empty"),
+        (["--default-model", ""], "--default-model is empty"),
+        (["-mu", "http://x/y.gguf"], "-mu: would let the child download: name the model by -hf USER/MODEL"),
+        (["-mmu", "http://x/y.gguf"], "-mmu: would let the child download: fetch it and give --mmproj FILE"),
+        (["--docker-repo", "x"], "--docker-repo: would let the child download"),
+        (["--gpt-oss-20b-default"], "--gpt-oss-20b-default: would let the child download"),
+        (["--timeout", "0"], "--timeout must be a number of seconds, more than 0, not '0'"),
+        (["-lv", "much"], "-lv must be a whole number, not 'much'"),
         (["--tools", "all"], "--tools: is not a feature of lr serve"),
         (["--reuse-port"], "--reuse-port: is not a feature of lr serve"),
         (["--list-devices"], "--list-devices: prints and exits; lr engine shows the devices"),
@@ -275,6 +291,55 @@ def test_of_one_option_the_last_holds_with_a_warning() -> None:
     ]
 
 
+def test_of_two_that_contradict_each_other_the_last_holds_with_a_warning() -> None:
+    settings = _settings("--ui", "--no-ui", "--no-models-autoload", "--models-autoload", "--offline", "--offline")
+    assert (settings.ui, settings.autoload, settings.offline) == (False, True, True)
+    assert [str(warning) for warning in settings.warnings] == [
+        "command line: --offline is said again by --offline, which holds",
+        "command line: --ui is said again by --no-ui, which holds",
+        "command line: --no-models-autoload is said again by --models-autoload, which holds",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("argv", "environ", "level"),
+    [
+        (["-lv", "0"], {}, "error"),
+        (["-lv", "1"], {}, "error"),
+        (["--verbosity", "2"], {}, "warning"),
+        (["--log-verbosity=3"], {}, "info"),
+        (["-lv", "4"], {}, "debug"),
+        (["-v"], {}, "debug"),
+        (["-v", "-lv", "2"], {}, "warning"),
+        (["-lv", "2", "-v"], {}, "debug"),
+        (["-lv", "2", "--log-level", "info"], {}, "info"),
+        (["--log-level", "error", "-lv", "5"], {}, "debug"),
+        (["-lv", "1"], {"LR_LOG_LEVEL": "debug"}, "error"),
+        ([], {"LR_LOG_LEVEL": "debug", "LLAMA_ARG_LOG_VERBOSITY": "1"}, "debug"),
+        (["--log-level", "error"], {"LLAMA_ARG_LOG_VERBOSITY": "5"}, "error"),
+    ],
+)
+def test_the_last_word_on_how_much_is_logged(argv: list[str], environ: dict[str, str], level: str) -> None:
+    assert _settings(*argv, environ=environ).log_level == level
+
+
+def test_what_is_shared_goes_to_the_children_as_well() -> None:
+    settings = _settings("-lv", "4", "-v", "--timeout", "60", "--offline", "--log-file", "f", "--log-colors", "on")
+    options = [(given.option.canonical, given.values) for given in settings.options]
+    assert options == [("--log-verbosity", ("4",)), ("--log-verbose", ()), ("--timeout", ("60",)), ("--offline", ())]
+    assert (settings.timeout, settings.log_file) == (60, "f")
+    assert [str(warning) for warning in settings.warnings] == [
+        "command line: --log-colors is ignored: the router owns it"
+    ]
+
+
+def test_what_an_engine_does_not_know_is_not_given_to_its_children() -> None:
+    def read(path: str) -> str:
+        raise FileNotFoundError(path)
+
+    assert parse_settings(["--offline", "-to", "5"], {}, OptionTable(()), read).options == ()
+
+
 def test_a_misspelt_variable_is_a_warning() -> None:
     environ = {"LR_MAXWAIT": "1", "LR_URL": "x", "LR_STATE_DIR": "y", "LR_WHATEVER_ELSE": "z"}
     warnings = _settings(environ=environ).warnings
@@ -310,7 +375,11 @@ def test_our_options_can_be_printed_and_do_not_hide_each_other() -> None:
         assert row.group
         assert row.option.help
         assert bool(row.option.hint) == bool(row.option.arity)
-        assert all(name.startswith("--") or name == "-hft" for name in (*row.option.names, *row.option.negatives))
+        theirs = TABLE.find(row.option.canonical)
+        assert all(
+            name.startswith("--") or (theirs is not None and name in theirs.option.names)
+            for name in (*row.option.names, *row.option.negatives)
+        )
         assert all(env.startswith(("LR_", "LLAMA_", "HF_")) for env in row.option.envs)
 
 

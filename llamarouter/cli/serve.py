@@ -82,11 +82,25 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _set_up_logging(settings: Settings) -> None:
+    logging.raiseExceptions = False  # a full disk is not worth a traceback for each line
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if settings.log_file is not None:
+        handlers.append(_log_file(settings.log_file))
     logging.basicConfig(
-        level=settings.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname).1s %(message)s"
+        level=settings.log_level.upper(), handlers=handlers, format="%(asctime)s %(levelname).1s %(message)s"
     )
     for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx"):
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _log_file(path: str) -> logging.Handler:
+    from llamarouter.core.errors import UsageError
+
+    try:
+        # Written anew at every start, as by llama-server.
+        return logging.FileHandler(path, mode="w", encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise UsageError(f"--log-file {path}: cannot be written ({error.strerror or error})") from error
 
 
 def _announce(plan: Plan, node: Node) -> None:

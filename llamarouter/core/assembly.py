@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.fetch_events import FetchError
-from llamarouter.core.flags import Given, OptionTable
+from llamarouter.core.flags import COMMAND_LINE, Given, OptionTable
 from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table, section_text
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Section
@@ -26,6 +26,7 @@ from llamarouter.core.preset import (
     read_environment,
     read_for_everyone,
     read_section,
+    take_option,
 )
 from llamarouter.core.settings import Settings
 
@@ -39,6 +40,7 @@ class _Common:
     table: OptionTable
     layers: tuple[tuple[Given, ...], ...]
     everyone: Wishes
+    drafts: Mapping[str, Given]  # for every model that has none of its own
 
 
 class Layers:
@@ -92,20 +94,20 @@ class Layers:
         everyone = read_for_everyone(self._everyone, table)
         if key is None:  # what is wrong for the default engine is wrong; another one may just know less
             self.warn(*config.warnings, *environment.warnings, *everyone.warnings)
-        command_line = []
+        drafts: dict[str, Given] = {}
+        said = Wishes(where=COMMAND_LINE)
         for given in self._settings.options:
             ours = in_table(given, table)
             if ours is not None:
-                command_line.append(ours)
+                take_option(ours, said)
             else:
                 self.warn(Skipped(given.origin, f"{given.written} is left out where lr-engine = {key}: unknown there"))
-        if (
-            self._settings.offline
-            and (offline := given_of(table, "--offline", (), "--offline of lr serve")) is not None
-        ):
-            command_line.append(offline)
-        layers = (defaults_of(table), config.given, environment.given, everyone.given, command_line)
-        return _Common(table, tuple(tuple(layer) for layer in layers), everyone)
+        speakers = (config, environment, everyone, said)
+        everyone.tags = next((each.tags for each in reversed(speakers) if each.tags), ())
+        for each in speakers:
+            drafts |= each.sources
+        layers = (defaults_of(table), *(each.given for each in speakers))
+        return _Common(table, tuple(tuple(layer) for layer in layers), everyone, drafts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,8 @@ class Assembly:
     def _startable(
         self, entry: Entry, key: str | None, files: Files, source: _Source, wishes: Wishes, common: _Common
     ) -> Entry:
-        companions, wanted = self._companions(wishes, common.table)
+        sources = {**({} if files.draft is not None else common.drafts), **wishes.sources}
+        companions, wanted = self._companions(sources, common.table)
         if wanted is not None:
             return replace(entry, hf_wanted=wanted)
         own = _files_of(files, source.origin, common.table)
@@ -224,18 +227,18 @@ class Assembly:
         more = [("load-on-startup", "true")] if entry.load_on_startup else []
         return replace(entry, launch=launch, preset_text=section_text(entry.id, merged, more))
 
-    def _companions(self, wishes: Wishes, table: OptionTable) -> tuple[dict[str, Given], str | None]:
-        """The projector and the draft model that a section names, and what of them must be fetched first."""
+    def _companions(self, sources: Mapping[str, Given], table: OptionTable) -> tuple[dict[str, Given], str | None]:
+        """The projector and the draft model that somebody named, and what of them must be fetched first."""
         found: dict[str, Given] = {}
         for name in ("--mmproj", "--model-draft"):
-            if (path := wishes.source(name)) is not None:
+            if (given := sources.get(name)) is not None and (path := given.values[0]):
                 files = self._describe(path).files
-                _put(found, table, name, files.model if files is not None else path, wishes.sources[name].origin)
-        draft = wishes.source("--hf-repo-draft")
-        if draft is not None:
-            source = self._in_cache(draft, None, wishes.sources["--hf-repo-draft"].origin)
+                _put(found, table, name, files.model if files is not None else path, given.origin)
+        draft = sources.get("--hf-repo-draft")
+        if draft is not None and draft.values[0]:
+            source = self._in_cache(draft.values[0], None, draft.origin)
             if source.model is None or source.model.files is None:
-                return found, source.wanted or draft
+                return found, source.wanted or draft.values[0]
             _put(found, table, "--model-draft", source.model.files.model, source.origin)
         return found, None
 

@@ -75,12 +75,17 @@ def build_catalog(
     assembly = Assembly(layers, settings, describe, resolve_repo)
     known = _by_id(models)
     sections = {section.name: section for section in preset.sections}
+    if (one := settings.one_model) is not None:
+        sections[one.id] = one.section(over=sections.get(one.id))
     entries: dict[str, Entry] = {}
     for name, section in sections.items():
         entry = assembly.entry(name, known.get(name), section)
         entries[name] = _last_good(entry, previous, layers) if name in assembly.spoiled else entry
+    if one is not None:
+        entries[one.id] = _with_cached_name(entries[one.id])
     for name, model in known.items():
-        if name not in sections:
+        # Beside a model that the command line names, only what it also names is listed: not what lies in a cache.
+        if name not in sections and (one is None or model.source is not Source.CACHE):
             entries[name] = assembly.entry(name, model, None)
     entries = _without_conflicts(_with_folder_names(entries), layers)
     warnings = (*skipped, *preset.warnings, *settings.warnings, *layers.warnings)
@@ -114,6 +119,13 @@ def _last_good(entry: Entry, previous: Catalog | None, layers: Layers) -> Entry:
     where = (entry.problem or "").partition(": ")[0]
     layers.warn(Skipped(where, f"[{entry.id}] keeps its last good version"))
     return before
+
+
+def _with_cached_name(entry: Entry) -> Entry:
+    """`-hf user/repo` is also known by the quant that it turned out to be, which clients of the cache ask for."""
+    repo = entry.model.repo
+    named = repo is None or repo in (entry.id, *entry.aliases)
+    return entry if named else replace(entry, aliases=(*entry.aliases, repo or ""))
 
 
 def _with_folder_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:

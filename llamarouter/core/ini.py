@@ -36,7 +36,7 @@ _BLANKS = " \t"
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """`name = value`, and where it stands."""
+    """`name = value`, and where it stands. Line 0: in no file; then `file` says where."""
 
     name: str
     value: str
@@ -45,7 +45,7 @@ class Key:
 
     @property
     def where(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Section:
 
     @property
     def where(self) -> str:
-        return f"{self.file}:{self.line}"
+        return f"{self.file}:{self.line}" if self.line else self.file
 
     def value(self, name: str) -> str | None:
         """The last value of a key."""

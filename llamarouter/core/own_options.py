@@ -13,14 +13,28 @@ from llamarouter.core.flags import Option, OptionTable
 
 @dataclass(frozen=True, slots=True)
 class OwnOption:
-    """One row. `default` is for people; the value itself is the field's in `Settings`."""
+    """One row. `default` is for people; the value itself is the field's in `Settings`.
+
+    `shared`: the router reads it and every child gets it as well, where its engine knows it.
+    """
 
     group: str
     option: Option
     default: str = ""
+    shared: bool = False
 
 
-def _row(group: str, spellings: str, hint: str, env: str, default: str, text: str, *, negatives: str = "") -> OwnOption:
+def _row(
+    group: str,
+    spellings: str,
+    hint: str,
+    env: str,
+    default: str,
+    text: str,
+    *,
+    negatives: str = "",
+    shared: bool = False,
+) -> OwnOption:
     option = Option(
         names=tuple(spellings.split()),
         negatives=tuple(negatives.split()),
@@ -29,15 +43,51 @@ def _row(group: str, spellings: str, hint: str, env: str, default: str, text: st
         hint=hint,
         help=text,
     )
-    return OwnOption(group, option, default)
+    return OwnOption(group, option, default, shared)
 
 
 _MODELS = "Models"
 _LISTEN = "Listening"
 _WAIT = "Waiting and stopping (seconds)"
 _ENGINE = "Engine and machine"
+_LOG = "Log"
 
 OWN: tuple[OwnOption, ...] = (
+    _row(
+        _MODELS,
+        "-m --model",
+        "FILE",
+        "LLAMA_ARG_MODEL",
+        "",
+        "serve this file, loaded at start, and answer with it where a request names no model; "
+        "nothing else is looked for unless --models-dir or --models-preset is given, too",
+    ),
+    _row(
+        _MODELS,
+        "-hf -hfr --hf-repo",
+        "USER/MODEL[:QUANT]",
+        "LLAMA_ARG_HF_REPO",
+        "",
+        "the same with a model from Hugging Face, fetched first if it is not here",
+    ),
+    _row(_MODELS, "-hff --hf-file", "FILE", "LLAMA_ARG_HF_FILE", "", "which file of --hf-repo, instead of a QUANT"),
+    _row(_MODELS, "-mm --mmproj", "FILE", "LLAMA_ARG_MMPROJ", "", "the projector of the model of -m or -hf"),
+    _row(
+        _MODELS,
+        "-a --alias",
+        "NAME",
+        "LLAMA_ARG_ALIAS",
+        "",
+        "what the model of -m or -hf is called (several names by commas; the first one is its id)",
+    ),
+    _row(
+        _MODELS,
+        "--default-model",
+        "ID",
+        "LR_DEFAULT_MODEL",
+        "",
+        "the model that answers requests which name none (default: that of -m or -hf, else they are refused)",
+    ),
     _row(_MODELS, "--models-dir", "PATH", "LLAMA_ARG_MODELS_DIR", "", "a folder of GGUF files"),
     _row(
         _MODELS,
@@ -64,7 +114,15 @@ OWN: tuple[OwnOption, ...] = (
         "load a model when a request asks for it; off: only by lr load",
         negatives="--no-models-autoload",
     ),
-    _row(_MODELS, "--offline", "", "LLAMA_ARG_OFFLINE", "off", "never ask the network; nothing is downloaded"),
+    _row(
+        _MODELS,
+        "--offline",
+        "",
+        "LLAMA_ARG_OFFLINE",
+        "off",
+        "never ask the network; nothing is downloaded",
+        shared=True,
+    ),
     _row(_MODELS, "-hft --hf-token", "TOKEN", "HF_TOKEN", "", "Hugging Face token for downloads (better: HF_TOKEN)"),
     _row(
         _LISTEN,
@@ -189,6 +247,15 @@ OWN: tuple[OwnOption, ...] = (
     ),
     _row(
         _WAIT,
+        "-to --timeout",
+        "SECONDS",
+        "LLAMA_ARG_TIMEOUT",
+        "3600",
+        "an answer of which nothing moves for so long is broken off; the models get the same time-out",
+        shared=True,
+    ),
+    _row(
+        _WAIT,
         "--stop-timeout",
         "SECONDS",
         "LR_STOP_TIMEOUT",
@@ -203,7 +270,6 @@ OWN: tuple[OwnOption, ...] = (
         "",
         "the llama-server to run, with a prefix if need be ('numactl -N 0 llama-server'); see lr engine",
     ),
-    _row(_ENGINE, "--log-level", "LEVEL", "LR_LOG_LEVEL", "info", "debug, info, warning or error"),
     _row(
         _ENGINE,
         "--runtime-dir",
@@ -213,6 +279,28 @@ OWN: tuple[OwnOption, ...] = (
         "a private folder for sockets (default: below $XDG_RUNTIME_DIR, or /run/llamarouter for root); "
         "the other commands find the router there by LR_RUNTIME_DIR",
     ),
+    _row(_LOG, "--log-level", "LEVEL", "LR_LOG_LEVEL", "info", "of the router: debug, info, warning or error"),
+    _row(
+        _LOG,
+        "-lv --verbosity --log-verbosity",
+        "N",
+        "LLAMA_ARG_LOG_VERBOSITY",
+        "3",
+        "of the router and of every model: 1 errors, 2 warnings, 3 info, 4 and more: everything",
+        shared=True,
+    ),
+    _row(_LOG, "-v --verbose --log-verbose", "", "", "off", "the highest verbosity", shared=True),
+    _row(
+        _LOG,
+        "--log-file",
+        "FILE",
+        "LLAMA_ARG_LOG_FILE",
+        "",
+        "the router's log goes to this file, too (a section's log-file is that of its model)",
+    ),
 )
 
 OWN_TABLE = OptionTable(row.option for row in OWN)
+
+# The canonical spellings of those that the children get as well.
+SHARED = frozenset(row.option.canonical for row in OWN if row.shared)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, boolean_of
 from llamarouter.core.model import Skipped
-from llamarouter.core.own_options import OWN_TABLE
+from llamarouter.core.own_options import OWN_TABLE, SHARED
 
 _MAX_SECONDS = 1e9
 _OPTIONS = {name: option for option in OWN_TABLE.options for name in option.names}
@@ -33,12 +33,13 @@ class OwnValues:
     def __init__(self, own: Sequence[Given], environ: Mapping[str, str], warnings: list[Skipped]) -> None:
         self._environ = environ
         self._given: dict[str, list[Given]] = {}
+        self._places = {given.option.canonical: place for place, given in enumerate(own)}
         for given in own:
-            said = self._given.setdefault(given.option.canonical, [])
-            if said and given.option.arity == 0 and said[-1].on is not given.on:
-                raise UsageError(f"{said[-1].written} and {given.written} contradict each other: leave one of them out")
-            if said and given.option.arity and given.option.canonical != "--api-key":
-                warnings.append(Skipped(given.origin, f"{given.written} is given twice: the last one holds"))
+            name = given.option.canonical
+            said = self._given.setdefault(name, [])
+            # Of what is shared with the children it is said where their options are taken.
+            if said and name not in SHARED and (reason := _repetition(said[-1], given)) is not None:
+                warnings.append(Skipped(given.origin, reason))
             said.append(given)
 
     def of(self, name: str) -> list[tuple[str, str]]:
@@ -55,6 +56,15 @@ class OwnValues:
             return None
         where, text = found[-1]
         return Said(where, text, from_environment=_OPTIONS[name].canonical not in self._given)
+
+    def written(self, name: str) -> str:
+        """How an option was said, for messages."""
+        found = self.of(name)
+        return found[-1][0] if found else name
+
+    def place_of(self, name: str) -> int:
+        """Where on the command line an option stands last, counted in options; -1: not there."""
+        return self._places.get(name, -1)
 
     def text(self, name: str) -> str | None:
         found = self.of(name)
@@ -108,3 +118,12 @@ class OwnValues:
         if text.lower() not in choices:
             raise UsageError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
         return text.lower()
+
+
+def _repetition(before: Given, given: Given) -> str | None:
+    """What is said where an option of ours stands twice; keys add up."""
+    if given.option.canonical == "--api-key" or (given.option.arity == 0 and before.on is given.on):
+        return None
+    if before.written == given.written:
+        return f"{given.written} is given twice: the last one holds"
+    return f"{before.written} is said again by {given.written}, which holds"

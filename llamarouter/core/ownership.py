@@ -71,17 +71,12 @@ _ROLES: dict[str, Role] = {
 _DOWNLOADS = "can download weights"
 
 # Said when such an option stands on the command line of `lr serve`, instead of doing nothing in silence.
-_ONE_MODEL = "names one model, and lr serve serves them all: a [section] of --models-preset, or --models-dir PATH"
+_NO_DOWNLOAD = "would let the child download: name the model by -hf USER/MODEL, or its file by -m FILE"
 _NOT_BUILT = "is not a feature of lr serve"
 REFUSED: dict[str, str] = {
-    "--model": _ONE_MODEL,
-    "--hf-repo": _ONE_MODEL,
-    "--hf-file": _ONE_MODEL,
-    "--model-url": _ONE_MODEL,
-    "--docker-repo": _ONE_MODEL,
-    "--mmproj": _ONE_MODEL,
-    "--mmproj-url": _ONE_MODEL,
-    "--alias": "names one model: write alias = NAME in its [section] of --models-preset",
+    "--model-url": _NO_DOWNLOAD,
+    "--docker-repo": _NO_DOWNLOAD,
+    "--mmproj-url": "would let the child download: fetch it and give --mmproj FILE",
     "--reuse-port": f"{_NOT_BUILT}: one router owns its port",
     "--ui-mcp-proxy": _NOT_BUILT,
     "--tools": _NOT_BUILT,
@@ -89,7 +84,6 @@ REFUSED: dict[str, str] = {
     "--mcp-servers-config": _NOT_BUILT,
     "--mcp-servers-json": _NOT_BUILT,
     "--agent": _NOT_BUILT,
-    "--log-file": f"{_NOT_BUILT} yet: redirect its standard error (a section of a preset may set log-file)",
     "--log-jsonl": f"{_NOT_BUILT} yet",
     "--help": "prints and exits; for lr: lr serve --help",
     "--version": "prints and exits; for lr: lr version",
@@ -113,7 +107,7 @@ def refusal_of(option: Option) -> str | None:
         if name in REFUSED:
             return REFUSED[name]
     if _DOWNLOADS in option.help:
-        return _ONE_MODEL
+        return _NO_DOWNLOAD
     return _removal_of(option) if option.removed else None
 
 

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from llamarouter.core.flags import Given, Match, Option, OptionTable, boolean_of
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Key, Section
 from llamarouter.core.model import Skipped
+from llamarouter.core.own_options import OWN_TABLE, SHARED
 from llamarouter.core.ownership import Role, refusal_of, role_of
 
 ENGINE_KEY = "lr-engine"
@@ -27,6 +28,8 @@ _VERSION = "version"
 _LOAD_ON_STARTUP = "load-on-startup"
 _STOP_TIMEOUT = "stop-timeout"
 _DEDUP = "dedup-cache-models"
+# Sources that may stand where all models are spoken of.
+DRAFTS = ("--model-draft", "--hf-repo-draft")
 OUR_KEYS = (ENGINE_KEY, _LOAD_ON_STARTUP, _STOP_TIMEOUT, _DEDUP)
 _OUR_PREFIX = "lr-"
 _ENV_PREFIX = "LLAMA_ARG_"
@@ -129,11 +132,13 @@ def read_for_everyone(sections: Iterable[Section], table: OptionTable) -> Wishes
             problem = _read_key(key, table, wishes)
             if problem is not None:
                 wishes.warnings.append(Skipped(key.where, f"left out: {problem}"))
-    for given in wishes.sources.values():
-        wishes.warnings.append(Skipped(given.origin, f"left out: {given.written} belongs into a model's own section"))
+    for name, given in tuple(wishes.sources.items()):
+        if name not in DRAFTS:
+            reason = f"left out: {given.written} belongs into a model's own section"
+            wishes.warnings.append(Skipped(given.origin, reason))
+            del wishes.sources[name]
     if wishes.aliases:
         wishes.warnings.append(Skipped(wishes.where or "[*]", "left out: alias belongs into a model's own section"))
-    wishes.sources.clear()
     wishes.aliases = ()
     return wishes
 
@@ -150,13 +155,27 @@ def read_environment(environ: Mapping[str, str], table: OptionTable) -> Wishes:
             near = table.nearest(name)
             wishes.warnings.append(Skipped(where, f"no such option{_did_you_mean(near)}"))
             continue
+        ours = OWN_TABLE.find_env(name)
+        if ours is not None and ours.option.canonical not in SHARED:
+            continue
         refusal = refusal_of(match.option)
-        if refusal is None and role_of(match.option) is Role.CHILD:
-            value = "1" if match.negated else environ[name]
-            _give(match, Key(name, value, where, 0), where, wishes)
-        elif refusal is not None:
+        if refusal is not None:
             wishes.warnings.append(Skipped(where, f"left out: {match.option.canonical} {refusal}"))
+        else:
+            value = "1" if match.negated else environ[name]
+            _take(match, Key(name, value, where, 0), wishes)
     return wishes
+
+
+def take_option(given: Given, wishes: Wishes) -> None:
+    """What the command line says for every model."""
+    role = role_of(given.option)
+    if role is Role.TAGS:
+        wishes.tags = _list_of(given.values[0])
+    elif role is Role.SOURCE:
+        wishes.sources[_source_name(given.option)] = given
+    else:
+        wishes.given.append(given)
 
 
 def _read_key(key: Key, table: OptionTable, wishes: Wishes) -> str | None:
@@ -169,9 +188,13 @@ def _read_key(key: Key, table: OptionTable, wishes: Wishes) -> str | None:
     match = None if name.startswith(_OUR_PREFIX) else table.find_key(key.name)
     if match is None:
         return f"no option is called {key.name!r}{_did_you_mean(_nearest_key(key.name, table))}"
-    option, role = match.option, role_of(match.option)
-    if option.removed:
-        return f"{key.name}: {option.help}"
+    if match.option.removed:
+        return f"{key.name}: {match.option.help}"
+    return _take(match, key, wishes)
+
+
+def _take(match: Match, key: Key, wishes: Wishes) -> str | None:
+    role = role_of(match.option)
     if role is Role.REMOTE:
         return f"{key.name} would let the child download: write hf-repo = user/repo:QUANT, or model = PATH"
     if role is Role.ROUTER or role is Role.ACTION:

@@ -20,9 +20,10 @@ from llamarouter.core.door_values import api_prefix_of, certificate_of, cors_of,
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
 from llamarouter.core.model import Skipped
-from llamarouter.core.own_options import OWN, OWN_TABLE
+from llamarouter.core.one_model import OneModel, one_model_of
+from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
 from llamarouter.core.own_values import OwnValues
-from llamarouter.core.ownership import refusal_of
+from llamarouter.core.ownership import Role, refusal_of, role_of
 
 GivenOption = Given
 
@@ -30,12 +31,15 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
+_INFO = 3  # llama-server's number for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the operator decided for the whole router. Times are seconds."""
 
+    one_model: OneModel | None = None  # named by the command line, instead of whatever is found
+    default_model: str | None = None  # answers requests that name none
     models_dir: str | None = None
     preset: str | None = None
     engine: tuple[str, ...] | None = None  # a command: the binary, perhaps behind a prefix (`numactl ...`)
@@ -54,12 +58,14 @@ class Settings:
     busy_stall: float = 120.0
     drain_timeout: float = 120.0
     stop_timeout: float = 10.0
+    timeout: float = 3600.0  # of an answer of which nothing moves
     ui: bool = True
     ui_path: str | None = None  # a folder of static files instead of the engine's own page
     ui_config: dict[str, Any] = field(default_factory=dict)  # what the page's settings are at first
     offline: bool = False
     hf_token: str | None = field(default=None, repr=False)
     log_level: str = "info"  # of LOG_LEVELS
+    log_file: str | None = None
     runtime_dir: str | None = None
     options: tuple[GivenOption, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
@@ -78,10 +84,15 @@ def parse_settings(
     for given in split_argv(argv, OWN_TABLE, table):
         if OWN_TABLE.find(given.written) is not None:
             own.append(given)
+            if given.option.canonical in SHARED and (theirs := table.find_option(given.option)) is not None:
+                _take_option(replace(given, option=theirs), options, warnings)
         else:
             _take_option(given, options, warnings)
     values = OwnValues(own, environ, warnings)
+    one_model = one_model_of(values)
     settings = Settings(
+        one_model=one_model,
+        default_model=values.text("--default-model") or (one_model.id if one_model is not None else None),
         models_dir=values.text("--models-dir"),
         preset=values.text("--models-preset"),
         engine=_command(values.text(_ENGINE)),
@@ -100,12 +111,14 @@ def parse_settings(
         busy_stall=values.seconds("--busy-stall", 120.0),
         drain_timeout=values.seconds("--drain-timeout", 120.0, may_be_zero=True),
         stop_timeout=values.seconds("--stop-timeout", 10.0, may_be_zero=True),
+        timeout=values.seconds("--timeout", 3600.0),
         ui=values.truth("--ui", True),
         ui_path=values.text("--path"),
         ui_config=ui_config_of(values, read_file),
         offline=values.truth("--offline", False),
         hf_token=values.text("--hf-token"),
-        log_level=values.word("--log-level", "info", LOG_LEVELS),
+        log_level=_log_level(values),
+        log_file=values.text("--log-file"),
         runtime_dir=values.text("--runtime-dir"),
         options=tuple(options.values()),
         warnings=(*warnings, *_misspelt(environ)),
@@ -144,6 +157,9 @@ def _take_option(given: Given, options: dict[str, Given], warnings: list[Skipped
     refusal = refusal_of(given.option)
     if refusal is not None:
         raise UsageError(f"{given.written}: {refusal}")
+    if role_of(given.option) is Role.ROUTER:
+        warnings.append(Skipped(given.origin, f"{given.written} is ignored: {Role.ROUTER.value}"))
+        return
     before = options.pop(given.option.canonical, None)
     if before is not None:
         reason = f"{before.written} is said again by {given.written}, which holds"
@@ -161,6 +177,19 @@ def _command(text: str | None) -> tuple[str, ...] | None:
     if not words:
         raise UsageError(f"{_ENGINE} needs a command, as in {_ENGINE} /opt/llama.cpp/bin/llama-server")
     return words
+
+
+def _log_level(values: OwnValues) -> str:
+    """The router's own, which one of three options says: on the command line the last of them, then a variable."""
+    level = values.word("--log-level", "", LOG_LEVELS)
+    verbosity = values.integer("--log-verbosity", _INFO)
+    verbose = values.truth("--log-verbose", False)
+    last = max(("--log-level", "--log-verbosity", "--log-verbose"), key=values.place_of)
+    if verbose and (last == "--log-verbose" or values.place_of(last) < 0):
+        return "debug"
+    if level and (last == "--log-level" or values.place_of(last) < 0):
+        return level
+    return "debug" if verbosity > _INFO else "info" if verbosity == _INFO else "warning" if verbosity == 2 else "error"
 
 
 def _hosts(text: str | None) -> tuple[str, ...]:

@@ -33,15 +33,19 @@ class Found:
     signature: Signature
 
 
-def discover(places: Places, headers: HeaderCache) -> Found:
-    """Look everywhere. Raises `UsageError` only where `places.models_dir` is not a folder that can be listed."""
+def discover(places: Places, headers: HeaderCache, *, caches: bool = True) -> Found:
+    """Look everywhere; without `caches`, in --models-dir alone.
+
+    Raises `UsageError` only where `places.models_dir` is not a folder that can be listed.
+    """
     signature = signature_of(places)  # before the search, so that what changes meanwhile is seen the next time
     readers = [FolderReader()]
     models: dict[str, Model] = {}
-    for folder in reversed(places.flat_caches):
+    for folder in reversed(places.flat_caches) if caches else ():
         models.update(_by_id(models_in_flat_cache(folder, readers[0], headers)))
     readers.append(FolderReader())  # each place has its own bound: a full cache must not hide --models-dir
-    models.update(_by_id(models_in_hub_cache(places.hub_cache, readers[1], headers)))
+    if caches:
+        models.update(_by_id(models_in_hub_cache(places.hub_cache, readers[1], headers)))
     if places.models_dir is not None:
         readers.append(FolderReader())
         models.update(_by_id(models_in_folder(places.models_dir, readers[2], headers)))

@@ -63,7 +63,7 @@ def take_inventory(
     ini = _read_preset(settings.preset) if settings.preset else None
     config = _read_config(environ)
     places = places_of(environ, settings.models_dir)
-    found = discover(places, headers)
+    found = discover(places, headers, caches=settings.one_model is None or ini is not None)
     engines, skipped = _engines(ini, engine, environ)
     preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
     named: dict[str, _Stamp] = {}
