@@ -69,6 +69,7 @@ class Board:
         self.connections = connections
         self.at_once = True  # lease_now has a place
         self.key: bytes | None = None
+        self.default_model: str | None = None
         self.asks: list[Ask] = []
         self.held = 0
         self.waiting = 0

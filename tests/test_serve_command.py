@@ -58,7 +58,7 @@ CASES = {
     "--max-wait soon": "--max-wait must be a number of seconds",
     "--max-wait -1": "--max-wait must be a number of seconds",
     "--log-level loud": "--log-level must be one of",
-    "-m TMP/nowhere.gguf": "-m TMP/nowhere.gguf: TMP/nowhere.gguf: no such file",
+    "-m TMP/nowhere.gguf": "-m TMP/nowhere.gguf: there is no such file",
     "-m TMP/file": "-m TMP/file: ",
     "-m TMP/models/m.gguf -hf user/repo": "-m and -hf name a model each",
     "-hf user": "-hf 'user': not the name of a model on the Hub",

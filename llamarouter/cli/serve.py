@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING
 
 import click
 
+from llamarouter.cli.naming import nearest
+
 if TYPE_CHECKING:
+    from llamarouter.core.catalog import Catalog
     from llamarouter.core.settings import Settings
     from llamarouter.server.node import Node
     from llamarouter.server.run import Plan
@@ -46,10 +49,35 @@ def serve(argv: list[str]) -> int:
     headers = HeaderCache(state / "headers.json")
     inventory = take_inventory(settings, environ, engine, headers)
     headers.save()
+    doubt = _check_named(settings, inventory.catalog)
     plan = Plan(
         settings=settings, environ=environ, engine=engine, headers=headers, inventory=inventory, state=str(state)
     )
+    if doubt is not None:
+        logging.getLogger("llamarouter").warning("%s", doubt)
     return _run(plan)
+
+
+def _check_named(settings: Settings, catalog: Catalog) -> str | None:
+    """A doubt about what the command line names. Raises `UsageError` where it cannot be used: it is no file of many."""
+    from llamarouter.core.errors import UsageError
+    from llamarouter.core.hub_names import is_valid_repo
+    from llamarouter.core.ids import repo_in_id
+
+    one = settings.one_model
+    if one is not None:
+        entry = catalog.entries[one.id]
+        if entry.problem is not None:
+            raise UsageError(f"{one.said}: {entry.problem}")
+        if entry.hf_wanted is not None and settings.offline:
+            raise UsageError(f"{one.said}: not in the cache, and --offline forbids to fetch it")
+    default = settings.default_model
+    if default is None or catalog.resolve(default) is not None:
+        return None
+    if is_valid_repo(repo_in_id(default)) and one is None and not settings.offline:
+        return f"--default-model {default} is not here yet: requests that name no model are refused until it is"
+    names = [name for each in catalog.entries.values() for name in (each.id, *each.aliases)]
+    raise UsageError(f"--default-model {default}: there is no such model{nearest(default, names) or '; see lr ls'}")
 
 
 def _run(plan: Plan) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from llamarouter.core.errors import BadRequest, DuplicateKey, InvalidJson, JsonTooDeep, MissingModel
+from llamarouter.core.errors import BadRequest, DuplicateKey, InvalidJson, JsonTooDeep, MissingModel, UnnamedModel
 
 MAX_DEPTH = 256
 _MANY_BRACKETS = 512  # fewer than these cannot be too deep by far, and most bodies have fewer
@@ -55,8 +55,8 @@ _string_decoder = msgspec.json.Decoder(str)
 def model_of_json(body: bytes) -> str:
     """The model that a JSON body names.
 
-    Raises `InvalidJson` (with the offset, never with the content), `DuplicateKey`, `JsonTooDeep`, `MissingModel`, and
-    `BadRequest` for a grammar that is out of bounds.
+    Raises `InvalidJson` (with the offset, never with the content), `DuplicateKey`, `JsonTooDeep`, `MissingModel` (as
+    `UnnamedModel` where there is not even a wrong name), and `BadRequest` for a grammar that is out of bounds.
     """
     values = _top_level_of(body)
     seen: dict[str, msgspec.Raw] = {}
@@ -69,9 +69,9 @@ def model_of_json(body: bytes) -> str:
         _check_grammar(bytes(seen["grammar"]))
     model = seen.get("model")
     if model is None or memoryview(model)[0] != 0x22:  # a quote
-        raise MissingModel(_MISSING)
+        raise (UnnamedModel if model is None or bytes(model) == b"null" else MissingModel)(_MISSING)
     try:
-        return _string_decoder.decode(model)
+        return _string_decoder.decode(model) or _unnamed()
     except msgspec.DecodeError as error:
         raise InvalidJson(f"the name of the model is not a valid string: {error}") from error
 
@@ -88,7 +88,7 @@ def _top_level_of(body: bytes) -> dict[_Key, msgspec.Raw]:
     except RecursionError:
         raise JsonTooDeep(f"the JSON is nested more than {MAX_DEPTH} deep") from None
     except msgspec.ValidationError:  # an array, a number: valid, but no object
-        raise MissingModel(_MISSING) from None
+        raise UnnamedModel(_MISSING) from None
     except msgspec.DecodeError as error:
         text = str(error) if "byte" in str(error) else f"{error} (byte {len(body)})"
         raise InvalidJson(f"the body is not valid JSON: {text}") from None
@@ -141,22 +141,24 @@ def is_multipart(content_type: bytes | None) -> bool:
 
 
 def model_of_multipart(content_type: bytes, body: bytes) -> str:
-    """The model that a multipart form names. Raises `BadRequest`, `DuplicateKey`, `MissingModel`."""
+    """The model that a multipart form names. Raises `BadRequest`, `DuplicateKey`, `UnnamedModel`."""
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise BadRequest("the multipart body has no boundary")
     models = [value for name, value in _fields_of(body, b"--" + (found[1] or found[2])) if name == b"model"]
     if not models:
-        raise MissingModel(_MISSING)
+        raise UnnamedModel(_MISSING)
     if len(models) > 1:
         raise DuplicateKey("the field `model` stands twice in the request")
     try:
         model = models[0].decode()
     except UnicodeDecodeError:
         raise BadRequest("the name of the model is not UTF-8") from None
-    if not model:
-        raise MissingModel(_MISSING)
-    return model
+    return model or _unnamed()
+
+
+def _unnamed() -> str:
+    raise UnnamedModel(_MISSING)
 
 
 def _fields_of(body: bytes, delimiter: bytes) -> list[tuple[bytes, bytes]]:

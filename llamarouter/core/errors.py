@@ -1,7 +1,8 @@
 """Every failure a client can see, as a tree: status, type and reason sit on the class.
 
     RouterError
-    |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep MissingModel NotLoaded RemoteMediaForbidden
+    |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded RemoteMediaForbidden
+    |                         MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (AdminRequired FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   HeadersTooLarge 431
     |- QueueFull 429
@@ -57,6 +58,10 @@ class JsonTooDeep(BadRequest):
 
 class MissingModel(BadRequest):
     reason = "missing_model"
+
+
+class UnnamedModel(MissingModel):
+    """Nothing is named at all, so a default may answer (a name that is no string is wrong all the same)."""
 
 
 class NotLoaded(BadRequest):

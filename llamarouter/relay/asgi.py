@@ -14,13 +14,13 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
 
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
-from llamarouter.core.errors import MissingModel, RequestTooLarge, RouterError, body_of, headers_of
+from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, body_of, headers_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
 from llamarouter.relay.body_budget import Reading
 from llamarouter.relay.exchange import Exchange, Request, Sink
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
-from llamarouter.relay.switchboard import Ask, Switchboard
+from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION
 from llamarouter.relay.traffic import Traffic
 
@@ -88,7 +88,10 @@ class RelayEndpoint:
         with self._traffic.bodies.reading() as reading:
             body = await self._body_of(receive, reading)
             if known is None:
-                model = await self._model_of(scope["method"], headers, query, body)
+                try:
+                    model = await self._model_of(scope["method"], headers, query, body)
+                except UnnamedModel as error:
+                    model = default_for(self._switchboard, error)
                 known = Ask(model, self._route, len(body), autoload_of(query))
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
@@ -118,11 +121,11 @@ class RelayEndpoint:
         named = model_in(query)
         if self._route.method == "GET":
             if named is None:
-                raise MissingModel("model name is missing from the request")
+                raise UnnamedModel("model name is missing from the request")
             return named
         try:
             return await self._model_in_body(headers, body)
-        except MissingModel:  # an array has no room for it
+        except UnnamedModel:  # an array has no room for it
             if named is None:
                 raise
             return named

@@ -21,7 +21,7 @@ import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
-from llamarouter.core.errors import BadRequest, RouterError
+from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of, head_start_for_child
 from llamarouter.relay.closing import close_softly, reset_on_close
@@ -30,7 +30,7 @@ from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
-from llamarouter.relay.switchboard import Ask, Switchboard
+from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
@@ -243,7 +243,11 @@ class Door(HttpToolsProtocol):
         try:
             self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
             body = incoming.take_body()
-            ask = Ask(model_of_json(body), route, len(body), incoming.autoload())
+            try:
+                model = model_of_json(body)
+            except UnnamedModel as unnamed:
+                model = default_for(self.switchboard, unnamed)
+            ask = Ask(model, route, len(body), incoming.autoload())
             lease = self.switchboard.lease_now(ask)
         except RouterError as error:
             self.refuse(error)

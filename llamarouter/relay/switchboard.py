@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from llamarouter.core.errors import RouterError
+from llamarouter.core.errors import RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 
 if TYPE_CHECKING:
@@ -56,6 +56,11 @@ class Lease(Protocol):
 class Switchboard(Protocol):
     """The owner of the models, as the relay sees it."""
 
+    @property
+    def default_model(self) -> str | None:
+        """The model of requests that name none; None: they are refused."""
+        ...
+
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
         """Raise `InvalidApiKey` unless the credentials open the relayed routes."""
         ...
@@ -73,3 +78,11 @@ class Switchboard(Protocol):
         Raises `RouterError` when it is refused.
         """
         ...
+
+
+def default_for(switchboard: Switchboard, error: UnnamedModel) -> str:
+    """The model of a request that names none. Raises `error` where no default is set."""
+    model = switchboard.default_model
+    if model is None:
+        raise error
+    return model

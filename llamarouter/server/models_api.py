@@ -11,7 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from llamarouter.core.errors import BadRequest, Draining, ModelNotFound, ReloadRefused, UsageError
+from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
 from llamarouter.server.answers import Json, object_of, streamed, success
 from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
@@ -73,7 +73,11 @@ class ModelsApi:
         spec = (await object_of(request)).get("model")
         if not isinstance(spec, str) or not spec:
             raise BadRequest("model must be a non-empty string")
-        self._node.downloads.begin(spec, self._node.shelf.catalog)
+        catalog = self._node.shelf.catalog
+        if self._node.settings.one_model is not None and catalog.resolve(spec) is None:
+            # It would come, and never be listed.
+            raise FeatureDisabled("this router serves only what its command line names: start it without -m and -hf")
+        self._node.downloads.begin(spec, catalog)
         return success()
 
     async def remove(self, request: Request) -> Response:

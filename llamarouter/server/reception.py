@@ -29,6 +29,7 @@ class Reception:
     def __init__(self, settings: Settings, shelf: Shelf, supervisor: Supervisor, downloads: Downloads) -> None:
         # Digests of one length: the comparison tells nothing of a key, not even how long it is.
         self._keys = tuple(sha256(key.encode()).digest() for key in settings.api_keys)
+        self.default_model = settings.default_model
         self._autoload = settings.autoload
         self._patience = settings.queue_timeout
         self._shelf = shelf
