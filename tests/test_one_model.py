@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.flags import OptionTable
 from llamarouter.core.settings import Settings, parse_settings
 from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, flags_of, warnings_of
 from tests.engine_table import TABLE
@@ -78,6 +79,13 @@ def test_what_is_not_here_is_fetched_by_the_router() -> None:
     assert (entry.launch, entry.problem, entry.hf_wanted) == (None, None, "user/repo:Q8_0")
     draft = entry_of(catalog_of(argv=["-m", "M.gguf", "-hfd", "user/draft"]), "M")
     assert (draft.launch, draft.hf_wanted) == (None, "user/draft")
+
+
+def test_an_engine_that_cannot_download_serves_it_as_well() -> None:
+    table = OptionTable(option for option in TABLE.options if "--hf-repo" not in option.names)
+    catalog = catalog_of(argv=["-hf", "user/repo"], repos={"user/repo": CACHED}, tables={None: table})
+    assert CACHED.files is not None
+    assert flags_of(catalog, "user/repo")["--model"][0] == CACHED.files.model
 
 
 def test_only_what_is_named_is_listed_beside_it() -> None:

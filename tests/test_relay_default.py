@@ -52,6 +52,15 @@ async def test_the_default_answers_forms_and_queries_as_well(way: str, child: st
         assert [ask.model for ask in rig.board.asks] == ["m"] * 3
 
 
+async def test_a_query_goes_before_the_default(way: str, child: str) -> None:
+    async with relay(way, child) as rig:
+        rig.board.default_model = "z"
+        client = await rig.client()
+        client.send(post("/tokenize?model=m", b"{}"))
+        assert (await client.answer()).status == 200
+        assert [ask.model for ask in rig.board.asks] == ["m"]
+
+
 async def test_a_name_that_is_wrong_is_not_none(way: str, child: str) -> None:
     async with relay(way, child) as rig:
         rig.board.default_model = "m"

@@ -185,7 +185,7 @@ def _read_key(key: Key, table: OptionTable, wishes: Wishes) -> str | None:
         return None
     if name in OUR_KEYS:
         return _read_ours(name, key, wishes)
-    match = None if name.startswith(_OUR_PREFIX) else table.find_key(key.name)
+    match = None if name.startswith(_OUR_PREFIX) else table.find_key(key.name) or _source(key.name)
     if match is None:
         return f"no option is called {key.name!r}{_did_you_mean(_nearest_key(key.name, table))}"
     if match.option.removed:
@@ -207,6 +207,12 @@ def _take(match: Match, key: Key, wishes: Wishes) -> str | None:
     else:
         return _give(match, key, key.where, wishes)
     return None
+
+
+def _source(name: str) -> Match | None:
+    """What says where the files are is read by the router: an engine without it (built without curl) is served, too."""
+    match = OWN_TABLE.find_key(name)
+    return match if match is not None and role_of(match.option) is Role.SOURCE else None
 
 
 def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:

@@ -246,7 +246,7 @@ class Door(HttpToolsProtocol):
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
-                model = default_for(self.switchboard, unnamed)
+                model = incoming.model_in_query() or default_for(self.switchboard, unnamed)
             ask = Ask(model, route, len(body), incoming.autoload())
             lease = self.switchboard.lease_now(ask)
         except RouterError as error:
@@ -361,8 +361,7 @@ class Door(HttpToolsProtocol):
         current = self._current
         if current is None or self.transport.is_closing():
             return
-        if not current.whole:  # the rest of its body would be read as the next request
-            current.keep_alive = False
+        current.keep_alive &= current.whole  # else the rest of its body would be read as the next request
         head, body = error_answer_of(error)
         self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
         self._answered(current)

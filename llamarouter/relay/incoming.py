@@ -183,6 +183,9 @@ class Incoming:
         _, _, query = self.url.partition(b"?")
         return autoload_of(query) if query else None
 
+    def model_in_query(self) -> str | None:
+        return model_in(self.url.partition(b"?")[2])
+
     @property
     def head_only(self) -> bool:
         return self.method == b"HEAD"
