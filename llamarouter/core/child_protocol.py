@@ -75,6 +75,17 @@ def progress_of(line: StateLine) -> LoadProgress | None:
     return LoadProgress(tuple(wire.stages), wire.current, min(1.0, max(0.0, wire.value)))
 
 
+def modalities_of(info: Mapping[str, object]) -> dict[str, list[str]]:
+    """What the model object of a `ready` line says of its modalities; a value that is no list of words says nothing."""
+    said = info.get("architecture")
+    found = {}
+    for key in ("input_modalities", "output_modalities"):
+        words = said.get(key) if isinstance(said, dict) else None
+        if isinstance(words, list) and all(isinstance(word, str) for word in words):
+            found[key] = words
+    return found
+
+
 class StateLines:
     """Cuts what comes on stdout, in pieces of any size, into state lines and other lines."""
 

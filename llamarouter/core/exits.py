@@ -45,6 +45,13 @@ class Exit:
     deterministic: bool = False  # it would fail in the same way again
     memory: bool = False  # another try may succeed once memory is free
 
+    @property
+    def exit_code(self) -> int:
+        """One number for it, as a shell has it: 128 and more for a signal; never 0, for it was not asked for."""
+        if self.signal is not None:
+            return next((code for code, name in _SHELL_SIGNALS.items() if name == self.signal), 1)
+        return self.code or 1
+
 
 LAST_WORDS = 8
 _MESSAGE_LIMIT = 400

@@ -32,6 +32,14 @@ _TELLING = frozenset({Cause.BAD_FILE, Cause.BAD_OPTION, Cause.OUT_OF_MEMORY, Cau
 _MEMORY_RETRY_AFTER = 30.0
 
 
+def ending_of(end: Exit | None) -> dict[str, object]:
+    """What llama-server's router says of a child that is gone, and our words where it failed; None: it did not."""
+    if end is None:
+        return {"exit_code": 0}
+    ending: dict[str, object] = {"exit_code": end.exit_code, "reason": end.cause.value, "message": end.message}
+    return ending if end.signal is None else ending | {"signal": end.signal}
+
+
 def error_of(model: str, end: Exit) -> RouterError | None:
     """The error for those who waited for `model` or were inside it; None when the end was asked for."""
     if end.cause is Cause.ASKED:

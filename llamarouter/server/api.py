@@ -11,6 +11,7 @@ from starlette.routing import Route
 
 from llamarouter.core.errors import Draining, FeatureDisabled
 from llamarouter.server.answers import Json
+from llamarouter.server.events_api import EventsApi
 from llamarouter.server.models_api import ModelsApi
 from llamarouter.server.node import Node
 from llamarouter.server.own_api import OwnApi
@@ -19,7 +20,7 @@ from llamarouter.server.streams import Streams
 
 def control_routes(node: Node) -> list[Route]:
     """Every route that the router answers itself."""
-    models, own, streams = ModelsApi(node), OwnApi(node), Streams(node.supervisor)
+    models, events, own, streams = ModelsApi(node), EventsApi(node), OwnApi(node), Streams(node.supervisor)
 
     async def ready(request: Request) -> Response:
         if node.supervisor.closing:
@@ -37,7 +38,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/v1/models", models.list, methods=["GET"]),
         Route("/models/load", models.load, methods=["POST"]),
         Route("/models/unload", models.unload, methods=["POST"]),
-        Route("/models/sse", models.events, methods=["GET"]),
+        Route("/models/sse", events.read, methods=["GET"]),
         Route("/v1/models/{id:path}", models.one, methods=["GET"]),
         Route("/v1/stream", streams.cancel, methods=["DELETE"]),
         Route("/v1/streams/lookup", streams.lookup, methods=["POST"]),

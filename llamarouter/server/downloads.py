@@ -44,6 +44,9 @@ class _Download:
     total: dict[str, int] = field(default_factory=dict)
     failed: dict[str, str] | None = None  # why, for the feed
 
+    def progress(self) -> dict[str, dict[str, int]]:
+        return {url: {"done": self.done.get(url, 0), "total": total} for url, total in self.total.items()}
+
 
 class Downloads:
     """Every download that runs, by the id under which its model is, or will be, listed."""
@@ -75,6 +78,11 @@ class Downloads:
             model: min(1.0, sum(each.done.values()) / max(1, sum(each.total.values())))
             for model, each in self._running.items()
         }
+
+    def progress_of(self, model: str) -> dict[str, dict[str, int]] | None:
+        """How far each file of a download is, in bytes by its URL; None where none runs."""
+        running = self._running.get(model)
+        return None if running is None else running.progress()
 
     def begin(self, spec: str, catalog: Catalog) -> None:
         """Start what an operator asked for. Raises `BadRequest` for a name that is none, or is here already."""
@@ -164,8 +172,7 @@ class Downloads:
         return error
 
     def _tell_progress(self, model: str, running: _Download) -> None:
-        progress = {url: {"done": running.done.get(url, 0), "total": total} for url, total in running.total.items()}
-        self._feed.tell(model, "download_progress", {"progress": progress})
+        self._feed.tell(model, "download_progress", {"progress": running.progress()})
 
     def _over(self, model: str, task: asyncio.Task[RouterError | None]) -> None:
         running = self._running.pop(model)

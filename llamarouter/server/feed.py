@@ -1,50 +1,120 @@
 """The feed of `GET /models/sse`: what happens to models, as llama-server's router tells it.
 
-Records are `data: {"model", "event", "data"?}`. A reader that does not keep up is dropped rather than buffered
-without end: it reconnects and reads the list again.
+    tell --> number, history (bounded) --> each reader's backlog (bounded) --> read --> bytes
+
+Records are `data: {"model", "event", "data"?}`. On demand a reader also gets their numbers (`id:` lines), what it has
+missed since a number, and pings. A reader that does not keep up is dropped with a last record rather than buffered
+without end. In the history only the last progress of a load or a download is kept: it says all that the others said.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import secrets
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 
 import msgspec
 
-_BACKLOG = 1024  # records a slow reader may be behind before it is dropped
+HISTORY = 1024  # records that can be had again
+_BACKLOG = 512  # records a slow reader may be behind before it is dropped; fewer than it can have again
+_PING = b": ping\n\n"
+
+EVENTS_LOST = "events_lost"
+SNAPSHOT_COMPLETE = "snapshot_complete"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One thing that happened to a model (`*`: to the list of them)."""
+
+    model: str
+    event: str
+    data: object | None = None
+
+    def encoded(self) -> bytes:
+        said: dict[str, object] = {"model": self.model, "event": self.event}
+        if self.data is not None:
+            said["data"] = self.data
+        return b"data: %b\n\n" % msgspec.json.encode(said)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """How somebody wants to read. The default is what llama-server's router sends."""
+
+    ids: bool = False
+    snapshot: bool = False  # first the state of every model
+    after: str | None = None  # the id of the last record that it has: what came since is told first
+    ping: float | None = None  # seconds of silence until a comment says that the feed lives
+
+
+_Item = tuple[int | None, bytes] | None  # a record, encoded, and its number if it has one; None: the end
 
 
 class Feed:
     """Everybody who reads the events, and the way to tell them one."""
 
     def __init__(self) -> None:
-        self._readers: set[asyncio.Queue[bytes | None]] = set()
+        self._run = secrets.token_hex(4)  # the numbers of another run of the router mean nothing here
+        self._number = 0
+        self._history: OrderedDict[int, bytes] = OrderedDict()
+        self._forgotten = 0  # the last number that the history has no more
+        self._progress: dict[str, int] = {}  # by model: the number of its progress in the history
+        self._readers: set[asyncio.Queue[_Item]] = set()
         self._ended = False
+
+    @property
+    def readers(self) -> int:
+        """How many read now."""
+        return len(self._readers)
 
     def tell(self, model: str, event: str, data: object | None = None) -> None:
         """Send one record to every reader; never waits."""
-        if not self._readers:
-            return
-        record: dict[str, object] = {"model": model, "event": event}
-        if data is not None:
-            record["data"] = data
-        line = b"data: " + msgspec.json.encode(record) + b"\n\n"
+        self._number += 1
+        line = Record(model, event, data).encoded()
+        self._remember(model, line, progress=isinstance(data, dict) and "progress" in data)
         for reader in tuple(self._readers):
             try:
-                reader.put_nowait(line)
+                reader.put_nowait((self._number, line))
             except asyncio.QueueFull:
                 self._readers.discard(reader)
-                _end(reader)
+                # Without a number: it comes back with the one of the last record that it has really read.
+                _end(reader, (None, Record("*", EVENTS_LOST, {"reason": "slow_reader"}).encoded()))
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """Records from now on, until the feed ends or the reader falls too far behind."""
+    def _remember(self, model: str, line: bytes, *, progress: bool) -> None:
+        before = self._progress.pop(model, None)
+        if progress:
+            if before is not None:
+                self._history.pop(before, None)
+            self._progress[model] = self._number
+        self._history[self._number] = line
+        if len(self._history) > HISTORY:
+            self._forgotten, _ = self._history.popitem(last=False)
+
+    async def read(self, wish: Wish = Wish(), snapshot: Callable[[], Iterable[Record]] = tuple) -> AsyncIterator[bytes]:
+        """Records from now on, until the feed ends or the reader falls too far behind.
+
+        `snapshot` says how all models are at the moment; it is asked in the same moment from which the records count.
+        """
         if self._ended:
             return
-        reader: asyncio.Queue[bytes | None] = asyncio.Queue(_BACKLOG)
+        reader: asyncio.Queue[_Item] = asyncio.Queue(_BACKLOG)
         self._readers.add(reader)
         try:
-            while (record := await reader.get()) is not None:
-                yield record
+            for line in self._beginning(wish, snapshot):
+                yield line
+            while True:
+                try:
+                    async with asyncio.timeout(wish.ping):
+                        item = await reader.get()
+                except TimeoutError:
+                    yield _PING
+                    continue
+                if item is None:
+                    return
+                yield self._line(wish, *item)
         finally:
             self._readers.discard(reader)
 
@@ -55,8 +125,44 @@ class Feed:
             _end(reader)
         self._readers.clear()
 
+    # --- how a reader begins ------------------------------------------------------------------------------------------
 
-def _end(reader: asyncio.Queue[bytes | None]) -> None:
+    def _beginning(self, wish: Wish, snapshot: Callable[[], Iterable[Record]]) -> list[bytes]:
+        """What goes before the first record: what was missed, or the state of things. Takes no time."""
+        missed = None if wish.after is None else self._since(wish.after)
+        if missed is not None:
+            return [self._line(wish, number, line) for number, line in missed]
+        first = []
+        if wish.after is not None:
+            first.append(Record("*", EVENTS_LOST, {"reason": "too_long_ago"}))
+        if wish.after is not None or wish.snapshot:
+            first += snapshot()
+        if not first:
+            return []
+        # Only the last has a number: who hears less than all of them begins anew.
+        last = self._line(wish, self._number, Record("*", SNAPSHOT_COMPLETE).encoded())
+        return [*(record.encoded() for record in first), last]
+
+    def _since(self, after: str) -> list[tuple[int, bytes]] | None:
+        """The records behind the one with this id; None where they cannot be told."""
+        run, _, text = after.partition("-")
+        if run != self._run or not text.isascii() or not text.isdigit() or len(text) > 18:
+            return None
+        number = int(text)
+        if not self._forgotten <= number <= self._number:
+            return None
+        return [(each, line) for each, line in self._history.items() if each > number]
+
+    def _line(self, wish: Wish, number: int | None, line: bytes) -> bytes:
+        return line if number is None or not wish.ids else b"id: %b-%d\n%b" % (self._run.encode(), number, line)
+
+
+def _end(reader: asyncio.Queue[_Item], last: _Item = None) -> None:
+    """Nothing more for this reader; `last`: it is told why, instead of what it has not read."""
+    if last is not None:
+        while not reader.empty():
+            reader.get_nowait()
+        reader.put_nowait(last)
     while reader.full():
         reader.get_nowait()
     reader.put_nowait(None)

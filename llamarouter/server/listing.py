@@ -6,7 +6,9 @@ import asyncio
 import re
 from typing import Any
 
-from llamarouter.core.catalog import Entry
+import msgspec
+
+from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.model import Model, Source
 from llamarouter.host.inventory import Inventory
 from llamarouter.server.child import Child, Stage
@@ -20,15 +22,20 @@ _SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*
 def list_models(inventory: Inventory, supervisor: Supervisor, downloads: Downloads, created: int) -> Any:
     """The whole answer of `GET /models`; `created` is the unix time that every entry carries."""
     catalog = inventory.catalog
-    listed = [entry for entry in catalog.entries.values() if not entry.hidden]
-    # What is on its way and not known by any other name yet.
-    coming = [model for model in downloads.progress() if model not in catalog.entries]
-    listed += [Entry(model=Model(id=model, source=Source.CACHE, removable=True), hf_wanted=model) for model in coming]
+    entries = listed(catalog, downloads)
     return {
+        "data": [describe(entry, inventory, supervisor, downloads, created) for entry in entries],
         "object": "list",
-        "data": [describe(entry, inventory, supervisor, downloads, created) for entry in listed],
         "warnings": [{"where": each.where, "reason": each.reason} for each in catalog.skipped],
     }
+
+
+def listed(catalog: Catalog, downloads: Downloads) -> list[Entry]:
+    """What the list shows: the catalogue, and what is on its way and not known by any other name yet."""
+    coming = [model for model in downloads.progress() if model not in catalog.entries]
+    entries = [entry for entry in catalog.entries.values() if not entry.hidden]
+    entries += [Entry(model=Model(id=model, source=Source.CACHE, removable=True), hf_wanted=model) for model in coming]
+    return sorted(entries, key=lambda entry: entry.model.id)
 
 
 def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloads: Downloads, created: int) -> Any:
@@ -44,15 +51,14 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
         "object": "model",
         "owned_by": "llamacpp",
         "created": created,
-        "status": _status(entry, inventory, supervisor, child, download),
-        "architecture": info.get("architecture") or _architecture(entry),
+        "status": _status(entry, inventory, supervisor, child, downloads),
+        "architecture": _architecture(entry) | supervisor.architectures.get(model.id, {}),
         "source": model.source.value,
         "can_remove": model.removable,
         "lr": _ours(entry, supervisor, child, download) | {"failure": _failure(entry, supervisor, downloads)},
     }
-    if "meta" in info:
-        described["meta"] = info["meta"]
-    return described
+    # What only the child knows (`meta`), while it runs.
+    return described | {key: value for key, value in info.items() if key not in described}
 
 
 def _status(
@@ -60,24 +66,25 @@ def _status(
     inventory: Inventory,
     supervisor: Supervisor,
     child: Child | None,
-    download: float | None,
+    downloads: Downloads,
 ) -> dict[str, Any]:
-    status: dict[str, Any] = {"value": _value(child, download)}
-    if entry.launch is not None:
-        status["args"] = without_secrets((*inventory.engine_of(entry.launch.engine_key).command, *entry.launch.argv()))
+    progress = downloads.progress_of(entry.model.id)
+    launch = entry.launch
+    argv = () if launch is None else (*inventory.engine_of(launch.engine_key).command, *launch.argv())
+    status: dict[str, Any] = {"value": _value(child, progress), "args": without_secrets(argv)}
     if entry.preset_text:
         status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
     if child is not None and child.progress is not None and child.stage is Stage.LOADING:
-        status["progress"] = child.progress.value
-    elif download is not None:
-        status["progress"] = download
+        status["progress"] = msgspec.to_builtins(child.progress)
+    elif child is None and progress is not None:
+        status["progress"] = progress
     if child is None and (failed := supervisor.failures.get(entry.model.id)) is not None:
+        status["exit_code"] = failed[0].exit_code
         status["failed"] = True
-        status["exit_code"] = failed[0].code or 1
     return status
 
 
-def _value(child: Child | None, download: float | None) -> str:
+def _value(child: Child | None, download: object | None) -> str:
     if child is not None:
         return child.stage.value
     return "unloaded" if download is None else "downloading"
@@ -138,6 +145,7 @@ def _failure(entry: Entry, supervisor: Supervisor, downloads: Downloads) -> dict
             "reason": end.cause.name.lower(),
             "message": end.message,
             "last_words": list(end.last_words),
+            "signal": end.signal,
             "seconds_ago": now - at,
         }
     if entry.hf_wanted is not None and (refused := downloads.failures.get(entry.model.id)) is not None:

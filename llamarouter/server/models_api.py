@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
-from llamarouter.server.answers import Json, object_of, streamed, success
+from llamarouter.server.answers import Json, object_of, success
 from llamarouter.server.listing import describe, list_models
 from llamarouter.server.node import Node
 
@@ -90,9 +90,6 @@ class ModelsApi:
         entry = await node.shelf.find(asked)
         await node.remove(entry, force=request.query_params.get("force") in ("1", "true"))
         return success()
-
-    async def events(self, request: Request) -> Response:
-        return streamed(request, self._node.feed.read(), "text/event-stream")
 
     async def _download_stopped(self, asked: str) -> bool:
         entry = self._node.shelf.catalog.resolve(asked)

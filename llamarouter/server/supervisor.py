@@ -17,6 +17,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol, Self, assert_never
 
+from llamarouter.core.child_protocol import modalities_of
 from llamarouter.core.errors import Internal, ModelUnloaded, RouterError
 from llamarouter.core.events import (
     Arrived,
@@ -35,7 +36,7 @@ from llamarouter.core.events import (
     UnloadAsked,
 )
 from llamarouter.core.exits import Cause, Exit
-from llamarouter.core.failures import error_of
+from llamarouter.core.failures import ending_of, error_of
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
@@ -84,6 +85,9 @@ class Supervisor:
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
         self.failures: dict[str, tuple[Exit, float]] = {}
+        self.architectures: dict[
+            str, dict[str, list[str]]
+        ] = {}  # by model: the modalities that its last child has said
         self.closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -171,6 +175,7 @@ class Supervisor:
     def forget(self, model: str, drain: float) -> None:
         """The model was changed or removed: drain its child, forget its failures."""
         self.failures.pop(model, None)
+        self.architectures.pop(model, None)
         self._dispatch(Forgotten(model, drain))
 
     def close(self, drain: float) -> None:
@@ -291,6 +296,8 @@ class Supervisor:
 
     def _loaded(self, child: Child) -> None:
         self.failures.pop(child.model, None)
+        if child.ready is not None:
+            self.architectures[child.model] = modalities_of(child.ready.info)
         self._on_ready(child)
 
     async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
@@ -333,6 +340,6 @@ class Supervisor:
         child.gone.set()
         if not self.children:
             self._idle.set()
-        code = 0 if error is None else (end.code if end.code else 1)
-        self._feed.tell(model, "status_change", {"status": "unloaded", "exit_code": code})
+        ending = ending_of(None if error is None else end)
+        self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
         self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))

@@ -39,9 +39,11 @@ def router(serve: Serve, hub: FakeHub, tmp_path: Path) -> Router:
 
 
 def progress_of(router: Router, model: str) -> float:
-    status = router.models().get(model, {}).get("status")
-    assert status is None or isinstance(status, dict)
-    return float(status.get("progress") or 0) if status and status["value"] == "downloading" else 0.0
+    entry = router.models().get(model, {"status": {}, "lr": {}})
+    status, ours = entry["status"], entry["lr"]
+    assert isinstance(status, dict)
+    assert isinstance(ours, dict)
+    return float(ours["progress"] or 0) if status.get("value") == "downloading" else 0.0
 
 
 def processes_about(folder: Path) -> list[str]:
