@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -39,9 +40,10 @@ from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.traffic import Traffic
+from tests.certificates import certificate
 from tests.waiting import until
 
-WAYS = ("fast", "slow", "asgi")
+WAYS = ("fast", "slow", "asgi", "tls")
 
 
 class BoardLease:
@@ -131,8 +133,8 @@ class Client:
         self.writer = writer
 
     @classmethod
-    async def connect(cls, port: int) -> Client:
-        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24))
+    async def connect(cls, port: int, tls: ssl.SSLContext | None = None) -> Client:
+        return cls(*await asyncio.open_connection("127.0.0.1", port, limit=1 << 24, ssl=tls))
 
     def send(self, data: bytes) -> None:
         self.writer.write(data)
@@ -226,7 +228,7 @@ class Rig:
     clients: list[Client] = field(default_factory=list)
 
     async def client(self) -> Client:
-        client = await Client.connect(self.port)
+        client = await Client.connect(self.port, certificate().client() if self.way == "tls" else None)
         self.clients.append(client)
         return client
 
@@ -248,7 +250,7 @@ async def relay(
     """The relay in front of the child at `address`, for a test's duration."""
     loop = asyncio.get_running_loop()
     board = Board(ChildConnections(address, clock=loop.time))
-    board.at_once = way == "fast"
+    board.at_once = way in ("fast", "tls")
     traffic = Traffic(BodyBudget(bodies))
     routes = [
         Route(row.path, RelayEndpoint(board, row, traffic, max_body=max_body), methods=[row.method]) for row in RELAYED
@@ -266,7 +268,7 @@ async def relay(
         protocols.append(protocol)
         return protocol
 
-    server = await loop.create_server(accept, "127.0.0.1", 0)
+    server = await loop.create_server(accept, "127.0.0.1", 0, ssl=certificate().server() if way == "tls" else None)
     rig = Rig(way, server.sockets[0].getsockname()[1], board, traffic, protocols)
     try:
         yield rig

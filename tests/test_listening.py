@@ -24,7 +24,7 @@ def folder(tmp_path: Path) -> Path:
 
 def close(bound: list[Bound]) -> None:
     for each in bound:
-        each.socket.close()
+        each.close()
 
 
 def test_port_zero_is_one_free_port_for_all_addresses() -> None:
@@ -71,6 +71,30 @@ def test_a_socket_that_answers_is_not_taken_away(folder: Path) -> None:
     bound = bind((str(path),), 0)
     with pytest.raises(UsageError, match=r"cannot listen there \(Address already in use\)"):
         bind((str(path),), 0)
+    close(bound)
+
+
+def test_a_socket_is_taken_away_with_its_listener_but_not_anothers(folder: Path) -> None:
+    path, other = folder / "door.sock", folder / "other.sock"
+    bound = bind((str(path), str(other)), 0)
+    other.unlink()
+    with socket.socket(socket.AF_UNIX) as newcomer:
+        newcomer.bind(str(other))
+        close(bound)
+        assert not path.exists()
+        assert other.exists()
+
+
+def test_nothing_is_left_of_sockets_where_an_address_cannot_be_had(folder: Path) -> None:
+    path = folder / "door.sock"
+    with pytest.raises(UsageError):
+        bind((str(path), "192.0.2.1"), 0)
+    assert not path.exists()
+
+
+def test_the_url_of_an_address_has_its_scheme(folder: Path) -> None:
+    bound = bind((str(folder / "door.sock"), "127.0.0.1"), 0, "https")
+    assert [each.url.partition(":")[0] for each in bound] == ["unix", "https"]
     close(bound)
 
 

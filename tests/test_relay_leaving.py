@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 import tempfile
@@ -18,7 +19,15 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("way", WAYS)]
 
 
 def shut(client: Client) -> None:
-    client.writer.write_eof()
+    """The end of what it sends; in TLS, without the word that would announce it."""
+    raw = socket.socket(fileno=os.dup(client.writer.get_extra_info("socket").fileno()))
+    with raw:
+        raw.shutdown(socket.SHUT_WR)
+
+
+def say_farewell(client: Client) -> None:
+    """A close in good order: in TLS, the word that announces it comes before the end."""
+    client.writer.close()
 
 
 def reset(client: Client) -> None:
@@ -27,7 +36,7 @@ def reset(client: Client) -> None:
     client.writer.transport.abort()
 
 
-LEAVING = [Client.close, shut, reset]
+LEAVING = [Client.close, shut, reset, say_farewell]
 
 
 async def silent(child: Scripted) -> None:

@@ -239,4 +239,6 @@ def _with_query(path: str, query: Mapping[str, str]) -> str:
 def _why(error: OSError) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {CONNECT_SECONDS:.0f} s"
+    if reason := getattr(error, "verify_message", None):  # of ssl, which is not imported for this
+        return f"its certificate is not trusted here ({reason}); SSL_CERT_FILE=FILE names one to trust"
     return (error.strerror or str(error)).lower()

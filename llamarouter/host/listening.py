@@ -27,29 +27,42 @@ class Bound:
 
     socket: socket.socket
     url: str
+    file: tuple[str, int] | None = None  # of a UNIX socket: path and inode
 
     @property
     def port(self) -> int | None:
         """The TCP port, or None for a UNIX socket."""
         return None if self.socket.family == socket.AF_UNIX else int(self.socket.getsockname()[1])
 
+    def close(self) -> None:
+        """Listen no more, and leave no socket's file, unless it is another's by now."""
+        self.socket.close()
+        if self.file is not None:
+            path, inode = self.file
+            with contextlib.suppress(OSError):
+                if os.lstat(path).st_ino == inode:
+                    os.unlink(path)
 
-def bind(hosts: tuple[str, ...], port: int) -> list[Bound]:
-    """Bind every address. Raises `UsageError` in one line; nothing stays bound then."""
+
+def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]:
+    """Bind every address. Raises `UsageError` in one line; nothing stays bound then.
+
+    `scheme`: of the URLs of what is bound to TCP.
+    """
     bound: list[Bound] = []
     try:
         for host in hosts:
-            bound.append(_bind_unix(host) if host.endswith(".sock") else _bind_tcp(host, port))
+            bound.append(_bind_unix(host) if host.endswith(".sock") else _bind_tcp(host, port, scheme))
             if port == 0 and bound[-1].port is not None:
                 port = bound[-1].port or 0
     except UsageError:
         for each in bound:
-            each.socket.close()
+            each.close()
         raise
     return bound
 
 
-def _bind_tcp(host: str, port: int) -> Bound:
+def _bind_tcp(host: str, port: int, scheme: str) -> Bound:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -66,7 +79,7 @@ def _bind_tcp(host: str, port: int) -> Bound:
         raise UsageError(_refusal(host, port, error)) from error
     listener.setblocking(False)
     shown = f"[{host}]" if ":" in host else host
-    return Bound(listener, f"http://{shown}:{listener.getsockname()[1]}")
+    return Bound(listener, f"{scheme}://{shown}:{listener.getsockname()[1]}")
 
 
 def _bind_unix(path: str) -> Bound:
@@ -82,7 +95,7 @@ def _bind_unix(path: str) -> Bound:
         listener.close()
         raise UsageError(f"--host {path}: cannot listen there ({error.strerror or error})") from error
     listener.setblocking(False)
-    return Bound(listener, f"unix:{path}")
+    return Bound(listener, f"unix:{path}", (path, os.lstat(path).st_ino))
 
 
 def _answers(path: str) -> bool:

@@ -10,18 +10,25 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
 _LINGER = 2.0  # seconds
 
 
-def reset_on_close(transport: asyncio.Transport) -> None:
-    """Have the coming close reset the connection: a body that its end delimits would look complete otherwise."""
+def close_by_reset(transport: asyncio.Transport) -> None:
+    """Close so that the other side sees a failure: a body that its end delimits would look complete otherwise."""
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+    if _is_tls(transport):
+        transport.abort()  # a close would say, in TLS, that all is well
+    else:
+        transport.close()
 
 
 def close_softly(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
     """Close so that a client which is still sending can read the answer: a plain close would reset it.
 
-    What it goes on sending must be read, and ignored, until it has closed, for 2 seconds at most.
+    What it goes on sending must be read, and ignored, until it has closed, for 2 seconds at most. TLS knows no end of
+    one direction: there the client, which was told that the connection ends, has to close first.
     """
-    if transport.can_write_eof():
+    if not _is_tls(transport):
         transport.write_eof()
-        loop.call_later(_LINGER, transport.abort)
-    else:
-        transport.close()
+    loop.call_later(_LINGER, transport.abort)
+
+
+def _is_tls(transport: asyncio.Transport) -> bool:
+    return transport.get_extra_info("sslcontext") is not None

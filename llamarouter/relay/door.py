@@ -24,7 +24,7 @@ from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of, head_start_for_child
-from llamarouter.relay.closing import close_softly, reset_on_close
+from llamarouter.relay.closing import close_by_reset, close_softly
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
@@ -372,9 +372,10 @@ class Door(HttpToolsProtocol):
         self._deaf = True
         if last_words:
             self.transport.write(b"%x\r\n%b\r\n" % (len(last_words), last_words) if self._chunked else last_words)
-        if not self._chunked:
-            reset_on_close(self.transport)
-        self.transport.close()
+        if self._chunked:
+            self.transport.close()
+        else:
+            close_by_reset(self.transport)
         self._over()
 
     def _door_lines(self, current: Incoming) -> bytes:

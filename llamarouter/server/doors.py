@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+
 import uvicorn
 
 from llamarouter.relay.door_options import DoorOptions
@@ -17,11 +19,11 @@ _LAST_ANSWERS = 5
 _SERVER = "llama.cpp"
 
 
-def public_door(node: Node) -> uvicorn.Config:
-    """For the addresses of `--host`: the fast lane in front of the application."""
+def public_door(node: Node, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
+    """For addresses of `--host`: the fast lane in front of the application, within TLS where there is a context."""
     settings = node.settings
     options = DoorOptions(node.traffic, settings.cors.lines_for, settings.api_prefix)
-    return _config(application(node, trusted=False), fast_lane(node.reception, options))
+    return _config(application(node, trusted=False), fast_lane(node.reception, options), tls)
 
 
 def admin_door(node: Node) -> uvicorn.Config:
@@ -29,10 +31,11 @@ def admin_door(node: Node) -> uvicorn.Config:
     return _config(application(node, trusted=True), "httptools")
 
 
-def _config(app: object, protocol: object) -> uvicorn.Config:
+def _config(app: object, protocol: object, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
     return uvicorn.Config(
         app,  # type: ignore[arg-type]
         http=protocol,  # type: ignore[arg-type]
+        ssl_context_factory=None if tls is None else lambda *_: tls,
         ws="none",
         lifespan="off",
         log_config=None,

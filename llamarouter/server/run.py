@@ -13,6 +13,7 @@ import contextlib
 import logging
 import signal
 import socket
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
+from llamarouter.host.tls import server_context
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
 from llamarouter.server.doors import admin_door, public_door
@@ -65,14 +67,15 @@ class _Server(uvicorn.Server):
 async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
     """Run the router until it is told to stop. Raises `UsageError` where it cannot start."""
     settings = plan.settings
-    bound = bind(settings.host, settings.port)
+    tls = None if settings.certificate is None else server_context(*settings.certificate)
+    bound = bind(settings.host, settings.port, "http" if tls is None else "https")
     port = next((each.port for each in bound if each.port is not None), None)
     with contextlib.ExitStack() as stack:
         for each in bound:
-            stack.callback(each.socket.close)
+            stack.callback(each.close)
         folder = stack.enter_context(RuntimeFolder.open(_environ_of(settings, plan.environ), port))
         async with asyncio.TaskGroup() as tasks:
-            await _Life(plan, folder, bound, tasks, announce).run()
+            await _Life(plan, folder, _Doors(bound, tls), tasks, announce).run()
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
@@ -120,6 +123,27 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     return node
 
 
+@dataclass(frozen=True, slots=True)
+class _Doors:
+    """What the router listens on; within TLS what is on TCP, where there is a context."""
+
+    bound: list[Bound]
+    tls: ssl.SSLContext | None
+
+    def urls(self, prefix: str) -> tuple[str, ...]:
+        return tuple(each.url + (prefix if each.port is not None else "") for each in self.bound)
+
+    def configs(self, node: Node) -> Iterator[tuple[uvicorn.Config, list[socket.socket]]]:
+        """How uvicorn runs them; its TLS is for all sockets of a server, and a UNIX socket needs none."""
+        if self.tls is None:
+            yield public_door(node), [each.socket for each in self.bound]
+            return
+        yield public_door(node, self.tls), [each.socket for each in self.bound if each.port is not None]
+        unix = [each.socket for each in self.bound if each.port is None]
+        if unix:
+            yield public_door(node), unix
+
+
 class _Life:
     """One run: what is built, and what signals do to it."""
 
@@ -127,19 +151,19 @@ class _Life:
         self,
         plan: Plan,
         folder: RuntimeFolder,
-        bound: list[Bound],
+        doors: _Doors,
         tasks: asyncio.TaskGroup,
         announce: Callable[[Node], None],
     ) -> None:
         settings = plan.settings
         self._settings = settings
         self._folder = folder
-        self._bound = bound
+        self._doors = doors
         self._tasks = tasks
         self._announce = announce
         self._stopping = asyncio.Event()
         self._node = assemble(plan, folder, tasks, self._stopping.set)
-        self._node.listening = tuple(each.url for each in bound)
+        self._node.listening = doors.urls(settings.api_prefix)
         self._supervisor = self._node.supervisor
 
     async def run(self) -> None:
@@ -159,10 +183,8 @@ class _Life:
 
     def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
         admin_socket = bind((self._folder.admin_socket,), 0)
-        return [
-            (_Server(public_door(self._node)), [each.socket for each in self._bound]),
-            (_Server(admin_door(self._node)), [each.socket for each in admin_socket]),
-        ]
+        configs = [*self._doors.configs(self._node), (admin_door(self._node), [each.socket for each in admin_socket])]
+        return [(_Server(config), sockets) for config, sockets in configs]
 
     def _load_on_startup(self) -> None:
         wanted = [entry.model.id for entry in self._node.shelf.catalog.entries.values() if entry.load_on_startup]
