@@ -18,37 +18,32 @@ from collections import deque
 from typing import Any, cast
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
-from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of, head_start_for_child
-from llamarouter.relay.closing import close_by_reset, close_softly
-from llamarouter.relay.door_options import DoorOptions
+from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
+from llamarouter.relay.way_out import WayOut
 
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
 
 
-class Door(HttpToolsProtocol):
-    """One client's connection, and the `Sink` of what is answered on it."""
+class Door(WayOut):
+    """One client's connection."""
 
     switchboard: Switchboard
-    options: DoorOptions
     routes: dict[bytes, Route]  # that the fast lane takes, by target
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._incoming: Incoming | None = None  # being parsed
-        self._current: Incoming | None = None  # being answered
-        self._exchange: Exchange | None = None  # answering `_current`
         self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
         self._held: list[bytes] = []  # not parsed yet
         self._behind = 0  # bytes kept for later requests
@@ -57,11 +52,7 @@ class Door(HttpToolsProtocol):
         self._feeding = 0  # bytes in the read that is being parsed
         self._ended_one = False  # a request ended within that read
         self._advancing = False
-        self._deaf = False  # nothing more is read: the connection ends
-        self._chunked = False  # how the current answer is framed
         self._idle = IdleTimer(self.loop, self.timeout_keep_alive, self._is_busy, self.timeout_keep_alive_handler)
-        self._date: list[tuple[bytes, bytes]] | None = None
-        self._date_lines = b""
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -291,7 +282,6 @@ class Door(HttpToolsProtocol):
         self._over()
 
     def _over(self) -> None:
-        """The current answer is complete: on to the next request, if the connection lives."""
         self._current = None
         self._exchange = None
         if self._deaf or self.transport.is_closing():
@@ -330,72 +320,3 @@ class Door(HttpToolsProtocol):
         self._current = Incoming()
         self.refuse(error)
         self._deaf = True
-
-    # --- Sink: bytes out ----------------------------------------------------------------------------------------------
-
-    def attach(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        exchange.paused = self.flow.write_paused
-
-    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
-        current = self._current
-        if current is None or self.transport.is_closing():
-            return
-        parts: list[bytes] = []
-        if head is not None:
-            self._chunked = head.length is None and current.version != "1.0"
-            parts.append(answer_lines_of(head, chunked=self._chunked))
-            parts.append(self._door_lines(current))
-        if payload:
-            if self._chunked:
-                parts += (b"%x\r\n" % len(payload), payload, b"\r\n")
-            else:
-                parts.append(payload)
-        if done and self._chunked and not current.head_only:
-            parts.append(b"0\r\n\r\n")
-        self.transport.write(b"".join(parts) if len(parts) > 1 else parts[0] if parts else b"")
-        if done:
-            self._answered(current)
-
-    def refuse(self, error: RouterError) -> None:
-        current = self._current
-        if current is None or self.transport.is_closing():
-            return
-        current.keep_alive &= current.whole  # else the rest of its body would be read as the next request
-        head, body = error_answer_of(error)
-        self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
-        self._answered(current)
-
-    def abort(self, last_words: bytes) -> None:
-        if self._current is None or self.transport.is_closing():
-            return
-        self._deaf = True
-        if last_words:
-            self.transport.write(b"%x\r\n%b\r\n" % (len(last_words), last_words) if self._chunked else last_words)
-        if self._chunked:
-            self.transport.close()
-        else:
-            close_by_reset(self.transport)
-        self._over()
-
-    def _door_lines(self, current: Incoming) -> bytes:
-        """What the door itself says at the end of a head: date, the server's own headers, whether it keeps open."""
-        if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
-            self._date = self.server_state.default_headers
-            self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
-        if current.extra is None:
-            extra_headers = self.options.extra_headers
-            current.extra = b"" if extra_headers is None else extra_headers(current.headers)
-        close = b"" if current.keep_alive else b"connection: close\r\n"
-        return b"%b%b%b\r\n" % (self._date_lines, current.extra, close)
-
-    def _answered(self, current: Incoming) -> None:
-        self.server_state.total_requests += 1
-        if not current.keep_alive:
-            self._deaf = True
-            if current.whole:
-                self.transport.close()
-            else:
-                self.flow.resume_reading()
-                close_softly(self.transport, self.loop)
-        self._over()

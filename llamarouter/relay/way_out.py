@@ -1,0 +1,104 @@
+"""The door's way out: the `Sink` of what is answered on one client's connection, written straight to its transport."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from llamarouter.core.errors import RouterError
+from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of
+from llamarouter.relay.closing import close_by_reset, close_softly
+from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.exchange import Exchange
+from llamarouter.relay.incoming import Incoming
+
+
+class WayOut(HttpToolsProtocol):
+    """The half of the `Door` that writes; which request is answered, and what comes next, the other half knows."""
+
+    options: DoorOptions
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._current: Incoming | None = None  # being answered
+        self._exchange: Exchange | None = None  # answering `_current`
+        self._deaf = False  # nothing more is read: the connection ends
+        self._chunked = False  # how the current answer is framed
+        self._date: list[tuple[bytes, bytes]] | None = None
+        self._date_lines = b""
+
+    def attach(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        exchange.paused = self.flow.write_paused
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        current = self._current
+        if current is None or self.transport.is_closing():
+            return
+        parts: list[bytes] = []
+        if head is not None:
+            self._chunked = head.length is None and current.version != "1.0"
+            parts.append(answer_lines_of(head, chunked=self._chunked))
+            parts.append(self._door_lines(current))
+        if payload:
+            if self._chunked:
+                parts += (b"%x\r\n" % len(payload), payload, b"\r\n")
+            else:
+                parts.append(payload)
+        if done and self._chunked and not current.head_only:
+            parts.append(b"0\r\n\r\n")
+        self.transport.write(b"".join(parts) if len(parts) > 1 else parts[0] if parts else b"")
+        if done:
+            self._answered(current)
+
+    def refuse(self, error: RouterError) -> None:
+        current = self._current
+        if current is None or self.transport.is_closing():
+            return
+        current.keep_alive &= current.whole  # else the rest of its body would be read as the next request
+        head, body = error_answer_of(error)
+        self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
+        self._answered(current)
+
+    def abort(self, last_words: bytes) -> None:
+        if self._current is None or self.transport.is_closing():
+            return
+        self._deaf = True
+        if last_words:
+            self.transport.write(b"%x\r\n%b\r\n" % (len(last_words), last_words) if self._chunked else last_words)
+        if self._chunked:
+            self.transport.close()
+        else:
+            close_by_reset(self.transport)
+        self._over()
+
+    def _door_lines(self, current: Incoming) -> bytes:
+        """What the door itself says at the end of a head: date, the server's own headers, whether it keeps open."""
+        if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
+            self._date = self.server_state.default_headers
+            self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
+        if current.extra is None:
+            extra_headers = self.options.extra_headers
+            current.extra = b"" if extra_headers is None else extra_headers(current.headers)
+        close = b"" if current.keep_alive else b"connection: close\r\n"
+        return b"%b%b%b\r\n" % (self._date_lines, current.extra, close)
+
+    def _answered(self, current: Incoming) -> None:
+        self.server_state.total_requests += 1
+        if not current.keep_alive:
+            self._close_behind(current)
+        self._over()
+
+    def _close_behind(self, current: Incoming) -> None:
+        """The answer to `current` was the last one of this connection."""
+        self._deaf = True
+        if current.whole:
+            self.transport.close()
+        else:
+            self.flow.resume_reading()
+            close_softly(self.transport, self.loop)
+
+    def _over(self) -> None:
+        """The current answer is complete: on to the next request, if the connection lives."""
+        raise NotImplementedError
