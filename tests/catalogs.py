@@ -8,7 +8,7 @@ from dataclasses import replace
 from llamarouter.core.catalog import Catalog, Entry, build_catalog
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.ini import parse_ini
-from llamarouter.core.model import Files, Model, Source
+from llamarouter.core.model import Files, Header, Model, Source
 from llamarouter.core.settings import parse_settings
 from tests.engine_table import TABLE
 
@@ -32,7 +32,22 @@ def describe(path: str) -> Model:
     absolute = path if path.startswith("/") else f"/cwd/{path}"
     if "missing" in path:
         return Model(id=path, source=Source.PRESET, problem=f"{absolute}: no such file")
-    return Model(id=path, source=Source.PRESET, files=Files(model=absolute), size=7)
+    kinds = {"hears.gguf": ("clip", ("audio",)), "llama.gguf": ("llama", ("text",))}
+    header = None
+    if path in kinds:
+        architecture, takes = kinds[path]
+        header = Header(
+            architecture=architecture,
+            name=None,
+            quant=None,
+            n_params=1,
+            n_ctx_train=None,
+            n_embd=None,
+            n_layer=None,
+            n_vocab=None,
+            input_modalities=takes,
+        )
+    return Model(id=path, source=Source.PRESET, files=Files(model=absolute), size=7, header=header)
 
 
 def catalog_of(

@@ -77,10 +77,10 @@ def test_a_default_of_ours_can_be_taken_back() -> None:
 def test_flags_are_sorted_and_make_the_command_line() -> None:
     launch = entry_of(catalog_of(models=[LOCAL], argv=["-ngl", "9", "--no-warmup"]), "local").launch
     assert launch is not None
-    argv = launch.argv()
+    argv = launch.argv()  # `--spec-draft-model` and `-ngl`, `-a`, `-m` are the first spellings that decide
     assert argv == (
-        *("--alias", "local", "--metrics", "--model", "/models/local.gguf", "--model-draft", "/models/mtp-local.gguf"),
-        *("--n-gpu-layers", "9", "--offline", "--threads-http", "64", "--no-warmup"),
+        *("--metrics", "--offline", "--model-draft", "/models/mtp-local.gguf", "--threads-http", "64", "--no-warmup"),
+        *("--alias", "local", "--model", "/models/local.gguf", "--n-gpu-layers", "9"),
     )
 
 
@@ -314,8 +314,8 @@ def test_an_alias_means_one_model() -> None:
     assert entry_of(catalog, "a").aliases == ("a", "x")
     assert entry_of(catalog, "b").aliases == ("z",)
     assert warnings_of(catalog) == [
-        "[a]: alias 'b' is left out: it already means the model 'b'",
-        "[b]: alias 'x' is left out: it already means the model 'a'",
+        "p.ini:3: alias 'b' of [a] is left out: it already means the model 'b'",
+        "p.ini:6: alias 'x' of [b] is left out: it already means the model 'a'",
     ]
 
 
@@ -343,7 +343,9 @@ def test_what_a_client_may_say(asked: str, found: str | None) -> None:
 
 
 def test_a_folder_of_several_models_answers_to_its_name() -> None:
-    models = [renamed(LOCAL, name) for name in ("D/a", "D/b", "D/c", "E", "E/a")]
+    models = [
+        replace(renamed(LOCAL, name), folder=name.partition("/")[0]) for name in ("D/a", "D/b", "D/c", "E", "E/a")
+    ]
     assert catalog_of(models=models).resolve("D") is not None
     entry = catalog_of(models=models).resolve("D")
     assert entry is not None
@@ -353,6 +355,9 @@ def test_a_folder_of_several_models_answers_to_its_name() -> None:
     assert entry is not None
     assert entry.id == "D/b"
     assert entry_of(catalog_of(models=models), "E/a").aliases == ()
+    # A section over one of them, or one that says the name itself, changes nothing.
+    for section in ("[D/c]\ntemp = 1\n", "[D/c]\nalias = D\n"):
+        assert entry_of(catalog_of(section, models=models), "D/c").aliases == ("D",)
 
 
 def test_of_two_models_with_one_id_the_one_of_the_models_folder_holds() -> None:
@@ -437,9 +442,11 @@ def test_the_same_input_gives_the_same_catalogue() -> None:
 def test_preset_text_is_a_section_that_says_the_same() -> None:
     entry = entry_of(catalog_of("[a]\nmodel = a.gguf\nno-jinja = 1\nload-on-startup = 1\n"), "a")
     assert entry.preset_text == (
-        "[a]\njinja = false\nload-on-startup = true\nmetrics = true\nmodel = /cwd/a.gguf\n"
-        "offline = true\nthreads-http = 64\n\n"
+        "[a]\njinja = false\nmetrics = true\noffline = true\nthreads-http = 64\nmodel = /cwd/a.gguf\n"
+        "load-on-startup = true\n\n"
     )
+    text = "[a]\nmodel = a.gguf\nstop-timeout = 2.5\ndedup-cache-models = 1\n"
+    assert entry_of(catalog_of(text), "a").preset_text.endswith("dedup-cache-models = true\nstop-timeout = 2.5\n\n")
 
 
 def test_offline_is_not_for_who_names_an_address() -> None:
@@ -523,3 +530,176 @@ def test_whatever_a_preset_says_each_entry_has_one_fate(sections: list[tuple[str
             assert argv.count("--model") == 1
             assert argv[argv.index("--alias") + 1] == entry.id
             assert not {"--host", "--port", "--tags", "--hf-repo"} & set(argv)
+
+
+DRAFTED = replace(
+    CACHED,
+    files=Files(
+        model="/hub/R-Q4_K_M.gguf",
+        sidecars=("/hub/dflash-R.gguf", "/hub/eagle3-R.gguf", "/hub/mtp-R-Q4_K_M.gguf", "/hub/mtp-R-Q8_0.gguf"),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "draft"),
+    [
+        ("", None),
+        ("spec-type = none", None),
+        ("spec-type = ngram-mod", None),
+        ("spec-type = draft-mtp", "/hub/mtp-R-Q4_K_M.gguf"),
+        ("spec-type = draft-eagle3", "/hub/eagle3-R.gguf"),
+        ("spec-type = draft-dflash, ngram-mod", "/hub/dflash-R.gguf"),
+        ("spec-type = draft-dspark", None),
+        ("spec-type = draft-mtp\nmodel-draft = own.gguf", "/cwd/own.gguf"),
+        ("spec-type = draft-mtp\nmodel-draft =", None),
+    ],
+)
+def test_a_draft_of_the_same_repository_is_taken_where_its_kind_is_asked_for(said: str, draft: str | None) -> None:
+    flags = flags_of(catalog_of(f"[user/repo:Q4_K_M]\n{said}\n", models=[DRAFTED]), DRAFTED.id)
+    assert flags.get("--model-draft", (None,))[0] == draft
+
+
+@pytest.mark.parametrize(
+    ("said", "draft"),
+    [
+        ("", "/hub/mtp-R-Q4_K_M.gguf"),
+        ("spec-type = draft-eagle3", "/hub/eagle3-R.gguf"),
+        ("spec-type = draft-simple", "/hub/R-Q4_K_M.gguf"),
+    ],
+)
+def test_a_repository_named_as_the_draft_means_its_own_draft_where_it_has_one(said: str, draft: str) -> None:
+    catalog = catalog_of(f"[local]\nhfd = user/repo\n{said}\n", models=[LOCAL], repos={"user/repo": DRAFTED})
+    assert flags_of(catalog, "local")["--model-draft"] == (draft, "p.ini:2 (in the cache)")
+
+
+def test_the_kind_of_a_draft_that_its_file_does_not_tell_is_said() -> None:
+    model = replace(LOCAL, files=Files(model="/models/D/a.gguf", draft="/models/D/eagle3-a.gguf"))
+    assert flags_of(catalog_of(models=[model]), "local")["--spec-type"] == ("draft-eagle3", "found in --models-dir")
+    said = catalog_of("[local]\nspec-type = draft-simple\n", models=[model])
+    assert flags_of(said, "local")["--spec-type"] == ("draft-simple", "p.ini:2")
+    assert "--spec-type" not in flags_of(catalog_of(models=[LOCAL]), "local")
+
+
+SEEING = replace(CACHED, projects=("image",))
+
+
+@pytest.mark.parametrize(
+    ("said", "takes"),
+    [
+        ("", ("text", "image")),
+        ("no-mmproj = true", ("text",)),
+        ("mmproj-auto = off", ("text",)),
+        ("mmproj =", ("text",)),
+        ("mmproj = hears.gguf", ("text", "audio")),
+    ],
+)
+def test_what_a_model_takes_is_what_the_projector_takes_that_it_is_started_with(
+    said: str, takes: tuple[str, ...]
+) -> None:
+    entry = entry_of(catalog_of(f"[user/repo:Q4_K_M]\n{said}\n", models=[SEEING]), SEEING.id)
+    assert entry.launch is not None
+    assert entry.input_modalities == takes
+    assert entry.output_modalities == ("text",)
+
+
+@pytest.mark.parametrize(
+    ("said", "problem"),
+    [
+        ("mmproj = missing.gguf", "p.ini:2: mmproj = missing.gguf: /cwd/missing.gguf: no such file"),
+        ("mm = llama.gguf", "p.ini:2: mm = llama.gguf: a model, not a projector (mmproj)"),
+        ("md = missing.gguf", "p.ini:2: md = missing.gguf: /cwd/missing.gguf: no such file"),
+    ],
+)
+def test_a_companion_that_cannot_be_used_is_a_problem_with_its_line(said: str, problem: str) -> None:
+    catalog = catalog_of(f"[local]\n{said}\n", models=[LOCAL])
+    assert entry_of(catalog, "local").problem == problem
+    where, _, reason = problem.partition(": ")
+    assert warnings_of(catalog) == [f"{where}: [local] cannot be used: {reason}"]
+
+
+def test_dedup_for_all_hides_what_sections_use_and_nothing_else() -> None:
+    other = replace(renamed(CACHED, "user/other:Q8_0"), files=Files(model="/hub/o.gguf"))
+    text = "[*]\ndedup-cache-models = on\n[mine]\nhf = user/repo:Q4_K_M\n"
+    catalog = catalog_of(text, models=[CACHED, other], repos={"user/repo:Q4_K_M": CACHED})
+    assert [entry.id for entry in catalog.entries.values() if entry.hidden] == ["user/repo:Q4_K_M"]
+    overlaid = catalog_of("[user/repo:Q4_K_M]\ndedup-cache-models = on\n", models=[CACHED, other])
+    assert not any(entry.hidden for entry in overlaid.entries.values())
+
+
+@pytest.mark.parametrize(
+    ("section", "id", "asked"),
+    [
+        ("user/repo:ud-q4_k_xl", "user/repo:Q4_K_XL", ("user/repo:q4_k_xl", "user/repo:UD-Q4_K_XL")),
+        ("user/repo:Q4_K_XL-thinking", "user/repo:Q4_K_XL-thinking", ("user/repo:THINKING",)),
+        ("llama3:8b", "llama3:8B", ("llama3:8b",)),
+        ("x:y-low", "x:y-low", ("x:LOW",)),
+        (" a b ", "a b", ("a b ", " a b")),
+        ("a,b", "a,b", ("a%2Cb",)),
+        ("模型 ü", "模型 ü", ()),
+        ("x" * 5000, "x" * 5000, ()),
+        ("a/b/c", "a/b/c", ()),
+        ("we[ird", "we[ird", ()),
+        ("gpt-4.1", "gpt-4.1", ()),
+    ],
+)
+def test_the_id_of_a_section_and_what_a_client_may_call_it(section: str, id: str, asked: tuple[str, ...]) -> None:
+    catalog = catalog_of(f"[{section}]\nmodel = a.gguf\n")
+    assert list(catalog.entries) == [id]
+    for name in (id, *asked):
+        entry = catalog.resolve(name)
+        assert entry is not None
+        assert entry.id == id
+
+
+def test_a_tag_that_two_sections_collapse_to_means_neither() -> None:
+    catalog = catalog_of("[u/r:Q8_0-x]\nmodel = a.gguf\n[u/r:Q4_0-x]\nmodel = b.gguf\n")
+    assert list(catalog.entries) == ["u/r:Q4_0-x", "u/r:Q8_0-x"]
+    assert catalog.resolve("u/r:X") is None
+
+
+@pytest.mark.parametrize(("id", "name"), [("a,b", "a%2Cb"), (" a b ", "%20a b%20"), ("m", "m"), ("a,,b", "a%2C%2Cb")])
+def test_the_name_of_a_child_is_one_word_of_its_alias_option(id: str, name: str) -> None:
+    catalog = catalog_of(models=[renamed(LOCAL, id)])
+    assert flags_of(catalog, id)["--alias"] == (name, FORCED_ORIGIN)
+    entry = catalog.resolve(name)
+    assert entry is not None
+    assert entry.id == id
+
+
+@pytest.mark.parametrize("header", ["[]", "[ ]", "[a\x01b]", "[a\x85b]", "[a\u2028b]"])
+def test_a_section_without_a_name_that_can_be_shown_is_a_warning_and_no_model(header: str) -> None:
+    catalog = catalog_of(f"{header}\nmodel = a.gguf\n[b]\nmodel = b.gguf\n")
+    assert list(catalog.entries) == ["b"]
+    (warning,) = warnings_of(catalog)
+    assert warning.startswith("p.ini:1: a section is left out: ")
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("temp = 1", "temp = 2"), ("m = b.gguf", "model = c.gguf"), ("alias = x", "alias = y"), ("c = 1", "ctx-size = 2")],
+)
+def test_a_repeated_key_is_a_warning_with_both_lines_and_the_last_holds(first: str, second: str) -> None:
+    once = catalog_of(f"[a]\nmodel = c.gguf\n{second}\n" if "m = " not in first else f"[a]\n{second}\n")
+    twice = catalog_of(f"[a]\n{first}\n{second}\n" + ("" if "m = " in first else "model = c.gguf\n"))
+    assert entry_of(twice, "a").launch == entry_of(once, "a").launch
+    assert entry_of(twice, "a").aliases == entry_of(once, "a").aliases
+    before, after = first.partition(" ")[0], second.partition(" ")[0]
+    assert warnings_of(twice) == [f"p.ini:2: {before} says the same option as {after} at p.ini:3, which holds"]
+
+
+def test_a_path_in_a_preset_may_begin_at_home() -> None:
+    text = "[local]\nlora = ~/a.gguf\nchat-template-file = ~/t.jinja\nsystem-prompt = x\nlog-file = ~x\nhost = ~/y\n"
+    text = text.replace("system-prompt = x\n", "samplers = ~/s\n")
+    flags = flags_of(catalog_of(text, models=[LOCAL], environ={"HOME": "/home/me/"}), "local")
+    assert flags["--lora"][0] == "/home/me/a.gguf"
+    assert flags["--chat-template-file"][0] == "/home/me/t.jinja"
+    assert flags["--samplers"][0] == "~/s"
+    assert flags["--log-file"][0] == "~x"
+    assert flags_of(catalog_of(text, models=[LOCAL]), "local")["--lora"][0] == "~/a.gguf"
+
+
+def test_what_was_to_be_fetched_is_a_last_good_version_too() -> None:
+    good = catalog_of("[a]\nhf-repo = user/repo:Q8_0\n")
+    later = catalog_of("[a]\nhf-repo = user/repo:Q8_0\ntemprature = 2\n", previous=good)
+    assert entry_of(later, "a").hf_wanted == "user/repo:Q8_0"

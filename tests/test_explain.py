@@ -30,8 +30,8 @@ def test_the_whole_command_and_where_it_came_from() -> None:
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nlora = my file.gguf\n", models=[LOCAL], argv=["-c", "9"])
     explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"))
     assert explanation.shell == (
-        "numactl llama-server --alias local --ctx-size 9 --lora 'my file.gguf' --metrics --model /models/local.gguf "
-        "--model-draft /models/mtp-local.gguf --offline --temperature 1 --threads-http 64"
+        "numactl llama-server --lora 'my file.gguf' --metrics --offline --model-draft /models/mtp-local.gguf "
+        "--temperature 1 --threads-http 64 --alias local --ctx-size 9 --model /models/local.gguf"
     )
     assert [(row.option, row.value, row.origin) for row in explanation.rows] == [
         ("--alias", "local", "llamarouter (always)"),
@@ -173,3 +173,11 @@ def test_llama_server_accepts_it(tmp_path: Path) -> None:
     assert arguments[arguments.index("--temperature") + 1] == "0.5"
     assert arguments[arguments.index("--chat-template-kwargs") + 1] == '{"a": 1}'
     assert "--no-jinja" in arguments
+
+
+@pytest.mark.parametrize("id", ["user/a--b:Q8_0", "alone:Q8_0", "user/repo/plain.gguf"])
+def test_a_cached_model_that_llama_server_does_not_find_is_named_by_its_file(id: str) -> None:
+    model = replace(renamed(CACHED, id), repo=id)
+    text = as_llama_server_ini(catalog_of(models=[model]))
+    assert "hf-repo" not in text
+    assert "model = /hub/models--user--repo/snapshots/c/R-Q4_K_M.gguf" in text

@@ -115,6 +115,15 @@ def test_projector(tmp_path: Path, vision: bool, audio: bool, kinds: tuple[str, 
     assert (found.architecture, found.input_modalities) == ("clip", kinds)
 
 
+@pytest.mark.parametrize(
+    ("kind", "output"), [("openjev", "decisions"), ("clef", "decisions"), ("other", "text"), (None, "text")]
+)
+def test_what_a_model_answers_with(kind: str | None, output: str) -> None:
+    keys = [LLAMA] if kind is None else [LLAMA, key("llama.decision.type", 8, text(kind))]
+    assert header(file_of(keys)).output_modalities == (output,)
+    assert header(file_of([LLAMA, key("other.decision.type", 8, text("clef"))])).output_modalities == ("text",)
+
+
 def test_shards_tell_their_own_parameters(tmp_path: Path) -> None:
     whole = header(write_llama(tmp_path / "w.gguf").read_bytes())
     parts = [header(path.read_bytes()) for path in write_sharded_llama(tmp_path / "s.gguf")]

@@ -78,7 +78,7 @@ def test_another_version_is_an_empty_cache(tmp_path: Path, kept: Path) -> None:
     headers = HeaderCache(kept)
     headers.facts_of(str(path))
     headers.save()
-    kept.write_bytes(kept.read_bytes().replace(b'"version":1', b'"version":2').replace(b"llama", b"other"))
+    kept.write_bytes(kept.read_bytes().replace(b'"version":2', b'"version":1').replace(b"llama", b"other"))
     header = HeaderCache(kept).facts_of(str(path)).header
     assert header is not None
     assert header.architecture == "llama"

@@ -71,8 +71,7 @@ def test_shards_and_projector_in_sub_folders(tmp_path: Path) -> None:
     assert model.files is not None
     assert model.files.shards == tuple(map(str, shards))
     assert model.files.mmproj == str(folder / "mmproj-F16.gguf")
-    assert model.header is not None
-    assert model.header.input_modalities == ("text", "image")
+    assert model.projects == ("image",)
 
 
 def test_the_snapshot_that_main_names(tmp_path: Path) -> None:
@@ -109,12 +108,12 @@ def test_refs_that_cannot_be_read_are_not_waited_for(tmp_path: Path) -> None:
 
 def test_repositories_that_are_none(tmp_path: Path) -> None:
     add(snapshot(tmp_path, "models--user--a--b"), "M-Q8_0.gguf")
-    for folder in ("models--alone", "datasets--user--repo", "models--user--x y"):
+    for folder in ("models--alone", "datasets--user--repo", "models--user--x y", "models--"):
         add(snapshot(tmp_path, folder), "M-Q8_0.gguf")
     (tmp_path / "models--user--empty").mkdir()
     (tmp_path / "models--user--file").write_text("")
     (tmp_path / "version.txt").write_text("1")
-    assert list(search(tmp_path)) == ["user/a--b:Q8_0"]
+    assert list(search(tmp_path)) == ["alone:Q8_0", "user/a--b:Q8_0"]
     assert resolve(tmp_path, "user/a--b") is not None
     assert search(tmp_path / "missing") == {}
 

@@ -133,8 +133,7 @@ def test_a_folder_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
     assert files.model == str(folder / "M-Q8_0.gguf")
     assert files.mmproj == str(folder / "mmproj-b.gguf")
     assert files.draft == str(folder / "mtp-M.gguf")
-    assert models["D"].header is not None
-    assert models["D"].header.input_modalities == ("text", "image", "audio")
+    assert models["D"].projects == ("image", "audio")
     assert models["D"].size == (folder / "M-Q8_0.gguf").stat().st_size
 
 

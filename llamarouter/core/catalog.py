@@ -12,12 +12,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from llamarouter.core.assembly import Assembly, Layers
+from llamarouter.core.assembly import Assembly
 from llamarouter.core.entry import Entry
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.ids import DEFAULT_TAGS, spellings_of
 from llamarouter.core.ini import Ini
+from llamarouter.core.layers import Layers
 from llamarouter.core.model import Model, Skipped, Source
+from llamarouter.core.names import hide_duplicates, names_of, with_folder_names, without_conflicts
 from llamarouter.core.preset import Preset, engine_key_of, preset_of
 from llamarouter.core.settings import Settings
 
@@ -30,7 +32,7 @@ class Catalog:
     def __init__(self, entries: Iterable[Entry] = (), skipped: Iterable[Skipped] = ()) -> None:
         self.entries: Mapping[str, Entry] = {entry.id: entry for entry in sorted(entries, key=lambda e: e.id)}
         self.skipped = tuple(skipped)
-        self._names = {alias: entry for entry in self.entries.values() for alias in entry.aliases} | dict(self.entries)
+        self._names = names_of(self.entries)
 
     def resolve(self, asked: str) -> Entry | None:
         """The entry that a client means: by id, by alias, with `.gguf` at its end, with its tag in any case.
@@ -87,9 +89,9 @@ def build_catalog(
         # Beside a model that the command line names, only what it also names is listed: not what lies in a cache.
         if name not in sections and (one is None or model.source is not Source.CACHE):
             entries[name] = assembly.entry(name, model, None)
-    entries = _without_conflicts(_with_folder_names(entries), layers)
+    entries = without_conflicts(with_folder_names(entries), assembly.alias_origins, layers.warn)
     warnings = (*skipped, *preset.warnings, *settings.warnings, *layers.warnings)
-    return Catalog(_hide_duplicates(entries, assembly.deduplicating), warnings)
+    return Catalog(hide_duplicates(entries, assembly.deduplicating), warnings)
 
 
 def engines_wanted(ini: Ini | None) -> tuple[str, ...]:
@@ -114,7 +116,7 @@ def _by_id(models: Iterable[Model]) -> dict[str, Model]:
 def _last_good(entry: Entry, previous: Catalog | None, layers: Layers) -> Entry:
     """The entry of a section that cannot be read, or what the section said when it last could."""
     before = previous.entries.get(entry.id) if previous is not None else None
-    if before is None or before.launch is None:
+    if before is None or before.problem is not None:
         return entry
     where = (entry.problem or "").partition(": ")[0]
     layers.warn(Skipped(where, f"[{entry.id}] keeps its last good version"))
@@ -126,60 +128,3 @@ def _with_cached_name(entry: Entry) -> Entry:
     repo = entry.model.repo
     named = repo is None or repo in (entry.id, *entry.aliases)
     return entry if named else replace(entry, aliases=(*entry.aliases, repo or ""))
-
-
-def _with_folder_names(entries: Mapping[str, Entry]) -> dict[str, Entry]:
-    """Where a sub-folder of --models-dir holds several models, its own name means the one with shards, else the last.
-
-    (llama-server takes one of them in the order of the directory, which nobody can know.)
-    """
-    chosen: dict[str, str] = {}
-    for name, entry in sorted(entries.items()):
-        folder, slash, _ = name.partition("/")
-        if not slash or entry.model.source is not Source.MODELS_DIR or folder in entries:
-            continue
-        before = chosen.get(folder)
-        if before is None or not _has_shards(entries[before]):
-            chosen[folder] = name
-    named = {name: folder for folder, name in chosen.items()}
-    return {
-        name: replace(entry, aliases=(*entry.aliases, named[name])) if name in named else entry
-        for name, entry in entries.items()
-    }
-
-
-def _has_shards(entry: Entry) -> bool:
-    return entry.model.files is not None and bool(entry.model.files.shards)
-
-
-def _without_conflicts(entries: Mapping[str, Entry], layers: Layers) -> dict[str, Entry]:
-    """Entries whose aliases mean one model each: an id goes before an alias, the first alias before a later one."""
-    owners: dict[str, str] = {}
-    result = {}
-    for name, entry in entries.items():
-        kept = []
-        for alias in entry.aliases:
-            owner = alias if alias in entries else owners.setdefault(alias, name)
-            if owner == name:
-                kept.append(alias)
-            else:
-                layers.warn(Skipped(f"[{name}]", f"alias {alias!r} is left out: it already means the model {owner!r}"))
-        result[name] = replace(entry, aliases=tuple(kept)) if len(kept) < len(entry.aliases) else entry
-    return result
-
-
-def _hide_duplicates(entries: Mapping[str, Entry], deduplicating: set[str]) -> list[Entry]:
-    """Entries of the cache whose files a deduplicating section uses are hidden."""
-    used = {path for name in deduplicating for path in _paths_of(entries[name])}
-    return [
-        replace(entry, hidden=True)
-        if entry.model.source is Source.CACHE and entry.model.files is not None and entry.model.files.model in used
-        else entry
-        for entry in entries.values()
-    ]
-
-
-def _paths_of(entry: Entry) -> set[str]:
-    """The model file and the draft that an entry is started with."""
-    flags = entry.launch.flags if entry.launch is not None else ()
-    return {value for flag in flags if flag.option in ("--model", "--model-draft") for value in flag.values}

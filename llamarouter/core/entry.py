@@ -21,8 +21,19 @@ class Entry:
     hf_wanted: str | None = None  # what the router must fetch first: `user/repo:TAG` or `user/repo/file.gguf`
     hidden: bool = False  # usable by its id, but not listed (`dedup-cache-models`)
     preset_text: str = ""  # `[id]\nkey = value\n...`, as llama-server shows in `status.preset`
+    projects: tuple[str, ...] = ()  # what the projector that it is started with takes: of image, audio
 
     @property
     def id(self) -> str:
         """The name under which clients ask for it."""
         return self.model.id
+
+    @property
+    def input_modalities(self) -> tuple[str, ...]:
+        """What it takes, as far as headers tell: of text, image, audio."""
+        return ("text", *self.projects)
+
+    @property
+    def output_modalities(self) -> tuple[str, ...]:
+        """What it answers with: text, or decisions."""
+        return self.model.header.output_modalities if self.model.header is not None else ("text",)

@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
+from llamarouter.core.ids import is_repo
 from llamarouter.core.ini import GLOBAL_SECTION
 from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag
 
@@ -51,7 +52,7 @@ def explain(entry: Entry, engine_command: Sequence[str]) -> Explanation:
     if launch is None:
         wanted = f"its files must be fetched first: {entry.hf_wanted}" if entry.hf_wanted else None
         return Explanation(entry.id, (), (), (), None, entry.problem or wanted)
-    rows = tuple(Row(flag.option, " ".join(flag.values), flag.origin) for flag in launch.flags)
+    rows = tuple(Row(flag.option, " ".join(flag.values), flag.origin) for flag in _for_people(launch.flags))
     command = (*engine_command, *launch.argv())
     return Explanation(entry.id, command, launch.env, rows, launch.stop_timeout, entry.problem)
 
@@ -80,7 +81,7 @@ def _section(entry: Entry) -> str:
     by_repo = entry.model.repo if _is_in_hub_cache(entry) else None
     if by_repo is not None:
         lines.append(f"hf-repo = {by_repo}")
-    flags = [flag for flag in launch.flags if not (by_repo and flag.option in _FILES) and not _ours(flag)]
+    flags = [flag for flag in _for_people(launch.flags) if not (by_repo and flag.option in _FILES) and not _ours(flag)]
     if any(flag.option == "--model" and _UNWRITABLE.search(flag.values[0]) for flag in flags):
         # Without its file the section would be a model that loads for ever.
         return f"; [{_one_line(entry.id)}]: llama-server would cut the path of its file: it knows no quotes\n"
@@ -93,10 +94,19 @@ def _section(entry: Entry) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _for_people(flags: Iterable[Flag]) -> list[Flag]:
+    """By name: a command has the order of llama-server, which goes by the short spellings."""
+    return sorted(flags, key=lambda flag: flag.option)
+
+
 def _is_in_hub_cache(entry: Entry) -> bool:
-    """Whether llama-server's router lists this id by itself (it does not know the old flat layout)."""
-    files = entry.model.files
-    return files is not None and entry.model.repo == entry.id and "/snapshots/" in files.model
+    """Whether llama-server's router lists this id by itself.
+
+    It knows neither the old flat layout, nor files without a tag, nor repositories without a user or with `--`.
+    """
+    files, (repo, colon, _) = entry.model.files, entry.id.partition(":")
+    listed = bool(colon) and is_repo(repo) and "--" not in repo
+    return listed and files is not None and entry.model.repo == entry.id and "/snapshots/" in files.model
 
 
 def _ours(flag: Flag) -> bool:

@@ -2,12 +2,14 @@
 
     built-in < llama.cpp's config.ini < LLAMA_ARG_* < [*] < command line < the model's files < the model's own section
 
-Two spellings of one option are one option. Flags stand in the order of their names, each with the origin of its value.
+Two spellings of one option are one option. Flags stand in llama-server's order, each with the origin of its value.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from llamarouter.core.flags import Given, Option, OptionTable
 from llamarouter.core.launch import DEFAULT_ORIGIN, Flag
@@ -17,6 +19,8 @@ Merged = Mapping[str, Given]  # by the canonical spelling
 # Threads of a child's HTTP server: with fewer, bursts of requests stall behind idle connections (measured).
 _HTTP_THREADS = "64"
 _URLS = ("--mmproj-url",)
+# How `--help` hints at a path, perhaps with something behind it: `FNAME:SCALE,...`.
+_PATH = re.compile(r"(?:FNAME|PATH|DIR|(?:\w+_)?FILE)(?:[:,].*)?")
 
 
 def defaults_of(table: OptionTable) -> list[Given]:
@@ -60,15 +64,30 @@ def in_table(given: Given, table: OptionTable) -> Given | None:
     return Given(option=option, values=given.values, on=given.on, written=given.written, origin=given.origin)
 
 
+def at_home(merged: Merged, home: str | None) -> dict[str, Given]:
+    """The same with `~/` put in full where an option takes a path: no shell has seen a preset."""
+    return {canonical: _in_full(given, home) if home else given for canonical, given in merged.items()}
+
+
+def _in_full(given: Given, home: str) -> Given:
+    if not (given.values and given.values[0].startswith("~/") and _PATH.fullmatch(given.option.hint)):
+        return given
+    return replace(given, values=(f"{home.rstrip('/')}/{given.values[0][2:]}", *given.values[1:]))
+
+
 def flags_of(merged: Merged) -> tuple[Flag, ...]:
     """The command line of a child: an option that is off and has no negative spelling leaves no trace."""
     flags = []
-    for canonical in sorted(merged):
-        given = merged[canonical]
+    for given in _in_order(merged):
         spelling = _spelling_of(given.option, given.on)
         if spelling is not None:
             flags.append(Flag(spelling, given.values, given.origin))
     return tuple(flags)
+
+
+def _in_order(merged: Merged) -> list[Given]:
+    """As llama-server's router sorts them: by the first spelling of each."""
+    return sorted(merged.values(), key=lambda given: given.option.names[0])
 
 
 def _spelling_of(option: Option, on: bool) -> str | None:
@@ -79,11 +98,13 @@ def _spelling_of(option: Option, on: bool) -> str | None:
 
 def section_text(name: str, merged: Merged, more: Iterable[tuple[str, str]]) -> str:
     """The section that says the same, as llama-server shows it in `status.preset`."""
-    lines = dict(more)
-    for canonical, given in merged.items():
-        lines[canonical.lstrip("-")] = " ".join(given.values) if given.option.arity else str(given.on).lower()
-    body = "".join(f"{key} = {_escaped(value)}\n" for key, value in sorted(lines.items()))
+    lines = [(given.option.canonical.lstrip("-"), _value_of(given)) for given in _in_order(merged)]
+    body = "".join(f"{key} = {_escaped(value)}\n" for key, value in (*lines, *sorted(more)))
     return f"[{name}]\n{body}\n"
+
+
+def _value_of(given: Given) -> str:
+    return " ".join(given.values) if given.option.arity else str(given.on).lower()
 
 
 def _escaped(value: str) -> str:

@@ -62,7 +62,16 @@ _GENERAL = {
     "clip.has_vision_encoder",
     "clip.has_audio_encoder",
 }
-_OF_ARCHITECTURE = (".context_length", ".embedding_length", ".block_count", ".vocab_size", ".pooling_type")
+_OF_ARCHITECTURE = (
+    ".context_length",
+    ".embedding_length",
+    ".block_count",
+    ".vocab_size",
+    ".pooling_type",
+    ".decision.type",
+)
+# The models that answer with decisions (`common/common.cpp`, build b11434); of another type it is text.
+_DECISIONS = frozenset({"openjev", "lev", "kev", "nimble", "laya", "clef"})
 _TOKENS = "tokenizer.ggml.tokens"
 
 Value = int | float | str
@@ -131,6 +140,7 @@ def header_of(contents: Contents) -> Header:
         n_layer=_int(values, f"{architecture}.block_count"),
         n_vocab=contents.n_tokens or _int(values, f"{architecture}.vocab_size"),
         input_modalities=_modalities_of(values, architecture),
+        output_modalities=("decisions",) if values.get(f"{architecture}.decision.type") in _DECISIONS else ("text",),
         # Old BERTs have no pooling_type; the engine pools them all the same.
         pooling=bool(_int(values, f"{architecture}.pooling_type")) or "bert" in architecture,
     )

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 SUFFIX = ".gguf"
 REPO_PREFIX = "models--"
 DEFAULT_TAGS = ("Q4_K_M", "Q8_0")  # what a repository without a tag means, where it has one of them
-DRAFT_MARKS = ("mtp-", "eagle3-", "dflash-", "dspark-")
+DRAFT_MARKS = ("mtp-", "dspark-", "dflash-", "eagle3-")  # in the order of preference
 _NO_MODEL_MARKS = ("mmproj", "imatrix", *DRAFT_MARKS)
 
 _SHARD = re.compile(r"(.+)-([0-9]{5})-of-([0-9]{5})", re.DOTALL)
@@ -55,6 +55,12 @@ def name_of(path: str) -> GgufName | None:
     return GgufName(stem, tag[1].upper() if tag else None, index, count)
 
 
+def tag_of(path: str) -> str | None:
+    """The quantisation in a name, in upper case."""
+    name = name_of(path)
+    return name.tag if name is not None else None
+
+
 def is_projector(path: str) -> bool:
     return "mmproj" in path.rpartition("/")[2]
 
@@ -76,11 +82,13 @@ def id_in_models_folder(path: str) -> str:
 
 
 def repo_of_folder(folder: str) -> str | None:
-    """`models--user--repo` -> `user/repo`; None where the folder is not one of a user's repository of models."""
+    """`models--user--repo` -> `user/repo`, `models--repo` -> `repo`; None where the folder is none of models."""
     if not folder.startswith(REPO_PREFIX):
         return None
-    user, separator, repo = folder.removeprefix(REPO_PREFIX).partition("--")
-    return f"{user}/{repo}" if separator and is_repo(f"{user}/{repo}") else None
+    user, separator, name = folder.removeprefix(REPO_PREFIX).partition("--")
+    if not separator:
+        return user if _USER.fullmatch(user) else None
+    return f"{user}/{name}" if is_repo(f"{user}/{name}") else None
 
 
 def is_repo(repo: str) -> bool:
@@ -112,19 +120,24 @@ def best_model(paths: Sequence[str], tag: str | None) -> str | None:
 
 
 def _has_tag(path: str, tag: str) -> bool:
-    name = name_of(path)
-    return name is not None and name.tag == tag.upper()
+    return tag_of(path) == tag.upper()
 
 
 def best_projector(model: str, paths: Iterable[str]) -> str | None:
-    """The projector for `model` among a repository's files: of the deepest shared folder, then nearest in bits."""
+    """The projector for `model` among a repository's files."""
+    return best_sibling(model, (path for path in paths if is_projector(path)))
+
+
+def best_sibling(model: str, paths: Iterable[str], tag: str | None = None) -> str | None:
+    """What goes with `model`: of the deepest shared folder, then with `tag` in its name, then nearest in bits."""
     model_folders, model_bits = model.split("/")[:-1], _bits(model)
-    best: tuple[tuple[int, int], str] | None = None
+    best: tuple[tuple[int, bool, int], str] | None = None
     for path in sorted(paths):
         folders = path.split("/")[:-1]
-        if not path.endswith(SUFFIX) or not is_projector(path) or model_folders[: len(folders)] != folders:
+        if not path.endswith(SUFFIX) or model_folders[: len(folders)] != folders:
             continue
-        rank = (-len(folders), abs(_bits(path) - model_bits))
+        other = tag is None or f"-{tag}." not in path.upper()
+        rank = (-len(folders), other, abs(_bits(path) - model_bits))
         if best is None or rank < best[0]:
             best = (rank, path)
     return best[1] if best else None
@@ -132,9 +145,31 @@ def best_projector(model: str, paths: Iterable[str]) -> str | None:
 
 def _bits(path: str) -> int:
     """`M-Q4_0.gguf` -> 4; 0 where the name tells none."""
-    name = name_of(path)
-    digits = _DIGITS.search(name.tag) if name and name.tag else None
+    digits = _DIGITS.search(tag_of(path) or "")
     return int(digits[0][:4]) if digits else 0
+
+
+def collapsed_id(name: str) -> str:
+    """A section's name as llama-server lists it: what follows the last `:` is cut to its last word, in upper case."""
+    repo, colon, tag = name.rpartition(":")
+    short = _TAG.search(tag)
+    return cached_id(repo, short[1] if short else tag) if colon else name
+
+
+def child_name_of(id: str) -> str:
+    """The name that a child is given, and that stands in its answers: the id, as far as `--alias` can say it.
+
+    llama-server splits that at commas, drops outer blanks, and answers under the least of the parts: such characters
+    are written as in an address, and understood so when a client asks by that name.
+    """
+    inner = id.strip()
+    start = id.index(inner) if inner else 0
+    return "%20" * start + inner.replace(",", "%2C") + "%20" * (len(id) - start - len(inner))
+
+
+def _plain(asked: str) -> str:
+    """The id that `child_name_of` has turned into this."""
+    return asked.replace("%2C", ",").replace("%20", " ") if "%2" in asked else asked
 
 
 def spellings_of(asked: str) -> tuple[str, ...]:
@@ -142,7 +177,7 @@ def spellings_of(asked: str) -> tuple[str, ...]:
 
     `user/repo:ud-q4_k_xl` is `user/repo:Q4_K_XL`: a tag in an id is what follows the last `-` or `.`.
     """
-    spellings = [asked]
+    spellings = [asked, _plain(asked), asked.strip()]
     if asked.endswith(SUFFIX):
         spellings.append(id_in_models_folder(asked))
     repo, separator, tag = spellings[-1].rpartition(":")

@@ -29,7 +29,8 @@ class Header:
     n_embd: int | None
     n_layer: int | None
     n_vocab: int | None
-    input_modalities: tuple[str, ...] = ("text",)  # of text, image, audio
+    input_modalities: tuple[str, ...] = ("text",)  # of text, image, audio; of a projector what it adds
+    output_modalities: tuple[str, ...] = ("text",)  # or `decisions`
     pooling: bool = False  # an embedding or reranking model
 
 
@@ -41,6 +42,7 @@ class Files:
     shards: tuple[str, ...] = ()  # all of them, in order; empty for a single file
     mmproj: str | None = None
     draft: str | None = None
+    sidecars: tuple[str, ...] = ()  # draft models of the same repository, for who asks for one by `--spec-type`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,9 @@ class Model:
     header: Header | None = None
     problem: str | None = None  # why it cannot be started, in one line; None when it can
     removable: bool = False  # `lr rm` may delete its files (it lies in a cache)
+    projects: tuple[str, ...] = ()  # what its projector takes besides text: of image, audio
+    folder: str | None = None  # the folder of --models-dir whose name it shares with others
+    stamp: tuple[int, ...] = ()  # sizes and times of all its files; of another stamp, they are others
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,12 +25,12 @@ from llamarouter.core.ownership import Role, refusal_of, role_of
 
 ENGINE_KEY = "lr-engine"
 _VERSION = "version"
-_LOAD_ON_STARTUP = "load-on-startup"
-_STOP_TIMEOUT = "stop-timeout"
-_DEDUP = "dedup-cache-models"
+LOAD_ON_STARTUP = "load-on-startup"
+STOP_TIMEOUT = "stop-timeout"
+DEDUP = "dedup-cache-models"
 # Sources that may stand where all models are spoken of.
 DRAFTS = ("--model-draft", "--hf-repo-draft")
-OUR_KEYS = (ENGINE_KEY, _LOAD_ON_STARTUP, _STOP_TIMEOUT, _DEDUP)
+OUR_KEYS = (ENGINE_KEY, LOAD_ON_STARTUP, STOP_TIMEOUT, DEDUP)
 _OUR_PREFIX = "lr-"
 _ENV_PREFIX = "LLAMA_ARG_"
 _WORD = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
@@ -51,10 +51,10 @@ class Preset:
 class Wishes:
     """What one section, or one of the places that speak for all models, asks for."""
 
-    where: str
     given: list[Given] = field(default_factory=list)
     sources: dict[str, Given] = field(default_factory=dict)  # by canonical spelling: `--model`, `--hf-repo` ...
     aliases: tuple[str, ...] = ()
+    alias_where: str = ""  # the `file:line` of them
     tags: tuple[str, ...] = ()
     load_on_startup: bool | None = None
     stop_timeout: float | None = None
@@ -76,10 +76,11 @@ class Wishes:
 def canonical_id(name: str) -> str:
     """A section's name as the ids of the cache are written: `user/repo:ud-q4_k_xl` is `user/repo:Q4_K_XL`.
 
-    A tag that does not end in a quant (`Q4_K_XL-thinking`) stays as it is: llama-server would call that `THINKING`.
+    A tag that does not end in a quant (`Q4_K_XL-thinking`) stays as it is: llama-server would call that `THINKING`,
+    and so may clients (`names.names_of`).
     """
     repo, colon, tag = name.rpartition(":")
-    if not colon or "/" not in repo:
+    if not colon:
         return name
     if _WORD.fullmatch(tag):
         return f"{repo}:{tag.upper()}"
@@ -93,6 +94,11 @@ def preset_of(ini: Ini) -> Preset:
     warnings = []
     for section in ini.sections:
         name = canonical_id(section.name)
+        if not name.isprintable() or not name:
+            # Nobody could ask for it, nor read it in a list.
+            reason = section.problem.reason if section.problem is not None else "no name that can be shown"
+            warnings.append(Skipped(section.where, f"a section is left out: {reason}"))
+            continue
         if name == DEFAULT_SECTION and section.problem is None and all(key.name == _VERSION for key in section.keys):
             continue
         before = last.get(name)
@@ -112,7 +118,7 @@ def engine_key_of(section: Section) -> str | None:
 
 def read_section(section: Section, table: OptionTable) -> Wishes:
     """What the section of one model asks for; its first problem makes it unusable as a whole."""
-    wishes = Wishes(where=section.where)
+    wishes = Wishes()
     if section.problem is not None:
         wishes.spoil(section.problem.where, section.problem.reason)
     for key in section.keys:
@@ -124,7 +130,7 @@ def read_section(section: Section, table: OptionTable) -> Wishes:
 
 def read_for_everyone(sections: Iterable[Section], table: OptionTable) -> Wishes:
     """What `[*]`, or llama.cpp's `config.ini`, asks for every model; what cannot be used is a warning."""
-    wishes = Wishes(where="")
+    wishes = Wishes()
     for section in sections:
         if section.problem is not None:
             wishes.warnings.append(section.problem)
@@ -138,14 +144,14 @@ def read_for_everyone(sections: Iterable[Section], table: OptionTable) -> Wishes
             wishes.warnings.append(Skipped(given.origin, reason))
             del wishes.sources[name]
     if wishes.aliases:
-        wishes.warnings.append(Skipped(wishes.where or "[*]", "left out: alias belongs into a model's own section"))
+        wishes.warnings.append(Skipped(wishes.alias_where, "left out: alias belongs into a model's own section"))
     wishes.aliases = ()
     return wishes
 
 
 def read_environment(environ: Mapping[str, str], table: OptionTable) -> Wishes:
     """What `LLAMA_ARG_*` variables ask for every model. `LLAMA_ARG_NO_X` means off, whatever its value."""
-    wishes = Wishes(where="environment")
+    wishes = Wishes()
     for name in sorted(environ):
         if not name.startswith(_ENV_PREFIX):
             continue
@@ -200,7 +206,8 @@ def _take(match: Match, key: Key, wishes: Wishes) -> str | None:
     if role is Role.ROUTER or role is Role.ACTION:
         wishes.warnings.append(Skipped(key.where, f"{key.name} is ignored: {role.value}"))
     elif role is Role.ALIAS:
-        wishes.where = wishes.where or key.where
+        _warn_of_repetition(key.name, wishes.alias_where, key.name, key.where, wishes)
+        wishes.alias_where = key.where
         wishes.aliases = _list_of(key.value)
     elif role is Role.TAGS:
         wishes.tags = _list_of(key.value)
@@ -218,7 +225,7 @@ def _source(name: str) -> Match | None:
 def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
     if name == ENGINE_KEY:
         return None if key.value else f"{ENGINE_KEY} needs a command"
-    if name == _STOP_TIMEOUT:
+    if name == STOP_TIMEOUT:
         seconds = _seconds_of(key.value)
         if seconds is None:
             reason = f"{name} must be a number of seconds, not {key.value!r}: the default stays"
@@ -229,7 +236,7 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
     truth = boolean_of(key.value)
     if truth is None:
         wishes.warnings.append(Skipped(key.where, f"{name} must be true or false, not {key.value!r}: taken as false"))
-    if name == _LOAD_ON_STARTUP:
+    if name == LOAD_ON_STARTUP:
         wishes.load_on_startup = bool(truth)
     else:
         wishes.dedup = bool(truth)
@@ -252,11 +259,15 @@ def _give(match: Match, key: Key, origin: str, wishes: Wishes) -> str | None:
         if len(values) != option.arity:
             return f"{key.name} takes {option.arity} values: {key.name} = {option.hint}"
     given = Given(option=option, values=values, on=on, written=key.name, origin=origin)
+    before = next((one for one in (*wishes.given, *wishes.sources.values()) if one.option is option), None)
+    if before is not None:
+        _warn_of_repetition(before.written, before.origin, key.name, origin, wishes)
     if role_of(option) is Role.SOURCE:
         wishes.sources[_source_name(option)] = given
-    else:
-        _warn_of_repetition(given, wishes)
-        wishes.given.append(given)
+        return None
+    if before is not None:
+        wishes.given.remove(before)
+    wishes.given.append(given)
     return None
 
 
@@ -266,12 +277,10 @@ def _source_name(option: Option) -> str:
     return next(name for name in names if name in option.names)
 
 
-def _warn_of_repetition(given: Given, wishes: Wishes) -> None:
-    before = next((one for one in wishes.given if one.option is given.option), None)
-    if before is not None:
-        reason = f"{before.written} says the same option as {given.written} at {given.origin}, which holds"
-        wishes.warnings.append(Skipped(before.origin, reason))
-        wishes.given.remove(before)
+def _warn_of_repetition(written: str, where: str, again: str, holds: str, wishes: Wishes) -> None:
+    if where:
+        reason = f"{written} says the same option as {again} at {holds}, which holds"
+        wishes.warnings.append(Skipped(where, reason))
 
 
 def _nearest_key(name: str, table: OptionTable) -> str | None:

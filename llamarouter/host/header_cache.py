@@ -21,7 +21,7 @@ from llamarouter.core.gguf import GgufError, read_header
 from llamarouter.core.model import Header
 from llamarouter.host.state import write_atomically
 
-VERSION = 1
+VERSION = 2
 ENTRIES_MAX = 20_000  # the longest unused are forgotten first
 FILE_MAX = 64 << 20  # bytes; a longer cache file is not ours
 
@@ -33,6 +33,7 @@ class FileFacts:
     size: int  # bytes; 0 where there is no file
     header: Header | None
     problem: str | None
+    stamp: tuple[int, ...] = ()  # size and times: of another stamp, it is another file
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -73,7 +74,7 @@ class HeaderCache:
         except ValueError:  # a NUL in the path
             return FileFacts(0, None, "no valid path")
         self._entries[path] = entry  # at the end: the longest unused are at the front
-        return FileFacts(entry.size, entry.header, entry.problem)
+        return FileFacts(entry.size, entry.header, entry.problem, (entry.size, entry.mtime_ns, entry.ctime_ns))
 
     def save(self) -> None:
         """Write the file, if something was read since; a folder that cannot be written costs only time."""

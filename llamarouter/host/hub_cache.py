@@ -5,8 +5,8 @@
     M-Q4_K_M.gguf   ->  user/repo:Q4_K_M       (the tag is what stands after the last `-` or `.`)
     plain.gguf      ->  user/repo/plain.gguf   (no tag; so too where two files have the same)
 
-Rules as in `common/hf-cache.cpp` (build b11434), which leaves out files without a tag, and repositories without `refs`
-(here taken at their newest snapshot).
+Rules as in `common/hf-cache.cpp` (build b11434), which leaves out files without a tag, repositories without a user or
+with `--` in their name, and those without `refs` (here taken at their newest snapshot).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llamarouter.core.hub_names import NotInRepo, Wanted, choose, folder_of
-from llamarouter.core.ids import REPO_PREFIX, best_projector, cached_id, is_model, name_of, repo_of_folder
+from llamarouter.core.ids import REPO_PREFIX, best_projector, cached_id, is_draft, is_model, name_of, repo_of_folder
 from llamarouter.core.model import Model, Source
 from llamarouter.host.folder_reader import FolderReader, is_folder
 from llamarouter.host.header_cache import HeaderCache
@@ -117,6 +117,7 @@ def _models_of(repository: Repository, headers: HeaderCache) -> Iterator[Model]:
 
 def _model(repository: Repository, path: str, id: str, headers: HeaderCache) -> Model:
     projector = best_projector(path, repository.paths)
+    sidecars = [os.path.join(repository.snapshot, each) for each in repository.paths if is_draft(each)]
     return model_of(
         headers,
         os.path.join(repository.snapshot, path),
@@ -124,4 +125,5 @@ def _model(repository: Repository, path: str, id: str, headers: HeaderCache) -> 
         source=Source.CACHE,
         repo=id,
         mmproj=os.path.join(repository.snapshot, projector) if projector else None,
+        sidecars=sidecars,
     )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 
 from llamarouter.core.ids import GgufName, id_in_models_folder, name_of
 from llamarouter.core.model import Files, Header, Model, Source
-from llamarouter.host.header_cache import FileFacts, HeaderCache
+from llamarouter.host.header_cache import HeaderCache
 
 
 def model_of(
@@ -18,32 +19,42 @@ def model_of(
     source: Source,
     mmproj: str | None = None,
     draft: str | None = None,
+    sidecars: Sequence[str] = (),
     repo: str | None = None,
+    folder: str | None = None,
 ) -> Model:
     """The model whose first (or only) file is at `path`; `problem` is set where an engine could not load it."""
     path = os.path.abspath(path)
     name = name_of(path)
     if name is not None and name.count > 1:
-        shards, size, header, problem = _read_shards(headers, name)
+        shards, size, header, problem, stamp = _read_shards(headers, name)
     else:
         shards = ()
         facts = headers.facts_of(path)
-        size, header, problem = facts.size, facts.header, facts.problem or _not_a_model(facts.header)
-    if header is not None and mmproj is not None:
-        projector = headers.facts_of(mmproj)
-        header = _with_projector(header, projector)
-        problem = problem or _about(mmproj, projector.problem)
-    if draft is not None:
-        problem = problem or _about(draft, headers.facts_of(draft).problem)
+        size, header, stamp = facts.size, facts.header, facts.stamp
+        problem = facts.problem or _not_a_model(header)
+    projects: tuple[str, ...] = ()
+    for companion in (mmproj, draft):
+        if companion is not None:
+            beside = headers.facts_of(companion)
+            stamp += beside.stamp
+            problem = problem or _about(companion, beside.problem)
+            if companion == mmproj and beside.header is not None:
+                projects = beside.header.input_modalities
     return Model(
         id=id,
         source=source,
-        files=Files(model=shards[0] if shards else path, shards=shards, mmproj=mmproj, draft=draft),
+        files=Files(
+            model=shards[0] if shards else path, shards=shards, mmproj=mmproj, draft=draft, sidecars=tuple(sidecars)
+        ),
         repo=repo,
         size=size,
         header=header,
         problem=problem,
         removable=source is Source.CACHE,
+        projects=projects,
+        folder=folder,
+        stamp=stamp,
     )
 
 
@@ -54,12 +65,15 @@ def describe_file(path: str, headers: HeaderCache | None = None) -> Model:
     )
 
 
-def _read_shards(headers: HeaderCache, name: GgufName) -> tuple[tuple[str, ...], int, Header | None, str | None]:
-    """Paths, bytes, header (with the parameters of all) and problem of a model in shards."""
+def _read_shards(
+    headers: HeaderCache, name: GgufName
+) -> tuple[tuple[str, ...], int, Header | None, str | None, tuple[int, ...]]:
+    """Paths, bytes, header (with the parameters of all), problem and stamp of a model in shards."""
     paths: list[str] = []
     size, n_params = 0, 0
     first: Header | None = None
     problem: str | None = None
+    stamp: tuple[int, ...] = ()
     for index in range(1, name.count + 1):
         path = name.shard(index)
         facts = headers.facts_of(path)
@@ -68,13 +82,15 @@ def _read_shards(headers: HeaderCache, name: GgufName) -> tuple[tuple[str, ...],
             break  # a count that is a lie would have us look for 99,999 files
         paths.append(path)
         size += facts.size
+        stamp += facts.stamp
         problem = problem or _about(path, facts.problem)
         if facts.header is not None:
             n_params += facts.header.n_params
         if index == 1:
             first = facts.header
             problem = problem or _about(path, _not_a_model(first))
-    return tuple(paths or [name.shard(1)]), size, replace(first, n_params=n_params) if first else None, problem
+    header = replace(first, n_params=n_params) if first else None
+    return tuple(paths or [name.shard(1)]), size, header, problem, stamp
 
 
 def _not_a_model(header: Header | None) -> str | None:
@@ -85,12 +101,6 @@ def _not_a_model(header: Header | None) -> str | None:
     if not header.architecture:
         return "a later shard of a model, without its first"
     return None
-
-
-def _with_projector(header: Header, projector: FileFacts) -> Header:
-    added = projector.header.input_modalities if projector.header else ()
-    kinds = {*header.input_modalities, *added}
-    return replace(header, input_modalities=tuple(kind for kind in ("text", "image", "audio") if kind in kinds))
 
 
 def _about(path: str, problem: str | None) -> str | None:

@@ -91,12 +91,7 @@ def _value(child: Child | None, download: object | None) -> str:
 
 
 def _architecture(entry: Entry) -> dict[str, list[str]]:
-    header = entry.model.header
-    modalities = list(header.input_modalities) if header is not None else ["text"]
-    files = entry.model.files
-    if files is not None and files.mmproj is not None and modalities == ["text"]:
-        modalities.append("image")
-    return {"input_modalities": modalities, "output_modalities": ["text"]}
+    return {"input_modalities": list(entry.input_modalities), "output_modalities": list(entry.output_modalities)}
 
 
 def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: float | None) -> dict[str, Any]:
