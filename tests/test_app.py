@@ -190,7 +190,7 @@ async def test_bodies_of_control_routes_are_bounded_and_must_be_objects(tmp_path
     cases = [
         (b"", 400, "invalid_json"),
         (b"{", 400, "invalid_json"),
-        (b"[]", 400, "invalid_json"),
+        (b"[]", 404, "model_not_found"),
         (b"\xff\xfe", 400, "invalid_json"),
         (b"[" * 100_000, 400, "json_too_deep"),
         (b'{"model": "' + b"x" * (1 << 20) + b'"}', 413, "request_too_large"),

@@ -97,6 +97,20 @@ async def test_an_end_that_nobody_asked_for_is_told_with_its_signal_and_in_the_l
             assert await other.record() == last
 
 
+async def test_an_unload_while_it_loads_is_no_failure(tmp_path: Path) -> None:
+    file = add_model(tmp_path / "models", "m")
+    engine = engine_with(tmp_path, "--fake-stall-loading", "1")
+    async with house(tmp_path, preset=f"[m]\nmodel = {file}\nlr-engine = {engine}\n") as home, reading(home) as feed:
+        assert (await home.client.post("/models/load", json={"model": "m"})).json() == {"success": True}
+        assert (await home.client.post("/models/unload", json={"model": "m"})).json() == {"success": True}
+        while (last := await feed.record())["data"]["status"] != "unloaded":
+            assert last["model"] == "m"
+        assert last["data"] == {"status": "unloaded", "exit_code": 0}
+        (entry,) = (await home.client.get("/models")).json()["data"]
+        assert set(entry["status"]) == {"value", "args", "preset"}
+        assert entry["lr"]["failure"] is None
+
+
 async def test_a_snapshot_tells_the_state_of_every_model(tmp_path: Path) -> None:
     for name in ("a", "b"):
         add_model(tmp_path / "models", name)

@@ -47,7 +47,10 @@ def streamed(request: Request, parts: AsyncIterator[bytes], media_type: str) -> 
 
 
 async def object_of(request: Request) -> dict[str, Any]:
-    """The JSON object that the body of a request is. Raises `BadRequest` and its kin."""
+    """The JSON object that the body of a request is; empty where it is another JSON value, as in llama-server.
+
+    Raises `BadRequest` and its kin.
+    """
     data = bytearray()
     try:
         async for part in request.stream():
@@ -62,9 +65,7 @@ async def object_of(request: Request) -> dict[str, Any]:
         raise JsonTooDeep("the JSON of the body is nested too deep") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidJson(f"the body is not JSON: {error}") from error
-    if not isinstance(body, dict):
-        raise InvalidJson("the body is not a JSON object")
-    return body
+    return body if isinstance(body, dict) else {}
 
 
 def answer(error: RouterError) -> Response:

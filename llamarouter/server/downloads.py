@@ -95,12 +95,16 @@ class Downloads:
             raise BadRequest(f"model '{spec}' already exists")
         self._start(entry.model.id if entry is not None else spec, spec)
 
-    async def fetch(self, model: str, spec: str) -> None:
-        """Join the download of a model, or start it; returns when its files are here. Raises `RouterError`."""
+    async def fetch(self, model: str, spec: str, begun: Callable[[], None] = lambda: None) -> None:
+        """Join the download of a model, or start it; returns when its files are here. Raises `RouterError`.
+
+        `begun` is called when it runs.
+        """
         error, at = self.failures.get(model, (None, 0.0))
         if error is not None and model not in self._running and self._loop.time() - at < _COOLDOWN:
             raise error
         task = self._start(model, spec)
+        begun()
         # Not awaited itself: who leaves does not stop it, and its being stopped is not his being cancelled.
         await asyncio.wait([task])
         error = _stopped(spec) if task.cancelled() else task.result()

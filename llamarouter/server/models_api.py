@@ -47,22 +47,35 @@ class ModelsApi:
         child = self._node.supervisor.children.get(model)
         if child is not None and not child.stopping and not body.get("wait"):
             raise BadRequest("model is already running")
-        loading = self._node.begin(self._node.reception.load(model))
-        if body.get("wait"):
-            await asyncio.shield(loading)
+        await self._loaded(model, wait=bool(body.get("wait")))
         return success()
+
+    async def _loaded(self, model: str, *, wait: bool) -> None:
+        """Begin a load; return when it has a process (`wait`: when it is over), or raise why it has none."""
+        spawned: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def begun() -> None:
+            if not spawned.done():
+                spawned.set_result(None)
+
+        loading = self._node.begin(self._node.reception.load(model, begun))
+        await asyncio.wait([loading] if wait else [loading, spawned], return_when=asyncio.FIRST_COMPLETED)
+        if loading.done():
+            await loading
 
     async def unload(self, request: Request) -> Response:
         body = await object_of(request)
         node = self._node
-        asked = _model_of(body)
+        asked = body.get("model")
+        if not isinstance(asked, str):
+            raise BadRequest("model is not found")
         if await self._download_stopped(asked):
             return success()
         entry = node.shelf.catalog.resolve(asked)
         if entry is None:
             raise BadRequest("model is not found")
         model = entry.model.id
-        if model not in node.supervisor.children:
+        if model not in node.supervisor.children and not node.supervisor.is_wanted(model):
             raise BadRequest("model is not running")
         node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
         if body.get("wait"):

@@ -19,16 +19,23 @@ class Observer:
     """The `ChildObserver` of one child."""
 
     def __init__(
-        self, child: Child, feed: Feed, dispatch: Callable[[Event], None], on_ready: Callable[[Child], None]
+        self,
+        child: Child,
+        feed: Feed,
+        dispatch: Callable[[Event], None],
+        on_spawned: Callable[[Child], None],
+        on_ready: Callable[[Child], None],
     ) -> None:
         self._child = child
         self._feed = feed
         self._dispatch = dispatch
+        self._on_spawned = on_spawned
         self._on_ready = on_ready
 
     def spawned(self, pid: int) -> None:
         """The process is there; it loads."""
         self._child.pid = pid
+        self._on_spawned(self._child)
 
     def progress(self, value: LoadProgress) -> None:
         """How far the load is."""

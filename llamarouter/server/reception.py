@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+from collections.abc import Callable
 from hashlib import sha256
 
 from llamarouter.core.catalog import Entry
@@ -70,13 +71,16 @@ class Reception:
             raise NotLoaded("model is sleeping, and this would wake it: autoload=true in the query asks for it")
         return await self._supervisor.lease(model, ask.route.slot, ask.body_bytes, autoload=False, glance=True)
 
-    async def load(self, asked: str) -> None:
-        """Load a model by request of an operator; returns when it is ready. Raises `RouterError`."""
+    async def load(self, asked: str, begun: Callable[[], None] = lambda: None) -> None:
+        """Load a model by request of an operator; returns when it is ready. Raises `RouterError`.
+
+        `begun` is called as soon as its process is spawned, or its files are being fetched.
+        """
         entry = await self._shelf.find(asked)
         if entry.hf_wanted is not None:
-            entry = await self._fetched(entry)
+            entry = await self._fetched(entry, begun)
         self.check(entry)
-        await self._supervisor.load(entry.model.id)
+        await self._supervisor.load(entry.model.id, begun)
 
     def check(self, entry: Entry) -> None:
         """Raise `ModelInvalid` where the model cannot be started, without trying."""
@@ -84,11 +88,11 @@ class Reception:
         if problem is not None:
             raise ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {without_paths(problem)}")
 
-    async def _fetched(self, entry: Entry) -> Entry:
+    async def _fetched(self, entry: Entry, begun: Callable[[], None] = lambda: None) -> Entry:
         """The entry once its files are here."""
         try:
             async with asyncio.timeout(self._patience):
-                await self._downloads.fetch(entry.model.id, entry.hf_wanted or entry.model.id)
+                await self._downloads.fetch(entry.model.id, entry.hf_wanted or entry.model.id, begun)
         except TimeoutError:
             raise Downloading(f"model '{entry.model.id}' is still being downloaded", retry_after=30) from None
         return self._shelf.entry(entry.model.id)

@@ -37,7 +37,7 @@ from llamarouter.core.events import (
 )
 from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.failures import ending_of, error_of
-from llamarouter.core.refusals import draining
+from llamarouter.core.refusals import draining, unloaded_while_loading
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
 from llamarouter.host.child_log import LogRing
@@ -78,16 +78,17 @@ class Supervisor:
         self._due: float | None = None
         self._tickets = 0
         self._waiting: dict[int, asyncio.Future[Lease | None]] = {}
-        self._loads: set[int] = set()  # tickets without a client: over as soon as their model is ready
+        # Tickets without a client, which are over as soon as their model is ready, and the models.
+        self._loads: dict[int, str] = {}
+        self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
         self._granted: Lease | None = None
         self._refused: RouterError | None = None
         self._quick = 0  # the ticket that `lease_now` is asking for, else 0
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
         self.failures: dict[str, tuple[Exit, float]] = {}
-        self.architectures: dict[
-            str, dict[str, list[str]]
-        ] = {}  # by model: the modalities that its last child has said
+        # By model: the modalities that its last child has said.
+        self.architectures: dict[str, dict[str, list[str]]] = {}
         self.closing = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -134,14 +135,26 @@ class Supervisor:
             raise Internal("a request was granted without a place")
         return lease
 
-    async def load(self, model: str) -> None:
-        """Load a model and return when it is ready; joins the queue like a request without a client."""
+    async def load(self, model: str, begun: Callable[[], None] = lambda: None) -> None:
+        """Load a model and return when it is ready; joins the queue like a request without a client.
+
+        `begun` is called as soon as its process is spawned.
+        """
 
         def arrival(ticket: int) -> Arrived:
-            self._loads.add(ticket)
+            self._loads[ticket] = model
             return Arrived(ticket, model, slot=False, ends_with_load=True)
 
-        await self._wait(arrival)
+        child = self.children.get(model)
+        if child is not None and child.pid is not None and not child.stopping:
+            begun()
+        self._begun.setdefault(model, []).append(begun)
+        try:
+            await self._wait(arrival)
+        finally:
+            self._begun[model].remove(begun)
+            if not self._begun[model]:
+                del self._begun[model]
 
     async def _wait(self, arrival: Callable[[int], Arrived]) -> Lease | None:
         self._tickets = ticket = self._tickets + 1
@@ -156,7 +169,7 @@ class Supervisor:
 
     def _abandon(self, ticket: int, future: asyncio.Future[Lease | None]) -> None:
         # The grant may have crossed the cancellation: then there is a place to give back.
-        self._loads.discard(ticket)
+        self._loads.pop(ticket, None)
         if self._waiting.pop(ticket, None) is not None:
             self._dispatch(Left(ticket))
         elif future.done() and not future.cancelled() and future.exception() is None and future.result() is not None:
@@ -169,7 +182,10 @@ class Supervisor:
     # --- administration ---------------------------------------------------------------------------------------------
 
     def unload(self, model: str, drain: float) -> None:
-        """Unload a model: its requests may end within `drain` seconds."""
+        """Unload a model: its requests may end within `drain` seconds. A load that waits for its turn is called off."""
+        for ticket in [ticket for ticket, wanted in self._loads.items() if wanted == model]:
+            self._dispatch(Left(ticket))
+            self._refuse(ticket, unloaded_while_loading(model))
         self._dispatch(UnloadAsked(model, drain))
 
     def forget(self, model: str, drain: float) -> None:
@@ -186,6 +202,10 @@ class Supervisor:
     def ring_of(self, model: str) -> LogRing:
         """The log of a model's children, also before there is one."""
         return self.rings.setdefault(model, LogRing())
+
+    def is_wanted(self, model: str) -> bool:
+        """Whether a load without a client waits for its turn, or for its end."""
+        return model in self._loads.values()
 
     async def until_gone(self, model: str) -> None:
         """Return when the process that a model has now is gone; the next requests may have started another."""
@@ -248,7 +268,7 @@ class Supervisor:
 
     def _grant(self, ticket: int, model: str) -> None:
         if ticket in self._loads:
-            self._loads.discard(ticket)
+            del self._loads[ticket]
             self._answer(ticket, None)
             return
         lease = self._lease_in(self.children[model], ticket)
@@ -271,7 +291,7 @@ class Supervisor:
         return True
 
     def _refuse(self, ticket: int, error: RouterError) -> None:
-        self._loads.discard(ticket)
+        self._loads.pop(ticket, None)
         if ticket == self._quick:
             self._refused = error
             return
@@ -288,11 +308,15 @@ class Supervisor:
         self.children[model] = child
         self._idle.clear()
         ring = self.ring_of(model)
-        observer = Observer(child, self._feed, self._dispatch, self._loaded)
+        observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
         child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
         child.task.add_done_callback(lambda task: self._ended(child, task))
         log.info("loading %s", model)
         self._feed.tell(model, "model_status", {"status": "loading"})
+
+    def _spawned(self, child: Child) -> None:
+        for begun in self._begun.get(child.model, ()):
+            begun()
 
     def _loaded(self, child: Child) -> None:
         self.failures.pop(child.model, None)
