@@ -25,6 +25,7 @@ from urllib.parse import parse_qs, urlsplit
 
 if TYPE_CHECKING:
     from fake_llama_server import Fake
+    from fake_sessions import Session
 
 pause = asyncio.sleep  # noqa: TID251 (a fake may be slow on purpose)
 
@@ -61,6 +62,7 @@ class Connection:
 
     def __init__(self, fake: Fake) -> None:
         self.fake = fake
+        self.session: Session | None = None  # that keeps the answer being made
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert isinstance(reader, Reader)
@@ -87,6 +89,7 @@ class Connection:
         self.data = data if isinstance(data, dict) else {}
         wish = {**(self.data.get("fake") or {}), **json.loads(fields.get("x-fake", "{}"))}
         self.answer = Answer(wish, self.data)
+        self.conversation = fields.get("x-conversation-id", "")
         await self.route(urlsplit(self.target).path, fields)
 
     async def read_body(self, fields: dict[str, str]) -> bytes:
@@ -116,6 +119,9 @@ class Connection:
             fake.die()
         if self.answer.wish.get("echo") or path.startswith("/echo"):
             await self.send(self.echo())
+            return
+        if path.startswith("/v1/stream"):
+            await self.sessions(path)
             return
         if self.method in ("GET", "HEAD"):
             await self.get(path)
@@ -156,9 +162,32 @@ class Connection:
         if fake.flags.fault("close-listener"):
             fake.stop_listening()
 
+    async def sessions(self, path: str) -> None:
+        """The routes of answers that are kept."""
+        known, query = self.fake.sessions, parse_qs(urlsplit(self.target).query)
+        if path == "/v1/streams/lookup":
+            await self.send(known.found(self.data.get("conversation_ids", [])))
+            return
+        conversation = query["conv_id"][0]
+        session = known.by_id.get(conversation)
+        if self.method == "DELETE":
+            known.evict(conversation)
+            await self.write(b"HTTP/1.1 204 Status\r\n\r\n")
+        elif session is None:
+            await self.error(404, "File Not Found", "not_found_error")
+        elif not query.get("from", ["0"])[0].isdigit():
+            await self.error(400, "Invalid 'from' offset", "invalid_request_error")
+        else:
+            await self.begin("chunked", "text/event-stream", None)
+            async for data in session.read(int(query.get("from", ["0"])[0])):
+                await self.piece("chunked", data)
+            await self.finish("chunked")
+
     async def generate(self, path: str) -> None:
         fake = self.fake
         stats = fake.stats
+        await fake.awake()
+        self.session = fake.sessions.begin(self.conversation) if self.conversation else None
         stats["asked_at_once"] += 1
         try:
             async with fake.permits:
@@ -172,14 +201,18 @@ class Connection:
             stats["asked_at_once"] -= 1
 
     async def until_gone_or_done(self, path: str) -> None:
-        """Generate until the client leaves, as llama-server does with streams."""
+        """Generate until the client leaves, as llama-server does with streams; one with a session, until it is told."""
         work = asyncio.ensure_future(self.stream(path) if self.data.get("stream") is True else self.whole(path))
-        gone = asyncio.ensure_future(self.reader.gone.wait())
+        end = self.session.cancelled if self.session is not None else self.reader.gone
+        gone = asyncio.ensure_future(end.wait())
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()
         if not work.done():
             self.fake.stats["cancelled"] += 1
             work.cancel()
+            if self.session is not None and not self.reader.gone.is_set():
+                await self.finish("chunked")
+                return
             raise ConnectionResetError
         work.result()
 
@@ -278,6 +311,8 @@ class Connection:
         return before + "\r\n".join(rows).encode("latin-1") + b"\r\n\r\n"
 
     async def piece(self, framing: str, data: bytes) -> None:
+        if (session := self.session) is not None:
+            session.append(data)
         parts: Iterator[bytes] = iter([data])
         if framing == "bytes":
             parts = (data[n : n + 1] for n in range(len(data)))
@@ -285,6 +320,8 @@ class Connection:
             await self.write(b"%x\r\n%b\r\n" % (len(part), part) if self.chunked else part)
 
     async def finish(self, framing: str) -> None:
+        if self.session is not None:
+            self.session.finish()
         if self.chunked:
             await self.write(b"0\r\nx-trailer: yes\r\n\r\n" if framing == "trailers" else b"0\r\n\r\n")
         if framing == "extra":

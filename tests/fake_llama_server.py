@@ -21,6 +21,7 @@ import time
 from typing import Any
 
 from fake_answers import Connection, Reader, pause
+from fake_sessions import Sessions
 
 FAULTS = {
     "load-seconds": "a load takes this long",
@@ -52,7 +53,10 @@ FAULTS = {
     "grandchild": "1: leaves a process in its session that holds its pipes; setsid: outside of it",
     "token-seconds": "time between tokens (default 0)",
     "spawn-log": "a file that gets a line `pid model` per spawn",
-    "sleep-after": "seconds after which it sleeps, and wakes at once",
+    "sleep-after": "seconds after which it sleeps, until it is asked for an answer",
+    "wake-seconds": "waking takes this long, with a progress line every 20 ms",
+    "stall-waking": "1: hangs while it wakes",
+    "odd-state": "a state word that it says once it is ready",
     "no-props": "1: /props is 404; hang: never answers",
 }
 HELP_ROWS = (
@@ -118,6 +122,8 @@ class Fake:
         self.permits = asyncio.Semaphore(self.slots)
         self.stats = {"requests": 0, "connections": 0, "inside": 0, "max_inside": 0, "cancelled": 0, "asked_at_once": 0}
         self.server: asyncio.AbstractServer | None = None
+        self.sessions = Sessions()
+        self.asleep = False
 
     # --- lines ------------------------------------------------------------------------------------------------------
 
@@ -163,6 +169,8 @@ class Fake:
         say("I", "srv  llama_server: model loaded")
         if not self.flags.fault("no-ready-line"):
             self.tell("ready", self.info())
+        if self.flags.fault("odd-state"):
+            self.tell(self.flags.fault("odd-state"), {})
         self.flood()
         loop = asyncio.get_running_loop()
         if not self.flags.fault("ignore-term"):
@@ -287,7 +295,22 @@ class Fake:
             os._exit(1)
 
     def nap(self) -> None:
+        self.asleep = True
         self.tell("sleeping", {})
+
+    async def awake(self) -> None:
+        """Wake, if it sleeps: a load without its information."""
+        if not self.asleep:
+            return
+        self.asleep = False
+        self.loading(0.0)
+        if self.flags.fault("stall-waking"):
+            await asyncio.Event().wait()
+        end = time.monotonic() + self.flags.number("wake-seconds")
+        while (left := end - time.monotonic()) > 0:
+            await pause(min(left, 0.02))
+            self.loading(0.5)
+        self.loading(1.0)
         self.tell("ready", {})
 
     def die(self) -> None:

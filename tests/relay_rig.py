@@ -30,13 +30,15 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from llamarouter.core.child_protocol import Address
-from llamarouter.core.errors import InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
+from llamarouter.core.errors import BadRequest, InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
 from llamarouter.relay.asgi import RelayEndpoint
 from llamarouter.relay.body_budget import BUDGET, BodyBudget
 from llamarouter.relay.connections import ChildConnections
+from llamarouter.relay.detached import Detached, Stage
 from llamarouter.relay.door_options import DoorOptions
+from llamarouter.relay.exchange import Exchange
 from llamarouter.relay.fast_lane import fast_lane
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.traffic import Traffic
@@ -79,6 +81,7 @@ class Board:
         self.gate: asyncio.Event | None = None  # a wait ends when it is set
         self.failure_gate: asyncio.Event | None = None
         self.outcomes: list[Outcome] = []
+        self.bug: Exception | None = None  # raised instead of a lease
 
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
         if self.key is not None and authorization != b"Bearer " + self.key and x_api_key != self.key:
@@ -90,6 +93,8 @@ class Board:
         return self._grant(ask)
 
     async def lease(self, ask: Ask) -> BoardLease:
+        if self.bug is not None:
+            raise self.bug
         if self.gate is not None:
             self.waiting += 1
             try:
@@ -107,6 +112,33 @@ class Board:
             raise ModelNotFound(f"model '{ask.model}' not found")
         self.held += 1
         return BoardLease(self)
+
+
+class Desk:
+    """Who remembers the conversations: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, str]] = []
+        self.last: Detached | None = None
+
+    def name_of(self, headers: Headers) -> str | None:
+        value = dict(headers)[b"x-conversation-id"].decode()
+        return f"private-{value}" if value else None
+
+    def begin(self, detached: Detached) -> Detached | None:
+        self.told.append(("begin", detached.conversation))
+        former, self.last = self.last, detached
+        return former if former is not None and former.stage is not Stage.OVER else None
+
+    async def stop(self, detached: Detached) -> None:
+        self.told.append(("stop", detached.conversation))
+        detached.cancel(BadRequest("stopped"))
+
+    def ended(self, detached: Detached) -> None:
+        self.told.append(("ended", detached.conversation))
+
+    def refused(self, detached: Detached) -> None:
+        self.told.append(("refused", detached.conversation))
 
 
 @dataclass
@@ -224,8 +256,13 @@ class Rig:
     port: int
     board: Board
     traffic: Traffic
+    desk: Desk
     protocols: list[Any]
     clients: list[Client] = field(default_factory=list)
+
+    def running(self) -> list[Exchange]:
+        """What is relayed now."""
+        return list(self.traffic._running)
 
     async def client(self) -> Client:
         client = await Client.connect(self.port, certificate().client() if self.way == "tls" else None)
@@ -252,8 +289,10 @@ async def relay(
     board = Board(ChildConnections(address, clock=loop.time))
     board.at_once = way in ("fast", "tls")
     traffic = Traffic(BodyBudget(bodies))
+    desk = Desk()
     routes = [
-        Route(row.path, RelayEndpoint(board, row, traffic, max_body=max_body), methods=[row.method]) for row in RELAYED
+        Route(row.path, RelayEndpoint(board, row, traffic, desk, max_body=max_body), methods=[row.method])
+        for row in RELAYED
     ]
     app = Starlette(routes=[*routes, Route("/other", _other)])
     door = HttpToolsProtocol if way == "asgi" else fast_lane(board, DoorOptions(traffic, extra))
@@ -269,7 +308,7 @@ async def relay(
         return protocol
 
     server = await loop.create_server(accept, "127.0.0.1", 0, ssl=certificate().server() if way == "tls" else None)
-    rig = Rig(way, server.sockets[0].getsockname()[1], board, traffic, protocols)
+    rig = Rig(way, server.sockets[0].getsockname()[1], board, traffic, desk, protocols)
     try:
         yield rig
     finally:

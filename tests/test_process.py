@@ -139,8 +139,10 @@ async def test_cancelled_while_it_loads_it_ends_by_sigterm_at_once() -> None:
 
 async def test_states_after_ready_are_told() -> None:
     async with living(fake_spec("sleep-after=0.05")) as life:
-        await life.ready()
-        await until(lambda: life.watcher.states == ["sleeping", "ready"])
+        child = await life.ready()
+        await until(lambda: life.watcher.states == ["sleeping"])
+        await probe.ask("POST", child.address, "/completion", seconds=5, body=b"{}")
+        await until(lambda: life.watcher.states == ["sleeping", "loading", "loading", "ready"])
 
 
 async def test_an_exit_is_noticed_within_100_ms() -> None:

@@ -147,32 +147,6 @@ async def until_quiet() -> None:
         await asyncio.sleep(0)  # noqa: TID251
 
 
-async def test_with_a_conversations_id_the_child_is_read_to_its_end(way: str) -> None:
-    go_on = asyncio.Event()
-
-    async def handle(child: Scripted) -> None:
-        await child.request()
-        await child.say(STREAM_HEAD + chunk(b"data: 1\n\n"))
-        await go_on.wait()
-        await child.say(chunk(b"data: 2\n\n") + b"0\r\n\r\n")
-        await child.until_gone()
-
-    async with scripted_child(handle) as (path, made), relay(way, path) as rig:
-        client = await rig.client()
-        client.send(post(body={"stream": True}, x_conversation_id="c"))
-        await client.reader.readuntil(b"data: 1\n\n")
-        client.close()
-        await until(lambda: not rig.protocols[0].transport or rig.protocols[0].transport.is_closing())
-        await until_quiet()
-        assert rig.traffic.count == 1
-        assert not made[0].gone.is_set()
-        go_on.set()
-        await until(lambda: rig.board.outcomes)
-        outcome = rig.board.outcomes[0]
-        assert (outcome.complete, outcome.client_left) == (True, True)
-        assert outcome.tail == b"data: 1\n\ndata: 2\n\n"
-
-
 @contextlib.contextmanager
 def full_backlog() -> Iterator[tuple[str, socket.socket]]:
     """A listening socket on which another connection must wait; its address and itself."""

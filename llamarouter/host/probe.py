@@ -1,4 +1,4 @@
-"""One small question to a child: a path without a body, over its UNIX socket or loopback, with a deadline.
+"""One small question to a child, over its UNIX socket or loopback, with a deadline.
 
 HTTP/1.1 with `Connection: close`, no pool, no redirects: 0.2 ms where an HTTP client library takes 3.
 """
@@ -43,18 +43,21 @@ async def ask(
     api_key: str | None = None,
     seconds: float,
     accept_encoding: str = "identity",
+    body: bytes | None = None,
 ) -> ProbeAnswer:
-    """Ask once. Raises `ProbeError` after `seconds` at the latest."""
+    """Ask once; `body` is JSON. Raises `ProbeError` after `seconds` at the latest."""
     try:
         async with asyncio.timeout(seconds):
-            return await _exchange(address, method, path, api_key, accept_encoding)
+            return await _exchange(address, method, path, api_key, accept_encoding, body)
     except TimeoutError:
         raise ProbeError(f"no answer to {path} within {seconds:g} s") from None
     except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as error:
         raise ProbeError(f"no answer to {path}: {error or type(error).__name__}") from error
 
 
-async def _exchange(address: Address, method: str, path: str, api_key: str | None, accept: str) -> ProbeAnswer:
+async def _exchange(
+    address: Address, method: str, path: str, api_key: str | None, accept: str, body: bytes | None
+) -> ProbeAnswer:
     if isinstance(address, str):
         reader, writer = await asyncio.open_unix_connection(address)
     else:
@@ -62,7 +65,9 @@ async def _exchange(address: Address, method: str, path: str, api_key: str | Non
     try:
         key = f"Authorization: Bearer {api_key}\r\n" if api_key else ""
         lines = f"Host: localhost\r\nAccept-Encoding: {accept}\r\n{key}Connection: close"
-        writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n\r\n".encode())
+        if body is not None:
+            lines += f"\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        writer.write(f"{method} {path} HTTP/1.1\r\n{lines}\r\n\r\n".encode() + (body or b""))
         head = await reader.readuntil(b"\r\n\r\n")
         status_line, *rows = head[:-4].decode("latin-1").split("\r\n")
         version, status, *_ = status_line.split(" ")

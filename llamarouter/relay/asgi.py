@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any, Protocol
 
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
@@ -18,9 +18,10 @@ from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, 
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
 from llamarouter.relay.body_budget import Reading
+from llamarouter.relay.detached import Conversations, Detached
 from llamarouter.relay.exchange import Exchange, Request, Sink
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
-from llamarouter.relay.switchboard import Ask, Switchboard, default_for
+from llamarouter.relay.switchboard import Ask, Lease, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION
 from llamarouter.relay.traffic import Traffic
 
@@ -30,10 +31,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 MAX_BODY = 100 << 20  # bytes, as llama-server
 _SLOW_BODY = 256 << 10  # bytes from which a body with many brackets is read in a thread
+_CONVERSATION = b"x-conversation-id"
 _HIGH = 64 << 10  # bytes waiting to be sent at which the child is paused
 
 
-class _WaitableSink(Sink, Protocol):
+class WaitableSink(Sink, Protocol):
+    """A sink whose end can be awaited."""
+
     @property
     def broken_off(self) -> bool: ...
 
@@ -51,6 +55,7 @@ class RelayEndpoint:
         switchboard: Switchboard,
         route: Route,
         traffic: Traffic,
+        conversations: Conversations,
         *,
         max_body: int = MAX_BODY,
         trusted: bool = False,
@@ -58,13 +63,14 @@ class RelayEndpoint:
         self._switchboard = switchboard
         self._route = route
         self._traffic = traffic
+        self._conversations = conversations
         self._max_body = max_body
         self._trusted = trusted
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        takeover = scope.get("extensions", {}).get(EXTENSION)
-        sink: _WaitableSink = takeover if takeover is not None else AsgiSink(send)
+        sink = sink_of(scope, send)
         try:
+            takeover = scope.get("extensions", {}).get(EXTENSION)
             request, ask = await self._read(scope, receive, takeover.ask if takeover is not None else None)
         except RouterError as error:
             sink.refuse(error)
@@ -72,9 +78,10 @@ class RelayEndpoint:
         except ClientLeftError:
             pass
         else:
-            await _while_connected(self._relay(request, ask, sink), receive)
-            if sink.broken_off:
-                raise BrokenOffError("the model's process broke off its answer")
+            if request.conversation is None:
+                await while_connected(self._relay(request, ask, sink), sink, receive)
+            else:
+                await self._answer_detached(request, ask, sink, receive)
 
     async def _read(self, scope: Message, receive: Receive, known: Ask | None) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
@@ -83,6 +90,7 @@ class RelayEndpoint:
         length = header_of(headers, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self._max_body:
             raise self._too_large()
+        headers, conversation = self._named(headers)
         query: bytes = scope["query_string"]
         self._traffic.bodies.check(int(length))
         with self._traffic.bodies.reading() as reading:
@@ -95,7 +103,19 @@ class RelayEndpoint:
                 known = Ask(model, self._route, len(body), autoload_of(query))
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
-        return Request.of(scope["method"].encode(), target, headers, body, self._route.dialect), known
+        request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
+        request.conversation = conversation
+        return request, known
+
+    def _named(self, headers: Headers) -> tuple[Headers, str | None]:
+        """The headers with the conversation as the child is to know it; itself, if its answer is to be kept."""
+        if header_of(headers, _CONVERSATION) is None:
+            return headers, None
+        conversation = self._conversations.name_of(headers)
+        headers = [each for each in headers if each[0] != _CONVERSATION]
+        if conversation is None:
+            return headers, None
+        return [*headers, (_CONVERSATION, conversation.encode())], conversation if self._route.slot else None
 
     async def _body_of(self, receive: Receive, reading: Reading) -> bytes:
         parts: list[bytes] = []
@@ -138,20 +158,46 @@ class RelayEndpoint:
             return await asyncio.to_thread(model_of_json, body)
         return model_of_json(body)
 
-    async def _relay(self, request: Request, ask: Ask, sink: _WaitableSink) -> None:
+    async def _relay(self, request: Request, ask: Ask, sink: WaitableSink) -> None:
         try:
             lease = await self._switchboard.lease(ask)
         except RouterError as error:
             sink.refuse(error)
             await sink.until_ended()
             return
-        exchange = Exchange(request, lease, sink, self._traffic)
-        request.body = b""  # the exchange keeps it only as long as it may have to be sent again
+        await carry(request, lease, sink, self._traffic)
+
+    async def _answer_detached(self, request: Request, ask: Ask, sink: WaitableSink, receive: Receive) -> None:
+        detached = Detached(
+            request,
+            ask,
+            sink,
+            switchboard=self._switchboard,
+            traffic=self._traffic,
+            conversations=self._conversations,
+        )
+        detached.start()
         try:
-            exchange.start()
-            await sink.until_ended()
+            await while_connected(sink.until_ended(), sink, receive)
         finally:
-            exchange.client_left()  # says nothing to an exchange that is over
+            detached.client_left()
+
+
+def sink_of(scope: Message, send: Send) -> WaitableSink:
+    """Where the answer to a request goes: on our own door straight to its connection."""
+    takeover: WaitableSink | None = scope.get("extensions", {}).get(EXTENSION)
+    return takeover if takeover is not None else AsgiSink(send)
+
+
+async def carry(request: Request, lease: Lease, sink: WaitableSink, traffic: Traffic) -> None:
+    """Relay a request that has its lease; cancelled, its client has left."""
+    exchange = Exchange(request, lease, sink, traffic)
+    request.body = b""  # the exchange keeps it only as long as it may have to be sent again
+    try:
+        exchange.start()
+        await sink.until_ended()
+    finally:
+        exchange.client_left()  # says nothing to an exchange that is over
 
 
 class ClientLeftError(Exception):
@@ -162,13 +208,15 @@ class BrokenOffError(Exception):
     """Raised into an ASGI server: the one way to have it break off an answer that it has begun."""
 
 
-async def _while_connected(work: Any, receive: Receive) -> None:
-    """Do `work` until it is done or the client has left, which cancels it."""
+async def while_connected(work: Coroutine[Any, Any, None], sink: WaitableSink, receive: Receive) -> None:
+    """Do `work`, which answers at `sink`, until it is done or the client has left, which cancels it."""
     async with asyncio.TaskGroup() as group:
         working = group.create_task(work)
         watching = group.create_task(_until_disconnect(receive))
         working.add_done_callback(lambda _: watching.cancel())
         watching.add_done_callback(lambda _: working.cancel())
+    if sink.broken_off:
+        raise BrokenOffError("the model's process broke off its answer")
 
 
 async def _until_disconnect(receive: Receive) -> None:

@@ -250,7 +250,7 @@ class Door(WayOut):
         if incoming.head_start is None:
             target = incoming.url[len(self.options.prefix) :]
             incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
-        request = Request(b"POST", incoming.head_start, body, route.dialect, incoming.conversation)
+        request = Request(b"POST", incoming.head_start, body, route.dialect)
         Exchange(request, lease, self, self.options.traffic).start()
 
     def _hand_over(self, incoming: Incoming, ask: Ask | None = None) -> None:

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
 from llamarouter.core.sse import end_of_events, error_event
-from llamarouter.core.wire import AnswerHead, Headers, head_for_child, head_start_for_child, header_of
+from llamarouter.core.wire import AnswerHead, Headers, head_for_child, head_start_for_child
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
@@ -54,14 +54,13 @@ class Request:
     head_start: bytes  # of `core.wire.head_start_for_child`
     body: bytes
     dialect: Dialect
-    # With a conversation's id the client may come back for the rest: the child is read to its end.
-    conversation: bool = False
+    # Where it has one, its client may come back for the rest: the child is read to its end (see `Detached`).
+    conversation: str | None = None
 
     @classmethod
     def of(cls, method: bytes, target: bytes, headers: Headers, body: bytes, dialect: Dialect) -> Self:
         """From the parts of a message; `target`: path and query, as they came."""
-        conversation = header_of(headers, b"x-conversation-id") is not None
-        return cls(method, head_start_for_child(method, target, headers), body, dialect, conversation)
+        return cls(method, head_start_for_child(method, target, headers), body, dialect)
 
 
 class Exchange:
@@ -99,7 +98,7 @@ class Exchange:
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
-        self._conversation = request.conversation
+        self._conversation = request.conversation is not None
         self._dialect = request.dialect
         self._lease = lease
         self._sink: Sink | None = sink
@@ -198,6 +197,17 @@ class Exchange:
             sink.abort(error_event(self._dialect, error))
         else:
             sink.abort(b"")
+
+    @property
+    def unattended(self) -> bool:
+        """Nobody hears the answer."""
+        return self._sink is None
+
+    def stopped(self, error: RouterError) -> None:
+        """The child was told to stop: it ends the answer of a client that hears one, all else ends now."""
+        self._conversation = False
+        if self._sink is None or not self._status:
+            self.cut(error)
 
     # --- inside -------------------------------------------------------------------------------------------------------
 

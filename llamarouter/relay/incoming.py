@@ -39,7 +39,6 @@ class Incoming:
         "authorization",
         "body_bytes",
         "bytes_before",
-        "conversation",
         "expects_100",
         "extra",
         "handed_over",
@@ -80,7 +79,6 @@ class Incoming:
         self.upgrading = False  # the parser is about to let go of it
         self.hosts = 0
         self.problem: str | None = None
-        self.conversation = False
         self.head_start: bytes | None = None  # what the child's head begins with, once it was made
         self.extra: bytes | None = None  # what the server adds to the answer's head, once it was asked
         self._length_at = -1  # where `content-length` stands among the headers
@@ -106,7 +104,7 @@ class Incoming:
         elif name == b"x-api-key":
             self.x_api_key = value
         elif name == b"x-conversation-id":
-            self.conversation = True
+            self.plain = False  # its client may leave while it waits: see `Detached`
         elif name == b"transfer-encoding":
             if value.strip().lower() != b"chunked":
                 self.problem = "the request's transfer-encoding is not `chunked`"

@@ -53,6 +53,12 @@ class Traffic:
             self._none_left = asyncio.Event()
             await self._none_left.wait()
 
+    def cut_unattended(self, error: RouterError) -> None:
+        """End what nobody hears any more."""
+        for exchange in tuple(self._running):
+            if exchange.unattended:
+                exchange.cut(error)
+
     def cut_all(self, error: RouterError) -> None:
         """End every relayed request now: a stream gets `error` as its last event."""
         for exchange in tuple(self._running):

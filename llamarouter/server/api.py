@@ -10,17 +10,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llamarouter.core.errors import Draining, FeatureDisabled
+from llamarouter.relay.replay import ReplayEndpoint
 from llamarouter.server.answers import Json
 from llamarouter.server.events_api import EventsApi
 from llamarouter.server.models_api import ModelsApi
 from llamarouter.server.node import Node
 from llamarouter.server.own_api import OwnApi
-from llamarouter.server.streams import Streams
 
 
 def control_routes(node: Node) -> list[Route]:
     """Every route that the router answers itself."""
-    models, events, own, streams = ModelsApi(node), EventsApi(node), OwnApi(node), Streams(node.supervisor)
+    models, events, own, streams = ModelsApi(node), EventsApi(node), OwnApi(node), node.streams
 
     async def ready(request: Request) -> Response:
         if node.supervisor.closing:
@@ -40,6 +40,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/models/unload", models.unload, methods=["POST"]),
         Route("/models/sse", events.read, methods=["GET"]),
         Route("/v1/models/{id:path}", models.one, methods=["GET"]),
+        Route("/v1/stream", ReplayEndpoint(streams, node.traffic), methods=["GET"]),
         Route("/v1/stream", streams.cancel, methods=["DELETE"]),
         Route("/v1/streams/lookup", streams.lookup, methods=["POST"]),
         Route("/tools", _disabled, methods=["GET", "POST"]),

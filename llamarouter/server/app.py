@@ -41,7 +41,7 @@ def application(node: Node, *, trusted: bool) -> ASGIApp:
 def _relayed_routes(node: Node, trusted: bool) -> list[Route]:
     routes = []
     for route in RELAYED:
-        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic, trusted=trusted)
+        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic, node.streams, trusted=trusted)
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)
         routes.append(Route(route.path, endpoint, methods=[route.method]))

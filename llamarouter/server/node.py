@@ -22,6 +22,7 @@ from llamarouter.server.listing import without_secrets
 from llamarouter.server.page import Page
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
+from llamarouter.server.streams import Streams
 from llamarouter.server.supervisor import Supervisor
 
 log = logging.getLogger("llamarouter")
@@ -41,6 +42,7 @@ class Node:
         reception: Reception,
         feed: Feed,
         traffic: Traffic,
+        streams: Streams,
         page: Page,
         tasks: asyncio.TaskGroup,
         created: int,
@@ -53,6 +55,7 @@ class Node:
         self.reception = reception
         self.feed = feed
         self.traffic = traffic
+        self.streams = streams
         self.page = page
         self.created = created  # unix seconds: when this router started
         self.stop = stop

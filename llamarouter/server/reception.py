@@ -48,6 +48,10 @@ class Reception:
         if not good:
             raise InvalidApiKey("Invalid API Key")
 
+    def key_of(self, authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+        """The key that a request came with; nothing where there are no keys."""
+        return _bare(authorization if authorization is not None else x_api_key) if self._keys else b""
+
     def lease_now(self, ask: Ask) -> Lease | None:
         """A place at once in a ready child, or None: then `lease` must be asked."""
         model = self._shelf.id_of(ask.model)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
@@ -39,6 +40,7 @@ from llamarouter.server.page import Page, PageStore
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
+from llamarouter.server.streams import Streams
 from llamarouter.server.supervisor import Supervisor
 
 log = logging.getLogger("llamarouter")
@@ -106,15 +108,17 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     supervisor = Supervisor(Scheduler(limits), Spawner(settings, shelf, folder, environ), feed, ready)
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
+    reception = Reception(settings, shelf, supervisor, downloads)
     node = Node(
         settings=settings,
         environ=environ,
         shelf=shelf,
         supervisor=supervisor,
         downloads=downloads,
-        reception=Reception(settings, shelf, supervisor, downloads),
+        reception=reception,
         feed=feed,
         traffic=Traffic(),
+        streams=Streams(supervisor, shelf, reception),
         page=Page(store, enabled=settings.ui, folder=settings.ui_path),
         tasks=tasks,
         created=int(time.time()),  # noqa: TID251 (an API field that is a date)
@@ -217,6 +221,7 @@ class _Life:
         self._node.feed.end()
         self._node.downloads.end()
         self._supervisor.close(self._settings.drain_timeout)
+        self._node.traffic.cut_unattended(draining())  # nobody can come back for it
         await self._supervisor.until_empty()
         for ring in self._supervisor.rings.values():
             ring.end()

@@ -1,50 +1,223 @@
-"""Answers that go on without their client: how a conversation is stopped.
+"""Answers that outlive their client: who gives one, how it is taken up again, and how it is stopped.
 
-A request with `X-Conversation-Id` is not cancelled when its client leaves: the child makes its answer to the end, and
-its lease lasts as long. So the web page's stop button asks for the end by the id. Every child that is ready is told,
-for only one knows the id, and it is no harm to the others. An answer cannot be taken up again here yet, so none is
-ever found.
+    POST with X-Conversation-Id    begin: remembered before the model is loaded; end: kept for as long as the child does
+    GET /v1/stream                 relayed from the child that has it, also while that sleeps; 503 while it loads
+    POST /v1/streams/lookup        asked of the children that have some of the ids
+    DELETE /v1/stream              leaves the queue, or is told to the child
+
+Everything here knows conversations by the ids that the children know (see `core.conversation_ids`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from urllib.parse import quote
+import secrets
+from collections import defaultdict
+from typing import Any
+from urllib.parse import parse_qs, quote
 
-from starlette.requests import Request
+import msgspec
+from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
-from llamarouter.core.errors import BadRequest
+from llamarouter.core.conversation_ids import Marks, id_of
+from llamarouter.core.conversations import Conversations
+from llamarouter.core.errors import BadRequest, InvalidJson, NotFound, RouterError, Unavailable
+from llamarouter.core.residents import Phase
+from llamarouter.core.wire import Headers, header_of
 from llamarouter.host.probe import ProbeError, ask
-from llamarouter.host.process import ReadyChild
+from llamarouter.relay.connections import ChildConnections
+from llamarouter.relay.detached import Detached, Stage
+from llamarouter.relay.exchange import Request
+from llamarouter.relay.switchboard import Lease, Outcome
+from llamarouter.server.answers import Json, object_of
+from llamarouter.server.child import Child
+from llamarouter.server.child import Stage as ChildStage
+from llamarouter.server.reception import Reception
+from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
 
-_WITHIN = 2.0  # seconds for a child to confirm
+_WITHIN = 2.0  # seconds for a child to answer
+_MOST_GUESTS = 8  # readers that are inside a child without a place of their own
 
 
 class Streams:
-    """The handlers of `/v1/stream` and `/v1/streams/lookup`."""
+    """The conversations of the router, and the handlers of `/v1/stream` and `/v1/streams/lookup`."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, shelf: Shelf, reception: Reception) -> None:
         self._supervisor = supervisor
+        self._shelf = shelf
+        self._reception = reception
+        self._known: Conversations[Detached] = Conversations()
+        self._marks = Marks(secrets.token_bytes(32))
+        self._clock = asyncio.get_running_loop().time
+        self._guests = 0
 
-    async def cancel(self, request: Request) -> Response:
+    # --- for the relay: what is said about requests -------------------------------------------------------------------
+
+    def name_of(self, headers: Headers) -> str | None:
+        """The conversation that a request belongs to, as its child is to know it; of several, the last one counts."""
+        values = [value for name, value in headers if name == b"x-conversation-id"]
+        conversation = id_of(values[-1]) if values else None
+        return None if conversation is None else self._marks.marked(conversation, self._key_of(headers))
+
+    def begin(self, detached: Detached) -> Detached | None:
+        """It answers its conversation now. One before it that still runs in the same model must be stopped first."""
+        former = self._known.begin(detached.conversation, detached, self._clock())
+        if former is None or former.stage is Stage.OVER:
+            return None
+        same = self._shelf.id_of(former.ask.model) == self._shelf.id_of(detached.ask.model)
+        return former if same or former.stage is Stage.WAITING else None
+
+    def ended(self, detached: Detached) -> None:
+        """It is complete: the child keeps it for a while."""
+        self._known.ended(detached.conversation, detached, self._clock())
+
+    def refused(self, detached: Detached) -> None:
+        """It has no answer."""
+        self._known.drop(detached.conversation, detached)
+
+    async def stop(self, detached: Detached) -> None:
+        """Take a request out of the queue, or end it and what its child keeps."""
+        child = self._home_of(detached)
+        if child is not None:
+            await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(detached.conversation, safe='')}")
+        when = " while the model was loading" if detached.stage is Stage.WAITING else ""
+        detached.cancel(BadRequest(f"request cancelled by a stop{when}"))
+
+    # --- the routes ---------------------------------------------------------------------------------------------------
+
+    def open(self, method: bytes, headers: Headers, query: bytes) -> tuple[Request, Lease]:
+        """`GET /v1/stream?conv_id=ID&from=N`: what to ask which child. Raises `RouterError`."""
+        asked = parse_qs(query.decode("latin-1"))
+        conversation = self._marks.marked(_conversation_of(asked), self._key_of(headers))
+        detached = self._known.find(conversation, self._clock())
+        child = None if detached is None else self._home_of(detached)
+        if detached is None or (child is None and detached.stage is not Stage.WAITING):
+            raise NotFound("Stream not found or expired")
+        if child is None or self._wakes_for(detached, child):
+            raise Unavailable(self._why_not_yet(detached), retry_after=2)
+        target = f"/v1/stream?conv_id={quote(conversation, safe='')}"
+        if "from" in asked:
+            target += f"&from={quote(asked['from'][-1], safe='')}"
+        headers = [each for each in headers if each[0] != b"x-conversation-id"]
+        return Request.of(method, target.encode(), headers, b"", detached.dialect), self._lease(detached, child)
+
+    async def cancel(self, request: HttpRequest) -> Response:
         """`DELETE /v1/stream?conv_id=ID`: 204, whether or not there was something to stop."""
-        conversation = request.query_params.get("conv_id")
-        if not conversation:
-            raise BadRequest("Missing conversation id in path")
-        path = f"/v1/stream?conv_id={quote(conversation, safe='')}"
-        ready = [child.ready for child in self._supervisor.children.values() if child.ready is not None]
-        await asyncio.gather(*(_delete(child, path) for child in ready))
-        return Response(status_code=204)
+        conversation = _conversation_of(parse_qs(request.scope["query_string"].decode("latin-1")))
+        marked = self._marks.marked(conversation, self._key_of(request.scope["headers"]))
+        if (detached := self._known.forget(marked)) is not None:
+            await self.stop(detached)
+        return Response(status_code=204, media_type="application/json")
 
-    async def lookup(self, request: Request) -> Response:
-        """`POST /v1/streams/lookup`: no answer can be resumed."""
-        return Response(b"[]", media_type="application/json; charset=utf-8")
+    async def lookup(self, request: HttpRequest) -> Response:
+        """`POST /v1/streams/lookup {"conversation_ids": [...]}`: what is known of these; nothing of a bad body."""
+        key = self._key_of(request.scope["headers"])
+        homes: defaultdict[Child, list[str]] = defaultdict(list)
+        for conversation in await _asked_in(request):
+            marked = self._marks.marked(conversation, key)
+            detached = self._known.find(marked, self._clock())
+            child = None if detached is None else self._home_of(detached)
+            if child is not None and marked not in homes[child]:
+                homes[child].append(marked)
+        answers = await asyncio.gather(*(_look_up(child, ids) for child, ids in homes.items()))
+        found = []
+        for entry in (entry for answer in answers for entry in answer):
+            bare = self._marks.bare(str(entry.get("conversation_id")), key)
+            if bare is not None:
+                found.append({**entry, "conversation_id": bare})
+        return Json(found)
+
+    # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _key_of(self, headers: Headers) -> bytes:
+        return self._reception.key_of(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+
+    def _home_of(self, detached: Detached) -> Child | None:
+        """The child that a request went into, if it lives."""
+        if detached.connections is None:
+            return None
+        living = self._supervisor.children.values()
+        return next((child for child in living if child.connections is detached.connections), None)
+
+    def _wakes_for(self, detached: Detached, child: Child) -> bool:
+        """Whether a request waits inside a child that sleeps, or loads again: that knows nothing of it yet."""
+        return detached.stage is Stage.INSIDE and child.stage is not ChildStage.LOADED
+
+    def _why_not_yet(self, detached: Detached) -> str:
+        phase = self._supervisor.scheduler.phase_of(self._shelf.id_of(detached.ask.model) or "")
+        if detached.stage is Stage.WAITING and phase is Phase.READY:
+            return "The request of this stream waits for its turn, retry later"
+        return "Stream owner model is loading, retry later"
+
+    def _lease(self, detached: Detached, child: Child) -> Lease:
+        """A place for a reader. Where there is none, it is a guest of the answer that it reads, while that runs."""
+        try:
+            lease = self._supervisor.lease_now(child.model, False, 0)
+        except RouterError:
+            lease = None  # the model is to go: but not before this answer has ended
+        if lease is not None:
+            return lease
+        if detached.stage is not Stage.INSIDE or self._guests >= _MOST_GUESTS:
+            raise Unavailable("the model is busy, retry later", retry_after=2)
+        assert child.connections is not None
+        return _Guest(self, child, child.connections)
+
+    def guest(self, number: int) -> None:
+        """So many guests more, or less."""
+        self._guests += number
 
 
-async def _delete(child: ReadyChild, path: str) -> None:
+class _Guest:
+    """A reader's place in a child that is held there by the answer itself."""
+
+    def __init__(self, streams: Streams, child: Child, connections: ChildConnections) -> None:
+        self.connections = connections
+        self._streams = streams
+        self._child = child
+        self._ended = False
+        streams.guest(+1)
+
+    def end(self, outcome: Outcome) -> None:
+        if not self._ended:
+            self._ended = True
+            self._streams.guest(-1)
+
+    async def failure(self) -> RouterError:
+        return await self._child.failure()
+
+
+def _conversation_of(query: dict[str, list[str]]) -> str:
+    conversation = query.get("conv_id", [""])[-1]
+    if not conversation:
+        raise BadRequest("Missing conversation id in path")
+    return conversation
+
+
+async def _asked_in(request: HttpRequest) -> list[str]:
     try:
-        await ask("DELETE", child.address, path, api_key=child.api_key, seconds=_WITHIN)
+        ids = (await object_of(request)).get("conversation_ids")
+    except InvalidJson:
+        return []
+    return [each for each in ids if isinstance(each, str) and each] if isinstance(ids, list) else []
+
+
+async def _look_up(child: Child, ids: list[str]) -> list[dict[str, Any]]:
+    body = await _tell(child, "POST", "/v1/streams/lookup", msgspec.json.encode({"conversation_ids": ids}))
+    try:
+        return msgspec.json.decode(body, type=list[dict[str, Any]])
+    except msgspec.DecodeError:
+        return []
+
+
+async def _tell(child: Child, method: str, path: str, body: bytes | None = None) -> bytes:
+    """What a child answers; nothing if it is going, or does not listen."""
+    ready = child.ready
+    if ready is None:
+        return b""
+    try:
+        answer = await ask(method, ready.address, path, api_key=ready.api_key, seconds=_WITHIN, body=body)
     except ProbeError:
-        return  # it is going, or does not listen: its requests end another way
+        return b""
+    return answer.body
