@@ -268,3 +268,24 @@ async def test_a_model_that_is_on_its_way_out_may_be_loaded_again(tmp_path: Path
         waited = await home.client.post("/models/load", json={"model": "m", "wait": True})
         assert waited.json() == {"success": True}
         assert home.node.supervisor.children["m"] is not first
+
+
+@pytest.mark.parametrize("closing", ["HTTP/1.0\r\n", "HTTP/1.1\r\nconnection: close\r\n"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("POST", "/models/load", 401), ("POST", "/v1/nowhere", 401), ("PUT", "/health", 405)]
+)
+async def test_a_refusal_that_comes_before_the_body_is_read_by_who_still_sends_it(
+    tmp_path: Path, closing: str, method: str, path: str, status: int
+) -> None:
+    """A connection that is closed with unread bytes is reset, and what it had to say may be lost with it."""
+    piece = b"x" * 65536
+    async with house(tmp_path, "--api-key", KEY) as home:
+        door = await home.knock()
+        length = 100 * len(piece)
+        door.send(f"{method} {path} {closing}host: h\r\ncontent-length: {length}\r\n\r\n".encode())
+        for _ in range(100):
+            door.send(piece)
+            await door.writer.drain()
+        answer = await door.answer()
+        assert (answer.status, answer.headers["connection"], answer.whole) == (status, "close", True)
+        assert await door.at_end() == b""

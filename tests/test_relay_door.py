@@ -178,8 +178,11 @@ REFUSED = {
     "http/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
     "folded": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: 1\r\n 2\r\n\r\n", 400),
-    "long head": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000, 431),
-    "long head at once": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 40_000 + b"\r\n\r\n", 431),
+    "long head": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 70_000, 431),
+    "long head at once": (b"GET /other HTTP/1.1\r\nhost: a\r\n" + (b"x: " + b"x" * 8000 + b"\r\n") * 9, 431),
+    "long line": (b"GET /other HTTP/1.1\r\nhost: a\r\nx: " + b"x" * 8188, 431),
+    "long target": (b"GET /other?" + b"x" * 32763 + b" HTTP/1.1\r\nhost: a", 414),
+    "endless target": (b"GET /other?" + b"x" * 80_000, 414),
     "many headers": (b"GET /other HTTP/1.1\r\nhost: a\r\n" + b"x: y\r\n" * 200 + b"\r\n", 431),
     "bad target": (b"GET http:// HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "bad chunk": (b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nxyz\r\n", 400),
@@ -205,6 +208,29 @@ async def test_what_is_no_proper_request_is_refused_in_our_shape(child: str, nam
         assert answer.headers["connection"] == "close"
         assert await client.at_end() == b""
         assert not rig.board.asks
+
+
+@pytest.mark.parametrize(
+    ("target", "lines", "status"),
+    [
+        (32768, [8192], 200),
+        (32769, [], 414),
+        (9, [8192] * 3, 200),
+        (9, [8193], 431),
+        (9, [20] * 99, 200),
+        (9, [20] * 100, 431),
+    ],
+)
+async def test_a_head_may_be_as_large_as_llama_servers(child: str, target: int, lines: list[int], status: int) -> None:
+    path = "/other?" + "x" * (target - 7)
+    headers = "".join(f"x-{number:02}: {'y' * (size - 8)}\r\n" for number, size in enumerate(lines))
+    async with relay("fast", child) as rig:
+        client = await rig.client()
+        client.send(f"GET {path} HTTP/1.1\r\nhost: h\r\n{headers}\r\n".encode())
+        answer = await client.answer()
+        assert answer.status == status
+        if status != 200:
+            assert answer.json()["error"]["reason"] == {414: "uri_too_long", 431: "headers_too_large"}[status]
 
 
 @pytest.mark.parametrize("way", DOORS)

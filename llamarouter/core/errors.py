@@ -4,7 +4,8 @@
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded RemoteMediaForbidden
     |                         MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (AdminRequired FeatureDisabled)    NotFound 404 (ModelNotFound)
-    |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   HeadersTooLarge 431
+    |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
+    |- HeadersTooLarge 431
     |- QueueFull 429
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout Overloaded ModelUnloaded
@@ -131,6 +132,12 @@ class RequestTooLarge(RouterError):
     status = 413
     type = "invalid_request_error"
     reason = "request_too_large"
+
+
+class UriTooLong(RouterError):
+    status = 414
+    type = "invalid_request_error"
+    reason = "uri_too_long"
 
 
 class HeadersTooLarge(RouterError):

@@ -1,10 +1,11 @@
-"""The two ways to end a client's connection for which a plain close will not do."""
+"""The ways to end a client's connection for which a plain close will not do."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
+from collections.abc import Callable
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
 _LINGER = 2.0  # seconds
@@ -28,6 +29,25 @@ def close_softly(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) 
     if not _is_tls(transport):
         transport.write_eof()
     loop.call_later(_LINGER, transport.abort)
+
+
+class SoftClosing:
+    """A client's transport as uvicorn's cycle has it while the request still comes: its close must be a soft one."""
+
+    __slots__ = ("_close", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, close: Callable[[], None]) -> None:
+        self._transport = transport
+        self._close = close
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data)
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+    def close(self) -> None:
+        self._close()
 
 
 def _is_tls(transport: asyncio.Transport) -> bool:

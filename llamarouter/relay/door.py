@@ -23,10 +23,11 @@ from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
+from llamarouter.relay.closing import SoftClosing
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
-from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming, head_too_large
+from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
@@ -155,8 +156,8 @@ class Door(WayOut):
         incoming = self._incoming
         if incoming is not None and not incoming.head_complete and not self._ended_one:
             incoming.bytes_before += len(data)
-            if incoming.bytes_before > MAX_HEAD:
-                self._turn_away(head_too_large())
+            if incoming.bytes_before > MAX_HEAD and (refusal := incoming.too_large(read=incoming.bytes_before)):
+                self._turn_away(refusal)
 
     def _feed_without_upgrade(self, behind: bytes) -> None:
         """The parser lets go of a request that would switch protocols, body and all: read it again as a plain one."""
@@ -266,6 +267,8 @@ class Door(WayOut):
             self.expect_100_continue = incoming.expects_100
             cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: Takeover(self, ask)}
             super().on_headers_complete()
+            if not incoming.whole:
+                self.cycle.transport = cast(Any, SoftClosing(self.transport, lambda: self._close_behind(incoming)))
             if incoming.body_bytes:
                 super().on_body(incoming.take_body())
             if incoming.whole:

@@ -7,12 +7,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from llamarouter.core.body import is_multipart
-from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError
+from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError, UriTooLong
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
 
 MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
-MAX_HEAD = 32 << 10  # bytes
+MAX_HEAD = 64 << 10  # bytes: more than the longest target and a good many headers
+# llama-server's own limits.
+_MAX_TARGET = 32 << 10  # bytes
+_MAX_LINE = 8 << 10  # bytes of one header's line, with its end
 _MAX_HEADERS = 100
 
 _TELLING = frozenset(
@@ -123,8 +126,8 @@ class Incoming:
         self.method = parser.get_method()
         self.version = parser.get_http_version()
         self.keep_alive = self.version != "1.0" and parser.should_keep_alive()
-        if self.bytes_before + last_read > MAX_HEAD and self._head_size() > MAX_HEAD:
-            return head_too_large()
+        if self.bytes_before + last_read > _MAX_LINE and (refusal := self.too_large()) is not None:
+            return refusal
         if len(self.headers) > _MAX_HEADERS:
             return HeadersTooLarge(f"the request has more than {_MAX_HEADERS} headers")
         if self.method == b"CONNECT" or self.version not in ("1.1", "1.0"):
@@ -141,8 +144,17 @@ class Incoming:
         self._find_route(routes)
         return None
 
-    def _head_size(self) -> int:
-        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+    def too_large(self, *, read: int = 0) -> RouterError | None:
+        """What of the head is too large, of which at least `read` bytes have come."""
+        if len(self.url) > _MAX_TARGET:
+            return UriTooLong(f"the target of the request is longer than {_MAX_TARGET} bytes")
+        lines = [(name, len(name) + len(value) + 4) for name, value in self.headers]
+        for name, length in lines:
+            if length > _MAX_LINE:
+                return HeadersTooLarge(f"the header {name[:64].decode('latin-1')} is longer than {_MAX_LINE} bytes")
+        if max(read, len(self.url) + sum(length for _, length in lines)) > MAX_HEAD:
+            return HeadersTooLarge(f"the head of the request is larger than {MAX_HEAD >> 10} KiB")
+        return None
 
     def _find_route(self, routes: Mapping[bytes, Route]) -> None:
         if self.plain:
@@ -213,10 +225,6 @@ class Incoming:
 
     def should_upgrade(self) -> bool:
         return False
-
-
-def head_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(f"the head of the request is larger than {MAX_HEAD >> 10} KiB")
 
 
 def model_in(query: bytes) -> str | None:
