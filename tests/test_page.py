@@ -13,9 +13,12 @@ import pytest
 from starlette.applications import Starlette
 
 from llamarouter.core.errors import RouterError, UsageError
+from llamarouter.core.page_rules import takes_gzip
 from llamarouter.server.answers import answer
-from llamarouter.server.page import Page, PageStore
-from tests.node_kit import ENGINE, asgi_client, house
+from llamarouter.server.page import Page
+from llamarouter.server.page_folder import PageFolder
+from llamarouter.server.page_store import PageStore
+from tests.node_kit import ENGINE, add_model, asgi_client, house
 
 pytestmark = pytest.mark.anyio
 
@@ -159,8 +162,9 @@ async def test_assets_are_public_compressed_or_not_and_known_by_their_etag(tmp_p
                 assert (answer.status_code, answer.content) == (200, text), (path, accept)
                 assert answer.headers.get("content-encoding", "identity") == accept
                 assert answer.headers["vary"] == "Accept-Encoding"
-            same = await home.client.get(path, headers={"if-none-match": '"v1"'})
-            assert (same.status_code, same.content) == (304, b"")
+            for known in ('"v1"', 'W/"v1"', '"v0", "v1"'):
+                same = await home.client.get(path, headers={"if-none-match": known})
+                assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", '"v1"')
         page = await home.client.get("/")
         assert page.headers["cross-origin-embedder-policy"] == "require-corp"
         assert (await home.client.get("/app.js/")).status_code == 401
@@ -187,15 +191,116 @@ async def test_a_folder_of_the_operators_is_served_and_nothing_outside_of_it(tmp
             door = await home.knock()
             door.send(f"GET {path} HTTP/1.1\r\nhost: h\r\nx-api-key: k\r\n\r\n".encode())
             raw = await door.answer()
-            assert raw.status in (404, 307), (path, raw.status)
+            assert raw.status == 404, path
             assert b"SECRET" not in raw.body
+
+
+def site_of(tmp_path: Path, *names: str) -> str:
+    """A folder with these files, each of its own name as text."""
+    site = tmp_path / "site"
+    for name in names:
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text(name)
+    return str(site)
+
+
+async def test_a_build_of_llama_servers_page_is_served_by_its_rules(tmp_path: Path) -> None:
+    js, fixed, app = "_app/immutable/bundle.C9.js", "public, max-age=31536000, immutable", "application/javascript"
+    rules = {
+        "index.html": ("no-cache", "text/html; charset=utf-8"),
+        "sw.js": ("no-cache", app),
+        "manifest.webmanifest": ("no-cache", "application/manifest+json"),
+        "_app/version.json": ("no-cache", "application/json"),
+        "favicon.svg": ("no-cache", "image/svg+xml"),
+        js: (fixed, app),
+    }
+    site = site_of(tmp_path, *rules)
+    async with house(tmp_path, "--path", site, "--api-key", "k", "--api-prefix", "/p") as home:
+        for name, (cache, kind) in rules.items():
+            for path in (name, "") if name == "index.html" else (name,):
+                answer = await home.client.get(f"/p/{path}")
+                assert (answer.status_code, answer.text) == (200, name), path
+                assert (answer.headers["cache-control"], answer.headers["content-type"]) == (cache, kind), path
+                isolated = (
+                    answer.headers.get("cross-origin-embedder-policy"),
+                    answer.headers.get("cross-origin-opener-policy"),
+                )
+                assert isolated == (("require-corp", "same-origin") if name == "index.html" else (None, None)), path
+                etag = answer.headers["etag"]
+                for known in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+                    same = await home.client.get(f"/p/{path}", headers={"if-none-match": known})
+                    assert (same.status_code, same.content, same.headers["cache-control"]) == (304, b"", cache), known
+                other = await home.client.get(f"/p/{path}", headers={"if-none-match": '"other"'})
+                assert other.status_code == 200
+                door = await home.knock()
+                door.send(f"HEAD /p/{path} HTTP/1.1\r\nhost: h\r\n\r\n".encode())
+                head = await door.answer(head_only=True)
+                assert (head.status, head.headers["content-length"]) == (200, str(len(name)))
+        assert (await home.client.post("/p/sw.js", headers={"x-api-key": "k"})).status_code == 404
+
+
+async def test_a_page_of_the_operators_own_is_not_cut_off_from_the_rest_of_the_web(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "index.html", "docs/index.html", "empty/x.txt", "a b/index.html")
+    async with house(tmp_path, "--path", site) as home:
+        page = await home.client.get("/")
+        assert "cross-origin-embedder-policy" not in page.headers
+        assert (await home.client.get("/docs/")).text == "docs/index.html"
+        for path, to in (("/docs", "./docs/"), ("/a%20b", "./a%20b/")):
+            moved = await home.client.get(path)
+            assert (moved.status_code, moved.headers["location"]) == (301, to)
+        for path in ("/empty", "/empty/", "/index.html/", "/nowhere/"):
+            assert (await home.client.get(path)).status_code == 404, path
+
+
+@pytest.mark.parametrize("flags", [("--no-ui",), ("--webui", "--path", "SITE"), ("--no-webui", "--path", "nowhere")])
+async def test_where_the_engines_page_is_not_served_a_browsers_worker_of_it_goes(
+    tmp_path: Path, flags: tuple[str, ...]
+) -> None:
+    site = site_of(tmp_path, "index.html")
+    argv = [site if word == "SITE" else word for word in flags]
+    async with house(tmp_path, *argv, "--api-key", "k") as home:
+        worker = await home.client.get("/sw.js")
+        assert worker.status_code == 200
+        assert worker.headers["cache-control"] == "no-cache"
+        assert worker.headers["content-type"] == "application/javascript"
+        assert "self.registration.unregister()" in worker.text
+        assert (await home.client.post("/sw.js", headers={"x-api-key": "k"})).status_code == 404
 
 
 async def test_no_ui_means_none(tmp_path: Path) -> None:
     async with house(tmp_path, "--no-ui") as home:
-        assert (await home.client.get("/")).status_code == 404
+        for path in ("/", "/index.html", "/app.js"):
+            assert (await home.client.get(path)).status_code == 404
 
 
-async def test_a_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
+async def test_what_the_page_is_told_stands_in_props(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, environ={"LLAMA_ARG_UI_CONFIG": '{"theme": "dark", "n": [1]}'}) as home:
+        assert (await home.client.get("/props?autoload=false")).json()["ui_settings"] == {"theme": "dark", "n": [1]}
+        launch = home.node.shelf.entry("m").launch
+        assert launch is not None
+        assert "dark" not in " ".join(launch.argv())
+
+
+@pytest.mark.parametrize(
+    ("header", "taken"),
+    [
+        ("gzip", True),
+        ("GZIP;q=0.5", True),
+        ("br, gzip, deflate", True),
+        ("*", True),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+        ("br", False),
+        ("identity", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_who_takes_gzip(header: str | None, taken: bool) -> None:
+    assert takes_gzip(header) is taken
+
+
+def test_a_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--path .*: there is no such folder"):
-        Page(PageStore(ENGINE, None), enabled=True, folder=str(tmp_path / "nowhere"))
+        PageFolder(str(tmp_path / "nowhere"))

@@ -36,7 +36,9 @@ from llamarouter.server.doors import admin_door, public_door
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
-from llamarouter.server.page import Page, PageStore
+from llamarouter.server.page import Page
+from llamarouter.server.page_folder import PageFolder
+from llamarouter.server.page_store import PageStore
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
@@ -85,12 +87,13 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     settings, environ = plan.settings, plan.environ
     feed = Feed()
     store = PageStore(plan.engine, plan.state)
+    folder_of_page = PageFolder(settings.ui_path) if settings.ui and settings.ui_path is not None else None
 
     def changed(before: Catalog, after: Catalog) -> None:
         node.apply(before, after)
 
     def ready(child: Child) -> None:
-        if settings.ui and child.ready is not None:
+        if settings.ui and folder_of_page is None and child.ready is not None:
             tasks.create_task(store.take(child.ready.address, child.ready.api_key))
 
     async def downloaded() -> None:
@@ -119,7 +122,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         feed=feed,
         traffic=Traffic(),
         streams=Streams(supervisor, shelf, reception),
-        page=Page(store, enabled=settings.ui, folder=settings.ui_path),
+        page=Page(store, enabled=settings.ui, folder=folder_of_page),
         tasks=tasks,
         created=int(time.time()),  # noqa: TID251 (an API field that is a date)
         stop=stop,
