@@ -34,6 +34,7 @@ from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
 from llamarouter.server.doors import admin_door, public_door
 from llamarouter.server.downloads import Downloads
+from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
 from llamarouter.server.page import Page
@@ -108,10 +109,12 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         on_change=changed,
     )
     limits = Limits(settings.models_max, settings.max_wait, settings.queue_timeout)
-    supervisor = Supervisor(Scheduler(limits), Spawner(settings, shelf, folder, environ), feed, ready)
+    slow = is_asked_for(environ)
+    spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
+    supervisor = Supervisor(Scheduler(limits), spawner, feed, ready)
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
-    reception = Reception(settings, shelf, supervisor, downloads)
+    reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
     node = Node(
         settings=settings,
         environ=environ,
