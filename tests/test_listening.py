@@ -64,13 +64,23 @@ def test_a_stale_socket_file_is_replaced_and_is_for_its_owner_alone(folder: Path
     assert bound[0].port is None
     assert path.stat().st_mode & 0o777 == 0o600
     close(bound)
+    assert not path.exists()
+
+
+def test_nothing_is_left_of_what_was_bound_before_a_refusal(folder: Path) -> None:
+    path = folder / "door.sock"
+    with pytest.raises(UsageError):
+        bind((str(path), "192.0.2.1"), 0)
+    assert not path.exists()
 
 
 def test_a_socket_that_answers_is_not_taken_away(folder: Path) -> None:
     path = folder / "door.sock"
     bound = bind((str(path),), 0)
-    with pytest.raises(UsageError, match=r"cannot listen there \(Address already in use\)"):
+    with pytest.raises(UsageError, match=rf"{path}: in use by process {os.getpid()} \(.+\); choose another name"):
         bind((str(path),), 0)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
     close(bound)
 
 
@@ -98,9 +108,31 @@ def test_the_url_of_an_address_has_its_scheme(folder: Path) -> None:
     close(bound)
 
 
+def test_a_socket_that_is_too_busy_to_answer_is_not_taken_away(folder: Path) -> None:
+    path = folder / "door.sock"
+    with socket.socket(socket.AF_UNIX) as busy, socket.socket(socket.AF_UNIX) as first:
+        busy.bind(str(path))
+        busy.listen(0)
+        first.connect(str(path))
+        with pytest.raises(UsageError, match="in use by process"):
+            bind((str(path),), 0)
+        assert path.exists()
+
+
 def test_a_file_that_is_no_socket_is_left_alone(folder: Path) -> None:
     path = folder / "precious.sock"
     path.write_text("data")
-    with pytest.raises(UsageError, match="cannot listen there"):
+    with pytest.raises(UsageError, match="cannot listen there: a file of that name, which is no socket"):
         bind((str(path),), 0)
     assert path.read_text() == "data"
+
+
+@pytest.mark.parametrize(("hosts", "v6only"), [(("::",), 0), (("::", "0.0.0.0"), 1), (("::1", "127.0.0.1"), 1)])
+def test_one_address_takes_both_kinds_of_ip_and_of_several_each_its_own(hosts: tuple[str, ...], v6only: int) -> None:
+    with socket.socket(socket.AF_INET6) as free:
+        free.bind(("::1", 0))
+        port = free.getsockname()[1]
+    bound = bind(hosts, port)
+    assert bound[0].socket.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == v6only
+    with socket.create_connection(("127.0.0.1", port)), socket.create_connection(("::1", port)):
+        close(bound)

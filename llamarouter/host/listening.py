@@ -1,7 +1,8 @@
 """The sockets that the router listens on, bound before anything else starts.
 
-Bound here and not by the server: so that a port in use is one clear line, IPv6 is IPv6 only, a stale socket file
-is replaced, and port 0 is known before the runtime folder is named after it.
+Bound here and not by the server: so that a port in use is one clear line, `::` leaves IPv4 to another address of the
+list, a stale socket file is replaced and ours goes away at the end, and port 0 is known before the runtime folder is
+named after it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import glob
-import ipaddress
 import os
 import re
 import socket
@@ -27,7 +27,7 @@ class Bound:
 
     socket: socket.socket
     url: str
-    file: tuple[str, int] | None = None  # of a UNIX socket: path and inode
+    file: tuple[str, tuple[int, int]] | None = None  # of a UNIX socket: its absolute path, and which file it is
 
     @property
     def port(self) -> int | None:
@@ -35,13 +35,12 @@ class Bound:
         return None if self.socket.family == socket.AF_UNIX else int(self.socket.getsockname()[1])
 
     def close(self) -> None:
-        """Listen no more, and leave no socket's file, unless it is another's by now."""
+        """Close it; the file of a UNIX socket goes away, unless somebody has put another in its place."""
         self.socket.close()
         if self.file is not None:
-            path, inode = self.file
             with contextlib.suppress(OSError):
-                if os.lstat(path).st_ino == inode:
-                    os.unlink(path)
+                if _identity(self.file[0]) == self.file[1]:
+                    os.unlink(self.file[0])
 
 
 def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]:
@@ -50,9 +49,11 @@ def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]
     `scheme`: of the URLs of what is bound to TCP.
     """
     bound: list[Bound] = []
+    # One address alone takes both kinds of IP; of several, each takes its own, as in llama-server.
+    several = len([host for host in hosts if not host.endswith(".sock")]) > 1
     try:
         for host in hosts:
-            bound.append(_bind_unix(host) if host.endswith(".sock") else _bind_tcp(host, port, scheme))
+            bound.append(_bind_unix(host) if host.endswith(".sock") else _bind_tcp(host, port, scheme, v6only=several))
             if port == 0 and bound[-1].port is not None:
                 port = bound[-1].port or 0
     except UsageError:
@@ -62,7 +63,7 @@ def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]
     return bound
 
 
-def _bind_tcp(host: str, port: int, scheme: str) -> Bound:
+def _bind_tcp(host: str, port: int, scheme: str, *, v6only: bool) -> Bound:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -70,7 +71,7 @@ def _bind_tcp(host: str, port: int, scheme: str) -> Bound:
     listener = socket.socket(family, kind, proto)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if family == socket.AF_INET6:
-        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, v6only)
     try:
         listener.bind(address)
         listener.listen(_BACKLOG)
@@ -84,7 +85,7 @@ def _bind_tcp(host: str, port: int, scheme: str) -> Bound:
 
 def _bind_unix(path: str) -> Bound:
     with contextlib.suppress(OSError):
-        if stat.S_ISSOCK(os.lstat(path).st_mode) and not _answers(path):
+        if stat.S_ISSOCK(os.lstat(path).st_mode) and _is_stale(path):
             os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
@@ -93,19 +94,36 @@ def _bind_unix(path: str) -> Bound:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise UsageError(f"--host {path}: cannot listen there ({error.strerror or error})") from error
+        raise UsageError(f"--host {path}: {_why_not(path, error)}") from error
     listener.setblocking(False)
-    return Bound(listener, f"unix:{path}", (path, os.lstat(path).st_ino))
+    return Bound(listener, f"unix:{path}", (os.path.abspath(path), _identity(path)))
 
 
-def _answers(path: str) -> bool:
+def _is_stale(path: str) -> bool:
+    """Whether nobody listens behind a socket file; who is too busy to answer does."""
     with socket.socket(socket.AF_UNIX) as probe:
-        return probe.connect_ex(path) == 0
+        probe.settimeout(1.0)
+        return probe.connect_ex(path) in (errno.ECONNREFUSED, errno.ENOENT)
+
+
+def _identity(path: str) -> tuple[int, int]:
+    status = os.lstat(path)
+    return status.st_dev, status.st_ino
+
+
+def _why_not(path: str, error: OSError) -> str:
+    if error.errno != errno.EADDRINUSE:
+        return f"cannot listen there ({error.strerror or error})"
+    with contextlib.suppress(OSError):
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return "cannot listen there: a file of that name, which is no socket"
+    owner = _process_with(_inodes_of_file(path))
+    return f"in use{f' by {owner}' if owner else ''}; choose another name"
 
 
 def _refusal(host: str, port: int, error: OSError) -> str:
     if error.errno == errno.EADDRINUSE:
-        owner = _owner_of(port)
+        owner = _process_with(_inodes_of_port(port))
         who = f" by {owner}" if owner else ""
         return f"port {port} on {host} is in use{who}; choose another with --port N (0: any that is free)"
     if error.errno == errno.EACCES:
@@ -115,8 +133,8 @@ def _refusal(host: str, port: int, error: OSError) -> str:
     return f"--host {host} --port {port}: cannot listen there ({error.strerror})"
 
 
-def _owner_of(port: int) -> str | None:
-    """The process that listens on a port, as far as /proc tells (other users' processes are hidden)."""
+def _inodes_of_port(port: int) -> set[str]:
+    """The sockets that listen on a port."""
     inodes = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with contextlib.suppress(OSError), open(table) as rows:
@@ -124,7 +142,23 @@ def _owner_of(port: int) -> str | None:
                 fields = row.split()
                 if len(fields) > 9 and fields[3] == "0A" and fields[1].endswith(f":{port:04X}"):
                     inodes.add(fields[9])
-    for link in glob.iglob("/proc/[0-9]*/fd/*"):
+    return inodes
+
+
+def _inodes_of_file(path: str) -> set[str]:
+    """The sockets that listen behind a file: known by the path that they were bound to."""
+    inodes = set()
+    with contextlib.suppress(OSError), open("/proc/net/unix", errors="replace") as rows:
+        for row in rows:
+            fields = row.split(maxsplit=7)
+            if len(fields) == 8 and os.path.abspath(fields[7].strip()) == os.path.abspath(path):
+                inodes.add(fields[6])
+    return inodes
+
+
+def _process_with(inodes: set[str]) -> str | None:
+    """The process that has one of these sockets, as far as /proc tells (other users' processes are hidden)."""
+    for link in glob.iglob("/proc/[0-9]*/fd/*") if inodes else ():
         with contextlib.suppress(OSError):
             found = re.fullmatch(r"socket:\[(\d+)\]", os.readlink(link))
             if found and found[1] in inodes:
@@ -132,13 +166,3 @@ def _owner_of(port: int) -> str | None:
                 with open(f"/proc/{pid}/comm") as comm:
                     return f"process {pid} ({comm.read().strip()})"
     return None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an address."""
-    if host.endswith(".sock") or host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
