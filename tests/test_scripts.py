@@ -50,8 +50,11 @@ class FreshMachine:
         python.chmod(0o755)
 
     def set_up(self, *extras: str) -> subprocess.CompletedProcess[str]:
+        return self.run("set-up", *extras)
+
+    def run(self, script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [self.folder / "scripts" / "set-up", *extras],
+            [self.folder / "scripts" / script, *arguments],
             env={"PATH": str(self.programs)},
             capture_output=True,
             text=True,
@@ -118,3 +121,37 @@ def test_what_failed_is_tried_again(machine: FreshMachine) -> None:
     machine.installed()
     assert machine.set_up().returncode == 0
     assert len(machine.calls()) == 1
+
+
+DEMO = "--models-preset presets/demo.ini"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pulled", "served"),
+    [
+        ([], None, DEMO),
+        (["--port", "9000", "-c", "a b"], None, f"{DEMO} --port 9000 -c a b"),
+        (["--model", "u/m"], "u/m", ""),
+        (["--model", "u/m:Q8_0", "--port", "9000"], "u/m:Q8_0", "--port 9000"),
+        (["--port", "9000", "--model", "u/m"], "u/m", "--port 9000"),
+        (["--port", "9000", "--model=u/m", "-c", "512", "--no-ui"], "u/m", "--port 9000 -c 512 --no-ui"),
+        (["--alias", "", "--model", "u/m"], "u/m", "--alias "),
+    ],
+)
+def test_the_quickstart_takes_its_model_from_anywhere(
+    machine: FreshMachine, arguments: list[str], pulled: str | None, served: str
+) -> None:
+    machine.python("python3")
+    machine.installed()
+    (machine.folder / "bin").mkdir()
+    shutil.copy(ROOT / "bin" / "lr", machine.folder / "bin")
+    result = machine.run("quickstart", *arguments)
+    assert result.returncode == 0, result.stderr
+    lines = [line for line in (machine.folder / "calls").read_text().splitlines() if line.startswith("-m llamarouter")]
+    first = f"-m llamarouter pull {pulled}" if pulled else f"-m llamarouter.host.demo {' '.join(arguments)}".rstrip()
+    assert [line.rstrip() for line in lines] == [first, f"-m llamarouter serve {served}".rstrip()]
+
+
+def test_the_quickstart_needs_a_name_behind_model(machine: FreshMachine) -> None:
+    result = machine.run("quickstart", "--port", "9000", "--model")
+    assert (result.returncode, result.stderr) == (2, "quickstart: --model takes user/model[:QUANT]\n")

@@ -93,9 +93,10 @@ class ChildConnections:
 
     # --- for connections ----------------------------------------------------------------------------------------------
 
-    def heard(self) -> None:
-        """Bytes of an answer came."""
-        self._last_heard = self._clock()
+    def heard(self) -> float:
+        """Bytes of an answer came; it is the time."""
+        self._last_heard = now = self._clock()
+        return now
 
     def give_back(self, upstream: Upstream) -> None:
         """Keep a connection whose answer came whole."""

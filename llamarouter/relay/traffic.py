@@ -31,6 +31,10 @@ class Traffic:
         """Requests inside children now."""
         return len(self._running)
 
+    def running(self) -> tuple[Exchange, ...]:
+        """What is being relayed now."""
+        return tuple(self._running)
+
     def begin(self, exchange: Exchange) -> None:
         self.total += 1
         self._running.add(exchange)

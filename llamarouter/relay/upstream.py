@@ -39,6 +39,7 @@ class Upstream(asyncio.Protocol):
         "_partial",
         "_paused",
         "_reusable",
+        "heard_at",
         "idle_since",
         "pooled",
         "transport",
@@ -47,6 +48,7 @@ class Upstream(asyncio.Protocol):
     def __init__(self, connections: ChildConnections) -> None:
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.idle_since = 0.0
+        self.heard_at = 0.0
         self.pooled = False  # it was kept alive before the request that it carries
         self._connections = connections
         self._exchange: Exchange | None = None
@@ -110,7 +112,7 @@ class Upstream(asyncio.Protocol):
         if exchange is None:  # nobody asked for this
             self.transport.abort()
             return
-        self._connections.heard()
+        self.heard_at = self._connections.heard()
         head = None
         try:
             if self._head is None:

@@ -30,6 +30,7 @@ from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.host.tls import server_context
+from llamarouter.relay.silence import cutting_silent
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
 from llamarouter.server.doors import admin_door, public_door
@@ -185,8 +186,9 @@ class _Life:
             self._folder.write_info(self._node.status())
             self._announce(self._node)
             self._load_on_startup()
-            await self._stopping.wait()
-            await self._drain()
+            with cutting_silent(self._node.traffic, self._settings.timeout):
+                await self._stopping.wait()
+                await self._drain()
             for server, _ in servers:
                 server.should_exit = True
             await asyncio.wait(running)
