@@ -304,3 +304,32 @@ def test_explain_of_what_cannot_be_started_is_a_failure(capsys: Captured) -> Non
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"model": "broken", "problem": "not a GGUF file"}
     assert shown.err == "lr: broken cannot be started: not a GGUF file\n"
+
+
+def test_reload_says_what_has_changed_and_what_is_wrong(capsys: Captured) -> None:
+    body = {
+        "success": True, "models": 3, "added": ["c"], "changed": ["a"], "removed": ["b"], "unloading": ["a"],
+        "warnings": [{"where": "p.ini:8", "reason": "ctx-sise is no option"}],
+    }  # fmt: skip
+    nothing = {"success": True, "models": 1, "added": [], "changed": [], "removed": [], "unloading": [], "warnings": []}
+    refused = error(500, "reload_refused", "reload refused, everything stays as it was: p.ini:3: what is this")
+    replies: list[Reply] = [Reply(body), Reply(body), Reply(nothing), Reply(refused, 500)]
+    with routing({"POST /models/reload": replies}) as router:
+        assert lr(router, "reload") == 0
+        shown = capsys.readouterr()
+        assert shown.out.splitlines() == ["added    c", "changed  a (is being unloaded)", "removed  b", "3 models"]
+        assert shown.err.splitlines() == ["p.ini:8: ctx-sise is no option"]
+        assert lr(router, "reload", "--json") == 0
+        told = json.loads(capsys.readouterr().out)
+        assert told == {key: value for key, value in body.items() if key != "success"}
+        assert lr(router, "reload") == 0
+        assert capsys.readouterr().out == "nothing has changed; 1 model\n"
+        assert lr(router, "reload") == 1
+        assert capsys.readouterr().err == ("lr: reload refused, everything stays as it was: p.ini:3: what is this\n")
+
+
+def test_reload_of_a_router_that_has_none_says_so(capsys: Captured) -> None:
+    upstream = {"error": {"message": "File Not Found", "type": "not_found_error", "code": 404}}
+    with routing({"POST /models/reload": Reply(upstream, 404)}) as router:
+        assert lr(router, "reload") == 1
+    assert "is not an `lr serve`: it has no /models/reload" in capsys.readouterr().err

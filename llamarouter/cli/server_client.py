@@ -122,7 +122,7 @@ class ServerClient:
 
     def _known(self, failure: RouterFailure, path: str) -> RouterFailure:
         """llama-server's own router answers most questions, but not those that it does not have."""
-        if failure.status == 404 and failure.reason == "unknown" and path.startswith("/lr/"):
+        if failure.status == 404 and failure.reason == "unknown" and path.startswith(("/lr/", "/models/reload")):
             message = f"{self.address.shown} is not an `lr serve`: it has no {path.partition('?')[0]}"
             return RouterFailure(404, message, "not_a_router")
         return failure

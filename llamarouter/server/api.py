@@ -38,6 +38,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/v1/models", models.list, methods=["GET"]),
         Route("/models/load", models.load, methods=["POST"]),
         Route("/models/unload", models.unload, methods=["POST"]),
+        Route("/models/reload", models.reload, methods=["POST"]),
         Route("/models/sse", events.read, methods=["GET"]),
         Route("/v1/models/{id:path}", models.one, methods=["GET"]),
         Route("/v1/stream", ReplayEndpoint(streams, node.traffic), methods=["GET"]),

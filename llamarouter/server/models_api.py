@@ -11,6 +11,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamarouter.core.changes import Changes
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
 from llamarouter.server.answers import Json, object_of, success
 from llamarouter.server.listing import describe, list_models
@@ -108,9 +109,21 @@ class ModelsApi:
         entry = self._node.shelf.catalog.resolve(asked)
         return await self._node.downloads.cancel(entry.model.id if entry is not None else asked)
 
-    async def _reload(self) -> None:
+    async def reload(self, request: Request) -> Response:
+        running = tuple(self._node.supervisor.children)
+        changes = await self._reload()
+        return success(
+            models=len(self._node.shelf.catalog.entries),
+            added=changes.added,
+            changed=changes.changed,
+            removed=changes.removed,
+            unloading=[model for model in changes.stale if model in running],
+            warnings=[{"where": each.where, "reason": each.reason} for each in changes.warnings],
+        )
+
+    async def _reload(self) -> Changes:
         try:
-            await self._node.look_again()
+            return await self._node.look_again()
         except (UsageError, OSError) as error:
             raise ReloadRefused(f"reload refused, everything stays as it was: {error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import llamarouter
 from llamarouter.core.catalog import Catalog, Entry
+from llamarouter.core.changes import Changes, changes_between
 from llamarouter.core.errors import RouterError, UsageError
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
@@ -86,29 +87,31 @@ class Node:
     async def reload(self) -> None:
         """Look at everything again; a refusal changes nothing and is in the log."""
         try:
-            await self.look_again()
+            changes = await self.look_again()
         except (UsageError, OSError) as error:
             log.error("reload refused, everything stays as it was: %s", error)
-        else:
-            log.info("reloaded: %d models", len(self.shelf.catalog.entries))
+            return
+        for warning in changes.news:
+            log.warning("%s", warning)
+        log.info("reloaded %d models; %s", len(self.shelf.catalog.entries), changes)
 
-    async def look_again(self) -> None:
+    async def look_again(self) -> Changes:
         """Read everything anew, whether it has changed or not; what has failed may be tried at once.
 
-        Raises `UsageError`, `OSError` where it cannot be read: nothing has changed then.
+        Only what has changed is touched. Raises `UsageError`, `OSError` where it cannot be read, and touches nothing.
         """
+        before = self.shelf.catalog
         await self.shelf.look(force=True)
         scheduler = self.supervisor.scheduler
         for model in self.shelf.catalog.entries:
             if scheduler.phase_of(model) is Phase.ABSENT and scheduler.failure_of(model) is not None:
                 self.supervisor.forget(model, 0.0)
+        return changes_between(before, self.shelf.catalog)
 
     def apply(self, before: Catalog, after: Catalog) -> None:
         """The shelf has changed: drain the children whose launch is another now, forget what was wrong."""
-        for model, entry in before.entries.items():
-            now = after.entries.get(model)
-            if now is None or now.launch != entry.launch or now.problem != entry.problem:
-                self.supervisor.forget(model, self.settings.drain_timeout)
+        for model in changes_between(before, after).stale:
+            self.supervisor.forget(model, self.settings.drain_timeout)
         if before.entries:
             self.feed.tell("*", "models_reload")
 
