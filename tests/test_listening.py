@@ -60,7 +60,12 @@ def test_a_stale_socket_file_is_replaced_and_is_for_its_owner_alone(folder: Path
     path = folder / "door.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
-    bound = bind((str(path),), 0)
+    before = os.umask(0)
+    try:
+        bound = bind((str(path),), 0)
+        assert os.umask(0) == 0  # as it was
+    finally:
+        os.umask(before)
     assert bound[0].port is None
     assert path.stat().st_mode & 0o777 == 0o600
     close(bound)

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from llamarouter.core.errors import UsageError
@@ -89,14 +90,24 @@ def _bind_unix(path: str) -> Bound:
             os.unlink(path)
     listener = socket.socket(socket.AF_UNIX)
     try:
-        listener.bind(path)
-        os.chmod(path, 0o600)
+        with _private_files():
+            listener.bind(path)
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
         raise UsageError(f"--host {path}: {_why_not(path, error)}") from error
     listener.setblocking(False)
     return Bound(listener, f"unix:{path}", (os.path.abspath(path), _identity(path)))
+
+
+@contextlib.contextmanager
+def _private_files() -> Iterator[None]:
+    """What is made within is for its owner alone, from its first moment on. The umask is the whole process's."""
+    before = os.umask(0o177)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _is_stale(path: str) -> bool:

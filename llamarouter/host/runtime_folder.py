@@ -83,7 +83,8 @@ class RuntimeFolder:
 
     def write_info(self, info: Mapping[str, object]) -> None:
         """Leave a note on this router (`info.json`) for whoever looks into the folder."""
-        with open(os.path.join(self.path, "info.json"), "w", encoding="utf-8") as file:
+        path = os.path.join(self.path, "info.json")
+        with open(path, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
             json.dump(dict(info), file)
 
     def _sweep(self) -> None:

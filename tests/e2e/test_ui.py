@@ -127,6 +127,26 @@ def test_with_a_key_the_page_asks_for_it_and_a_load_that_fails_says_why(
     assert page.wrong()[len(closed) :] in ([f"{chat} 503"], [f"{chat} 500"])
 
 
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_below_a_prefix_it_finds_its_way(
+    serve: Serve, browser: Browser, models_dir: Path, tmp_path: Path, setting: Setting
+) -> None:
+    write_llama(models_dir / "a.gguf", n_ctx=4096)
+    preset = tmp_path / "preset.ini"
+    preset.write_text("[*]\nignore-eos = true\nn-predict = 50\n")
+    words = ("--models-dir", models_dir, "--models-preset", preset, "--api-prefix", "/our/llm", *setting.arguments())
+    router = serve(setting.engine, *words)
+    router.lr("load", "a")
+    page = WebPage(browser.open(router.url))  # without the slash at its end, as people write it
+    page.until_ready()
+    page.open_selector("a")
+    page.pick("a")
+    page.ask("Hello you", 1)
+    page.screenshot(tmp_path / "prefix.png")
+    assert page.wrong() == []
+    assert page.said() == []
+
+
 def write_slow(path: Path) -> None:
     """A model that talks for a long time, about as fast as a person reads: a page that shows it keeps up."""
     write_llama(path, seed=2, n_ctx=32768, n_embd=512, n_layer=6, quant="Q8_0")
