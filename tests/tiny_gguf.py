@@ -57,8 +57,14 @@ def _spm_tokens() -> tuple[list[bytes], list[float], list[int]]:
     return [t[0] for t in tokens], [t[1] for t in tokens], [int(t[2]) for t in tokens]
 
 
-def _add_spm_vocabulary(writer: gguf.GGUFWriter) -> int:
+FIRST_MORE = len(_spm_tokens()[0])
+
+
+def _add_spm_vocabulary(writer: gguf.GGUFWriter, more: tuple[str, ...]) -> int:
     tokens, scores, kinds = _spm_tokens()
+    tokens += [token.encode() for token in more]
+    scores += [0.0] * len(more)
+    kinds += [int(gguf.TokenType.USER_DEFINED)] * len(more)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)
@@ -108,13 +114,15 @@ def write_llama(
     n_layer: int = 2,
     quant: str = "F32",
     name: str | None = None,
+    tokens: tuple[str, ...] = (),
 ) -> Path:
     """Write a llama with random weights; `quant` is F32, F16, BF16, Q8_0, Q4_0 ... (`n_embd` divisible by 32).
 
-    It has 4 heads and nearly always answers up to `max_tokens`. At the defaults it is about 600 KB.
+    It has 4 heads and nearly always answers up to `max_tokens`. At the defaults it is about 600 KB. `tokens` come
+    behind the vocabulary, each a token of its own, with ids from `FIRST_MORE` on.
     """
     writer = gguf.GGUFWriter(path, "llama")
-    _add_llama(writer, seed=seed, n_ctx=n_ctx, n_embd=n_embd, n_layer=n_layer, quant=quant, name=name)
+    _add_llama(writer, seed=seed, n_ctx=n_ctx, n_embd=n_embd, n_layer=n_layer, quant=quant, name=name, tokens=tokens)
     _finish(writer)
     return path
 
@@ -140,7 +148,15 @@ def write_mmproj(path: Path, *, vision: bool = True, audio: bool = False) -> Pat
 
 
 def _add_llama(
-    writer: gguf.GGUFWriter, *, seed: int, n_ctx: int, n_embd: int, n_layer: int, quant: str, name: str | None
+    writer: gguf.GGUFWriter,
+    *,
+    seed: int,
+    n_ctx: int,
+    n_embd: int,
+    n_layer: int,
+    quant: str,
+    name: str | None,
+    tokens: tuple[str, ...] = (),
 ) -> None:
     n_ff = n_embd * 3
     writer.add_name(name or f"tiny-{seed}")
@@ -153,7 +169,7 @@ def _add_llama(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // 4)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if quant == "F32" else f"MOSTLY_{quant}"])
-    n_vocab = _add_spm_vocabulary(writer)
+    n_vocab = _add_spm_vocabulary(writer, tokens)
     writer.add_vocab_size(n_vocab)
     weights = _Weights(writer, seed, quant)
     weights.matrix("token_embd.weight", n_vocab, n_embd)
