@@ -97,6 +97,22 @@ async def test_relayed_requests_reach_the_child_without_it(tmp_path: Path) -> No
         assert not [word for word in launch.argv() if "/p" in word and str(tmp_path) not in word]
 
 
+async def test_an_answer_is_taken_up_again_below_it(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, "--api-prefix", "/p") as home:
+        door = await home.knock()
+        body = {"stream": True, "fake": {"tokens": 3}}
+        whole = (await door.ask("/p/v1/chat/completions", body, x_conversation_id="c")).body
+        assert whole.endswith(b"data: [DONE]\n\n")
+        door.send(b"GET /p/v1/stream?conv_id=c HTTP/1.1\r\nhost: h\r\n\r\n")
+        again = await door.answer()
+        assert (again.status, again.body) == (200, whole)
+        found = await home.client.post("/p/v1/streams/lookup", json={"conversation_ids": ["c"]})
+        assert [each["conversation_id"] for each in found.json()] == ["c"]
+        assert (await home.client.delete("/p/v1/stream?conv_id=c")).status_code == 204
+        assert (await home.client.get("/p/v1/stream?conv_id=c")).status_code == 404
+
+
 async def test_the_admin_socket_has_no_prefix(tmp_path: Path) -> None:
     async with house(tmp_path, "--api-prefix", "/p", "--api-key", "k") as home, asgi_client(home.admin) as admin:
         assert (await admin.get("/lr/status")).status_code == 200

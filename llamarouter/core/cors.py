@@ -3,10 +3,12 @@
     origins          an answer to a request of Origin O says
     `*`              O with credentials (the default), else `*`
     `localhost`      O if its host is localhost, 127.0.0.1 or [::1]; else nothing
+    `A, B`           O if it is one of them; else nothing
     anything else    that text
 
 OPTIONS on any path is answered 200, empty, without a key, with all that a preflight asks for. Where llama-server sends
-an empty header (`*` with credentials, and a request without an origin), nothing is sent: it means the same.
+an empty header (`*` with credentials, and a request without an origin), nothing is sent: it means the same. It sends a
+list as it is, which no browser takes.
 """
 
 from __future__ import annotations
@@ -36,9 +38,8 @@ class Cors:
             return [(b"access-control-allow-origin", self.origins.encode())]
         if origin is None:
             return []
-        allowed = self.origins == ANY or _LOOPBACK.fullmatch(origin) is not None
         vary = (b"vary", b"Origin")
-        return [(b"access-control-allow-origin", origin), vary] if allowed else [vary]
+        return [(b"access-control-allow-origin", origin), vary] if self._allows(origin) else [vary]
 
     def preflight_headers(self) -> Headers:
         """What an answer to OPTIONS carries besides."""
@@ -54,4 +55,9 @@ class Cors:
 
     @property
     def _reflects(self) -> bool:
-        return self.origins == LOCALHOST or (self.origins == ANY and self.credentials)
+        return self.origins == LOCALHOST or "," in self.origins or (self.origins == ANY and self.credentials)
+
+    def _allows(self, origin: bytes) -> bool:
+        if self.origins == LOCALHOST:
+            return _LOOPBACK.fullmatch(origin) is not None
+        return self.origins == ANY or origin in [each.strip().encode() for each in self.origins.split(",")]

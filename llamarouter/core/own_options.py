@@ -179,7 +179,7 @@ OWN: tuple[OwnOption, ...] = (
         "ORIGINS",
         "LLAMA_ARG_CORS_ORIGINS",
         "*",
-        "which pages may read answers: * any, localhost those of this machine, else sent as it is",
+        "which pages may read answers: * any, localhost those of this machine, else their origins by commas",
     ),
     _row(_LISTEN, "--cors-methods", "METHODS", "LLAMA_ARG_CORS_METHODS", "GET, POST, DELETE, OPTIONS", "their methods"),
     _row(_LISTEN, "--cors-headers", "HEADERS", "LLAMA_ARG_CORS_HEADERS", "*", "their headers"),
