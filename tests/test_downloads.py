@@ -148,7 +148,7 @@ async def test_a_download_that_is_stopped_tells_its_waiters_and_goes_on_from_the
         pytest.param("none", 404, "not_found", id="no-such-repository"),
         pytest.param("other-quant", 404, "not_found", id="no-such-quant"),
         pytest.param("gated", 403, "forbidden", id="gated"),
-        pytest.param("offline", 503, "unavailable", id="offline"),
+        pytest.param("offline", 503, "offline", id="offline"),
     ],
 )
 async def test_a_failure_is_told_with_its_reason_and_not_tried_again_at_once(

@@ -13,7 +13,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-ENDLESS = {"prompt": "x", "n_predict": 1_000_000, "fake": {"token_seconds": 0.01}}
+ENDLESS = {"prompt": "x", "n_predict": 1_000_000, "fake": {"delay": 0.01}}
 
 
 async def load(home: House, model: str) -> tuple[int, object]:

@@ -15,7 +15,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
-STREAM = {"prompt": "x", "stream": True, "n_predict": 1_000_000, "fake": {"token_seconds": 0.01}}
+STREAM = {"prompt": "x", "stream": True, "n_predict": 1_000_000, "fake": {"delay": 0.01}}
 
 
 def write(home: House, text: str) -> None:

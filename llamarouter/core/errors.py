@@ -8,7 +8,7 @@
     |- HeadersTooLarge 431
     |- QueueFull 429
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
-    |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout Overloaded ModelUnloaded
+    |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout Overloaded ModelUnloaded Offline
     `- LoadTimeout 504  UpstreamTimeout 504  NeverFits 507  NoSpace 507
 
 The body is llama-server's own shape with two words more: `param` (always null, as OpenAI's clients expect)
@@ -218,6 +218,13 @@ class Downloading(Unavailable):
     """The model's files are still being fetched."""
 
     reason = "model_downloading"
+
+
+class Offline(Unavailable):
+    """The router was told to stay off the network (`--offline`): trying again is pointless."""
+
+    reason = "offline"
+    should_retry = False
 
 
 class LoadTimeout(RouterError):

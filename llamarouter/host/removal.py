@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from llamarouter.core.errors import Conflict, Internal
-from llamarouter.core.hub_names import is_commit, is_oid
+from llamarouter.core.fetch_events import FetchError
+from llamarouter.core.hub_names import folder_of, is_commit, is_oid, parse_spec
 from llamarouter.core.ids import SUFFIX, is_model, repo_of_folder
 from llamarouter.core.model import Model
 from llamarouter.host.flat_cache import manifests_of
-from llamarouter.host.hub_store import is_locked
+from llamarouter.host.hub_store import PARTIAL_SUFFIX, VALIDATOR_SUFFIX, is_locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,31 @@ def remove(removal: Removal) -> None:
                 _drop_empty_parents(Path(path).parent)
     except OSError as error:
         raise Internal(f"cannot delete {error.filename}: {error.strerror}") from error
+
+
+def drop_partials(cache: str, spec: str) -> bool:
+    """Delete what stopped fetches of a model's repository have left in a hub cache; False where that is nothing.
+
+    Whose part is whose cannot be told without the Hub: those of the repository's other quants go, too, but for one that
+    is being fetched. Raises `Internal` when the system does not let us.
+    """
+    try:
+        repo = parse_spec(spec).repo
+    except FetchError:
+        return False
+    folder = Path(cache, folder_of(repo))
+    partials = [
+        path
+        for path in sorted(folder.glob(f"blobs/*{PARTIAL_SUFFIX}"))
+        if not is_locked(folder, path.name.removesuffix(PARTIAL_SUFFIX))
+    ]
+    try:
+        for path in partials:
+            path.unlink(missing_ok=True)
+            path.with_name(path.name.removesuffix(PARTIAL_SUFFIX) + VALIDATOR_SUFFIX).unlink(missing_ok=True)
+    except OSError as error:
+        raise Internal(f"cannot delete {error.filename}: {error.strerror}") from error
+    return bool(partials)
 
 
 def _drop_empty_parents(folder: Path) -> None:

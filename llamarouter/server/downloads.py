@@ -15,7 +15,16 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from llamarouter.core.catalog import Catalog
-from llamarouter.core.errors import BadRequest, Draining, Forbidden, NoSpace, NotFound, RouterError, Unavailable
+from llamarouter.core.errors import (
+    BadRequest,
+    Draining,
+    Forbidden,
+    NoSpace,
+    NotFound,
+    Offline,
+    RouterError,
+    Unavailable,
+)
 from llamarouter.core.fetch_events import Failed, Fetched, FetchError, Planned, Progressed
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.host.fetching import fetch_events
@@ -25,6 +34,10 @@ log = logging.getLogger("llamarouter")
 
 # How long a failure answers whoever asks again (seconds).
 _COOLDOWN = 10.0
+_RETRY_AFTER = 30.0
+# Failures that are remembered, and for how long the list tells one of what it does not list (seconds).
+_MAX_FAILURES = 64
+_TOLD_FOR = 600.0
 
 _REFUSALS: dict[str, type[RouterError]] = {
     "bad_request": BadRequest,
@@ -32,6 +45,7 @@ _REFUSALS: dict[str, type[RouterError]] = {
     "unauthorized": Forbidden,
     "gated": Forbidden,
     "insufficient_storage": NoSpace,
+    "offline": Offline,
 }
 
 
@@ -84,12 +98,21 @@ class Downloads:
         running = self._running.get(model)
         return None if running is None else running.progress()
 
+    def failed_lately(self) -> list[tuple[str, RouterError]]:
+        """What did not come, and why, the oldest first."""
+        since = self._loop.time() - _TOLD_FOR
+        return [(model, error) for model, (error, at) in self.failures.items() if at > since]
+
     def begin(self, spec: str, catalog: Catalog) -> None:
         """Start what an operator asked for. Raises `BadRequest` for a name that is none, or is here already."""
         try:
             parse_spec(spec)
         except FetchError as error:
-            raise BadRequest(error.message) from error
+            # llama-server's words, then ours.
+            words = "error: invalid HF repo format, expected <user>/<model>[:quant]"
+            raise BadRequest(f"{words}; {error.message}") from error
+        if self._offline:
+            raise Offline(f"--offline: model '{spec}' is not downloaded")
         entry = catalog.resolve(spec)
         if spec in self._running or (entry is not None and entry.hf_wanted is None):
             raise BadRequest(f"model '{spec}' already exists")
@@ -190,6 +213,8 @@ class Downloads:
             self._feed.tell(model, "download_finished")
             return
         self.failures[model] = (error, self._loop.time())
+        while len(self.failures) > _MAX_FAILURES:
+            del self.failures[next(iter(self.failures))]
         log.error("the download of %s failed: %s", model, error)
         self._feed.tell(model, "download_failed", running.failed)
 
@@ -204,4 +229,6 @@ def _leaving() -> RouterError:
 
 def _refusal(spec: str, failed: Failed) -> RouterError:
     kind = _REFUSALS.get(failed.reason, Unavailable)
-    return kind(f"model '{spec}' cannot be downloaded: {failed.message}")
+    # A network may come back; a repository that does not exist, or is closed to us, will not.
+    retry_after = _RETRY_AFTER if kind is Unavailable else None
+    return kind(f"model '{spec}' cannot be downloaded: {failed.message}", retry_after=retry_after)

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from llamarouter.core.catalog import Catalog, Entry
-from llamarouter.core.model import Model, Source
+from llamarouter.core.model import Model, Skipped, Source
 from llamarouter.host.inventory import Inventory
 from llamarouter.server.child import Child, Stage
 from llamarouter.server.downloads import Downloads
@@ -26,8 +26,16 @@ def list_models(inventory: Inventory, supervisor: Supervisor, downloads: Downloa
     return {
         "data": [describe(entry, inventory, supervisor, downloads, created) for entry in entries],
         "object": "list",
-        "warnings": [{"where": each.where, "reason": each.reason} for each in catalog.skipped],
+        "warnings": [{"where": each.where, "reason": each.reason} for each in _warnings(catalog, downloads)],
     }
+
+
+def _warnings(catalog: Catalog, downloads: Downloads) -> list[Skipped]:
+    """What was left out, and what was asked for and did not come."""
+    missed = [
+        Skipped(model, error.message) for model, error in downloads.failed_lately() if model not in catalog.entries
+    ]
+    return [*catalog.skipped, *missed]
 
 
 def listed(catalog: Catalog, downloads: Downloads) -> list[Entry]:

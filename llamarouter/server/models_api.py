@@ -70,7 +70,7 @@ class ModelsApi:
         asked = body.get("model")
         if not isinstance(asked, str):
             raise BadRequest("model is not found")
-        if await self._download_stopped(asked):
+        if await node.stop_download(asked):
             return success()
         entry = node.shelf.catalog.resolve(asked)
         if entry is None:
@@ -99,15 +99,15 @@ class ModelsApi:
         if not asked:
             raise BadRequest("model must be a non-empty string")
         node = self._node
-        if await self._download_stopped(asked):
+        if await node.stop_download(asked):
+            if node.shelf.catalog.resolve(asked) is None:
+                node.feed.tell(asked, "model_remove")
+            return success()
+        if await node.forget_download(asked):
             return success()
         entry = await node.shelf.find(asked)
         await node.remove(entry, force=request.query_params.get("force") in ("1", "true"))
         return success()
-
-    async def _download_stopped(self, asked: str) -> bool:
-        entry = self._node.shelf.catalog.resolve(asked)
-        return await self._node.downloads.cancel(entry.model.id if entry is not None else asked)
 
     async def reload(self, request: Request) -> Response:
         running = tuple(self._node.supervisor.children)

@@ -15,7 +15,7 @@ from llamarouter.core.errors import RouterError, UsageError
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
-from llamarouter.host.removal import check_shared, files_of, plan_removal, remove
+from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
@@ -129,12 +129,31 @@ class Node:
         }
         # What is refused is refused before anything is unloaded.
         await asyncio.to_thread(lambda: check_shared(plan_removal(entry.model), others))
-        if model in self.supervisor.children:
-            self.supervisor.unload(model, self.settings.drain_timeout)
-            await self.supervisor.until_gone(model)
-        await asyncio.to_thread(lambda: remove(plan_removal(entry.model)))
-        await self.shelf.look(force=True)
+        with self.shelf.withdrawn(model):
+            if model in self.supervisor.children:
+                self.supervisor.unload(model, self.settings.drain_timeout)
+                await self.supervisor.until_gone(model)
+            await asyncio.to_thread(lambda: remove(plan_removal(entry.model)))
+            await self.shelf.look(force=True)
         self.feed.tell(model, "model_remove")
+
+    async def stop_download(self, asked: str) -> bool:
+        """Stop a download, keeping what is here for a resume; False if none runs."""
+        entry = self.shelf.catalog.resolve(asked)
+        return await self.downloads.cancel(entry.model.id if entry is not None else asked)
+
+    async def forget_download(self, asked: str) -> bool:
+        """What a stopped or failed download of something that is not listed has left is deleted; False: it is listed,
+        or nothing was left.
+        """
+        if self.shelf.catalog.resolve(asked) is not None:
+            return False
+        left = self.downloads.failures.pop(asked, None) is not None
+        cache = self.shelf.inventory.places.hub_cache
+        left |= await asyncio.to_thread(drop_partials, cache, asked)
+        if left:
+            self.feed.tell(asked, "model_remove")
+        return left
 
     def props(self) -> dict[str, Any]:
         """`GET /props` without a model: this is a router."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.errors import ModelNotFound, UsageError
@@ -44,6 +45,7 @@ class Shelf:
         self._headers = headers
         self._on_change = on_change
         self._ids: dict[str, str] = {}
+        self._withdrawn: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
         self._thorough = False  # the look that runs was forced
         self._refused = ""  # why the last look changed nothing
@@ -57,7 +59,7 @@ class Shelf:
     def id_of(self, asked: str) -> str | None:
         """The id that a client's word means, or None; remembered, because every request asks."""
         known = self._ids.get(asked)
-        if known is None and (entry := self.catalog.resolve(asked)) is not None:
+        if known is None and (entry := self.catalog.resolve(asked)) is not None and entry.id not in self._withdrawn:
             known = self._ids[asked] = entry.model.id
         return known
 
@@ -66,7 +68,19 @@ class Shelf:
         entry = self.catalog.resolve(asked)
         if entry is None:
             raise ModelNotFound(f"model '{_printable(asked)}' not found")
+        if entry.id in self._withdrawn:
+            raise ModelNotFound(f"model '{_printable(asked)}' is being deleted")
         return entry
+
+    @contextmanager
+    def withdrawn(self, model: str) -> Iterator[None]:
+        """In the block nobody gets the model any more, and nobody who waits for it has it started."""
+        self._withdrawn.add(model)
+        self._ids.clear()
+        try:
+            yield
+        finally:
+            self._withdrawn.discard(model)
 
     async def find(self, asked: str) -> Entry:
         """Like `entry`, but looks at the folders again before it says no.
