@@ -58,20 +58,22 @@ def model_of_json(body: bytes) -> str:
     Raises `InvalidJson` (with the offset, never with the content), `DuplicateKey`, `JsonTooDeep`, `MissingModel` (as
     `UnnamedModel` where there is not even a wrong name), and `BadRequest` for a grammar that is out of bounds.
     """
-    values = _top_level_of(body)
     seen: dict[str, msgspec.Raw] = {}
-    for key, value in values.items():
+    for key, value in _top_level_of(body).items():
+        if key is _OTHER:
+            continue
         if key.name in seen:
             raise DuplicateKey(f"the key `{key.name}` stands twice in the request")
-        if key is not _OTHER:
-            seen[key.name] = value
+        seen[key.name] = value
     if "grammar" in seen:
         _check_grammar(bytes(seen["grammar"]))
     model = seen.get("model")
-    if model is None or memoryview(model)[0] != 0x22:  # a quote
-        raise (UnnamedModel if model is None or bytes(model) == b"null" else MissingModel)(_MISSING)
+    if model is None:
+        raise UnnamedModel(_MISSING)
     try:
         return _string_decoder.decode(model) or _unnamed()
+    except msgspec.ValidationError:  # no string
+        raise (UnnamedModel if bytes(model) == b"null" else MissingModel)(_MISSING) from None
     except msgspec.DecodeError as error:
         raise InvalidJson(f"the name of the model is not a valid string: {error}") from error
 
@@ -96,7 +98,7 @@ def _top_level_of(body: bytes) -> dict[_Key, msgspec.Raw]:
 
 def has_many_brackets(body: bytes) -> bool:
     """Whether the depth of a body has to be looked at, which takes time."""
-    return body.count(b"{") + body.count(b"[") > _MANY_BRACKETS
+    return len(body) > _MANY_BRACKETS and body.count(b"{") + body.count(b"[") > _MANY_BRACKETS
 
 
 def depth_of(text: bytes, limit: int = MAX_DEPTH) -> int:
