@@ -21,6 +21,7 @@ def test_the_same_head_with_another_body(body: bytes) -> None:
     assert familiar is not None
     assert familiar.means == "meaning"
     assert familiar.body_of(request(body)) == body
+    assert familiar.body_of(request(body)) == body
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,8 @@ def test_anything_else_is_for_the_parser(data: bytes) -> None:
     familiar = learn(request(b"first"), None)
     assert familiar is not None
     assert familiar.body_of(data) is None
+    assert familiar.body_of(request(b"abc")) == b"abc"
+    assert familiar.body_of(data) is None
 
 
 @pytest.mark.parametrize(
@@ -64,10 +67,13 @@ def test_a_head_without_one_plain_length_is_not_learnt(data: bytes) -> None:
     assert learn(data, None) is None
 
 
-@given(st.binary(max_size=40), st.binary(max_size=40), st.integers(0, 120), st.binary(max_size=3))
-def test_what_is_recognised_is_the_head_and_its_body(first: bytes, body: bytes, at: int, noise: bytes) -> None:
+@given(st.binary(max_size=40), st.binary(max_size=40), st.booleans(), st.integers(0, 120), st.binary(max_size=3))
+def test_what_is_recognised_is_the_head_and_its_body(
+    first: bytes, body: bytes, again: bool, at: int, noise: bytes
+) -> None:
     familiar = learn(request(first), None)
     assert familiar is not None
+    assert not again or familiar.body_of(request(body)) == body
     data = bytearray(request(body))
     data[at : at + len(noise)] = noise
     recognised = familiar.body_of(bytes(data))

@@ -125,7 +125,8 @@ async def test_a_cold_model_is_started_once_and_everybody_gets_in() -> None:
         third = await tasks[2]
         assert router.children["a"].tokens_per_second == 12.5
         second.end(DONE)
-        third.end(DONE)
+        third.end(Outcome(200, complete=True, client_left=False, tail=b'{"tokens":[1]}'))
+        assert router.children["a"].tokens_per_second == 12.5
         quick = router.lease_now("a", True, 0)
         assert quick is not None
         quick.end(DONE)

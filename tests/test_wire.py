@@ -31,6 +31,7 @@ def test_the_head_for_the_child() -> None:
         b"x-a: 2",
         b"content-length: 3",
         b"",
+        b"",
     ]
 
 
@@ -54,6 +55,7 @@ def test_headers_that_connection_names_stay_at_the_door() -> None:
 def test_no_length_without_a_body_and_the_childs_key() -> None:
     assert not [line for line in sent(body_length=None) if line.startswith(b"content-length")]
     assert b"authorization: Bearer k" in sent((b"authorization", b"x"), authorization=b"Bearer k")
+    assert head_for_child(b"GET / HTTP/1.1\r\n", None, close=True) == b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"
 
 
 def test_an_answers_head() -> None:

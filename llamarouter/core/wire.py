@@ -96,14 +96,19 @@ def head_start_for_child(method: bytes, target: bytes, headers: Headers) -> byte
     return b"".join(parts)
 
 
-def head_for_child(start: bytes, body_length: int | None, authorization: bytes | None = None) -> bytes:
-    """The head of the request to the child, without the empty line that ends it.
+def head_for_child(
+    start: bytes, body_length: int | None, authorization: bytes | None = None, *, close: bool = False
+) -> bytes:
+    """The whole head of the request to the child.
 
-    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key.
+    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key. `close`: the
+    child is to close the connection behind its answer.
     """
     if authorization is not None:
         start += b"authorization: %b\r\n" % authorization
-    return start if body_length is None else b"%bcontent-length: %d\r\n" % (start, body_length)
+    if close:
+        start += b"connection: close\r\n"
+    return start + b"\r\n" if body_length is None else b"%bcontent-length: %d\r\n\r\n" % (start, body_length)
 
 
 def answer_head_of(head: bytes, *, head_only: bool) -> AnswerHead:

@@ -98,13 +98,13 @@ class ChildConnections:
         self._last_heard = now = self._clock()
         return now
 
-    def give_back(self, upstream: Upstream) -> None:
+    def give_back(self, upstream: Upstream, now: float) -> None:
         """Keep a connection whose answer came whole."""
         if self._closed:
             upstream.transport.abort()
             return
         upstream.pooled = True
-        upstream.idle_since = self._clock()
+        upstream.idle_since = now
         self._idle.append(upstream)
         if self._expiry is None:
             self._expiry = asyncio.get_running_loop().call_later(self._keep_idle, self._expire)
@@ -164,4 +164,4 @@ class ChildConnections:
         elif beyond:
             upstream.transport.close()
         else:
-            self.give_back(upstream)
+            self.give_back(upstream, self._clock())

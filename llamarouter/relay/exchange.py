@@ -11,18 +11,20 @@ exactly once, before the door hears of the end, so that whoever comes next finds
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from typing import Protocol, Self
+
+import msgspec
 
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
 from llamarouter.core.sse import end_of_events, error_event
-from llamarouter.core.wire import AnswerHead, Headers, head_for_child, head_start_for_child
+from llamarouter.core.wire import AnswerHead, Headers, head_start_for_child
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
 
 _TAIL = 2048  # bytes of the answer that an outcome carries
+_PIECES = 8  # in which the tail is kept: joining them for every token would cost more than relaying it
 _MAX_HELD = 256 << 10  # bytes of one event: a longer one passes in pieces, and can no longer be followed by an error
 
 
@@ -46,8 +48,7 @@ class Sink(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class Request:
+class Request(msgspec.Struct, gc=False):
     """What goes to the child, and how its answer is to be understood."""
 
     method: bytes
@@ -81,8 +82,8 @@ class Exchange:
         "_traffic",
         "body",
         "connections",
-        "head",
-        "head_only",
+        "head_start",
+        "method",
         "over",
         "paused",
         "upstream",
@@ -90,11 +91,9 @@ class Exchange:
 
     def __init__(self, request: Request, lease: Lease, sink: Sink, traffic: Traffic) -> None:
         self.connections = lease.connections
+        self.method = request.method
+        self.head_start = request.head_start
         self.body = request.body
-        has_body = request.method not in (b"GET", b"HEAD")
-        body_length = len(request.body) if has_body else None
-        self.head = head_for_child(request.head_start, body_length, self.connections.authorization)
-        self.head_only = request.method == b"HEAD"
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
@@ -107,14 +106,14 @@ class Exchange:
         self._event_stream = False
         self._held = b""  # the beginning of an event that is not whole yet
         self._torn = False  # a part of an event has been passed on
-        self._tail = bytearray()
+        self._tail: list[bytes] = []
         self._retried = False
         self._failing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        assert self._sink is not None
         self._traffic.begin(self)
-        self._sink.attach(self)
+        if self._sink is not None:
+            self._sink.attach(self)
         self.connections.enter(self)
 
     # --- from the client ----------------------------------------------------------------------------------------------
@@ -153,7 +152,9 @@ class Exchange:
             # An error event fits only between chunks: a body of a known length has no room for one.
             self._event_stream = head.event_stream and head.length is None
         if payload:
-            self._keep_tail(payload)
+            self._tail.append(payload if len(payload) < _TAIL else payload[-_TAIL:])
+            if len(self._tail) > _PIECES:
+                self._tail = [b"".join(self._tail)[-_TAIL:]]
             if self._event_stream:
                 payload = self._whole_events(payload)
         if done:
@@ -234,15 +235,6 @@ class Exchange:
         self._held = payload[end:]
         return payload[:end]
 
-    def _keep_tail(self, payload: bytes) -> None:
-        tail = self._tail
-        if len(payload) >= _TAIL:
-            tail[:] = payload[-_TAIL:]
-        else:
-            tail += payload
-            if len(tail) > 2 * _TAIL:
-                del tail[:-_TAIL]
-
     def _end(self, *, complete: bool, client_left: bool) -> None:
         self.over = True
         self.upstream = None
@@ -250,4 +242,4 @@ class Exchange:
             self._failing.cancel()
         self.connections.leave()
         self._traffic.end(self)
-        self._lease.end(Outcome(self._status, complete, client_left, bytes(self._tail[-_TAIL:])))
+        self._lease.end(Outcome(self._status, complete, client_left, b"".join(self._tail)[-_TAIL:]))

@@ -23,19 +23,25 @@ _END = b"\r\n\r\n"
 class Familiar(Generic[T]):
     """One head and what it `means`; made by `learn`."""
 
-    __slots__ = ("_after", "_before", "means")
+    __slots__ = ("_after", "_before", "_body", "_end", "_head", "_start", "means")
 
     def __init__(self, before: bytes, after: bytes, means: T) -> None:
         self._before = before
         self._after = after
+        self._start = len(before)
         self.means = means
+        # The last one, whole: what is as long and begins with it needs no look at its number.
+        self._head = b""
+        self._body = 0  # where its body began
+        self._end = -1  # and ended
 
     def body_of(self, data: bytes) -> bytes | None:
         """The body, if `data` is this head with a body that is here as a whole, and nothing else; None if not."""
-        before, after = self._before, self._after
-        if not data.startswith(before):
+        if len(data) == self._end and data.startswith(self._head):
+            return data[self._body :]
+        if not data.startswith(self._before):
             return None
-        start = len(before)
+        start, after = self._start, self._after
         end = data.find(b"\r", start, start + 9)
         if end <= start or not data.startswith(after, end):
             return None
@@ -43,6 +49,7 @@ class Familiar(Generic[T]):
         body = end + len(after)
         if not digits.isdigit() or int(digits) != len(data) - body:
             return None
+        self._head, self._body, self._end = data[:body], body, len(data)
         return data[body:]
 
 

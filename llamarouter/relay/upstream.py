@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from llamarouter.core.chunked import ChunkReader
-from llamarouter.core.wire import AnswerHead, BrokenAnswerError, answer_head_of
+from llamarouter.core.wire import AnswerHead, BrokenAnswerError, answer_head_of, head_for_child
 from llamarouter.relay.familiar import Familiar, learn
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _MAX_HEAD = 64 << 10
 _JOIN_BELOW = 64 << 10  # bytes: a longer body is not copied behind its head
+_BODILESS = (b"GET", b"HEAD")
 
 
 class Upstream(asyncio.Protocol):
@@ -72,12 +73,13 @@ class Upstream(asyncio.Protocol):
         self._head = None
         self._done = False
         exchange.upstream = self
-        end = b"connection: close\r\n\r\n" if one_request else b"\r\n"
         body = exchange.body
+        body_length = None if exchange.method in _BODILESS else len(body)
+        head = head_for_child(exchange.head_start, body_length, self._connections.authorization, close=one_request)
         if len(body) < _JOIN_BELOW:
-            self.transport.write(b"".join((exchange.head, end, body)))
+            self.transport.write(head + body)
         else:
-            self.transport.write(exchange.head + end)
+            self.transport.write(head)
             self.transport.write(body)
         if exchange.paused:
             self.pause()
@@ -112,13 +114,13 @@ class Upstream(asyncio.Protocol):
         if exchange is None:  # nobody asked for this
             self.transport.abort()
             return
-        self.heard_at = self._connections.heard()
+        self.heard_at = now = self._connections.heard()
         head = None
         try:
             if self._head is None:
-                if self._recognise(data, exchange):
+                if self._familiar is not None and self._recognise(data, exchange, now):
                     return
-                behind = self._read_head(data, head_only=exchange.head_only)
+                behind = self._read_head(data, head_only=exchange.method == b"HEAD")
                 if behind is None:
                     return
                 data, head = behind, self._head
@@ -128,7 +130,7 @@ class Upstream(asyncio.Protocol):
             exchange.broken(str(error))
             return
         if self._done:
-            self._give_back()
+            self._give_back(now)
             exchange.answered(head, payload, True)
         else:
             exchange.answered(head, payload, False)
@@ -142,10 +144,10 @@ class Upstream(asyncio.Protocol):
         if exchange is not None:
             exchange.lost(unheard=self.pooled and self._head is None and not self._partial)
 
-    def _recognise(self, data: bytes, exchange: Exchange) -> bool:
+    def _recognise(self, data: bytes, exchange: Exchange, now: float) -> bool:
         """Pass on an answer that is here as a whole and whose head is the last one's, without reading it again."""
         familiar = self._familiar
-        if familiar is None or self._partial or exchange.head_only:
+        if familiar is None or self._partial or exchange.method == b"HEAD":
             return False
         payload = familiar.body_of(data)
         if payload is None:
@@ -153,7 +155,7 @@ class Upstream(asyncio.Protocol):
         head = familiar.means
         head.length = len(payload)
         self._reusable = head.reusable and not self._one_request and not head.event_stream
-        self._give_back()
+        self._give_back(now)
         exchange.answered(head, payload, True)
         return True
 
@@ -217,10 +219,11 @@ class Upstream(asyncio.Protocol):
             data = data[: self._left]
         return data
 
-    def _give_back(self) -> None:
+    def _give_back(self, now: float) -> None:
         self._exchange = None
-        self.resume()
+        if self._paused:
+            self.resume()
         if self._reusable:
-            self._connections.give_back(self)
+            self._connections.give_back(self, now)
         else:
             self.transport.close()

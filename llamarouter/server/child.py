@@ -13,6 +13,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import msgspec
+
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.exits import Exit
@@ -25,6 +27,7 @@ from llamarouter.relay.switchboard import Outcome
 # How long the answer to a broken connection waits for the process's own end to be known.
 _POST_MORTEM = 0.25
 
+_TIMED = b'"predicted_per_second":'
 _PER_SECOND = re.compile(rb'"predicted_per_second":\s*([0-9.]+)')
 
 
@@ -51,16 +54,21 @@ class Child:
     ready: ReadyChild | None = None
     connections: ChildConnections | None = None
     error: RouterError | None = None
-    tokens_per_second: float | None = None
+    timings: bytes = b""  # the end of the last answer that has some
     task: asyncio.Task[Exit] | None = None
     stopping: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
 
     def note(self, outcome: Outcome) -> None:
-        """Learn the speed from an answer's timings, where it has any."""
-        found = _PER_SECOND.findall(outcome.tail)
-        if found:
-            self.tokens_per_second = float(found[-1])
+        """Keep the end of an answer that tells how fast the model was; it is read when somebody asks."""
+        if _TIMED in outcome.tail:
+            self.timings = outcome.tail
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        """The speed of the last answer that says one."""
+        found = _PER_SECOND.findall(self.timings)
+        return float(found[-1]) if found else None
 
     async def failure(self) -> RouterError:
         """Why a connection to this child broke: its end is awaited for a moment."""
@@ -72,8 +80,7 @@ class Child:
         return self.error or ModelCrashed(f"the process of model '{self.model}' closed the connection")
 
 
-@dataclass(slots=True, eq=False)
-class Lease:
+class Lease(msgspec.Struct, eq=False):
     """A place inside a child, from the grant to `end`."""
 
     ticket: int
