@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import UsageError
-from llamarouter.host.tls import server_context
-from tests.certificates import certificate, new_certificate
+from llamarouter.host.tls import Tls, server_context
+from tests.certificates import Certificate, certificate, new_certificate
 
 
 def refusal(key: str, cert: str) -> str:
@@ -45,3 +45,34 @@ def test_each_wrong_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     assert f"--ssl-key-file {bad_key}, " in refusal(str(bad_key), cert)
     passphrase = refusal(locked_key, locked_cert)
     assert passphrase.startswith(f"--ssl-key-file {locked_key}: the key has a passphrase")
+
+
+def shown_by(context: ssl.SSLContext, trusted: Certificate) -> bytes | None:
+    """The certificate that a client sees, which trusts only this one; None where it refuses it."""
+    to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = trusted.client().wrap_bio(to_client, to_server, server_hostname="localhost")
+    server = context.wrap_bio(to_server, to_client, server_side=True)
+    for _ in range(3):
+        for side in (client, server):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+            except ssl.SSLCertVerificationError:
+                return None
+    return client.getpeercert(binary_form=True)
+
+
+def test_a_renewed_certificate_is_shown_from_then_on_and_a_bad_one_never(tmp_path: Path) -> None:
+    old, new = new_certificate(), new_certificate()
+    key, cert = old.write(tmp_path)
+    tls = Tls(key, cert)
+    assert shown_by(tls.context, old) is not None
+    Path(cert).write_bytes(new.certificate)  # its key has not come yet
+    with pytest.raises(UsageError, match="the key is not the one of this certificate"):
+        tls.renew()
+    assert shown_by(tls.context, old) is not None
+    Path(key).write_bytes(new.key)
+    tls.renew()
+    assert shown_by(tls.context, new) is not None
+    assert shown_by(tls.context, old) is None

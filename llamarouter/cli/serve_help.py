@@ -28,7 +28,7 @@ Examples:
 """
 
 _TAIL = """
-Signals: TERM and INT drain and end (a second one hurries), HUP reads preset and folders again.
+Signals: TERM and INT drain and end (a second one hurries), HUP reads preset, folders and certificate again.
 Exit codes: 0 ended as asked, 1 failed, 2 wrong usage.
 """
 

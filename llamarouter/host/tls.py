@@ -10,12 +10,30 @@ import ssl
 from llamarouter.core.errors import UsageError
 
 
+class Tls:
+    """TLS with a certificate that can be renewed while the router runs. Raises `UsageError` in one line."""
+
+    def __init__(self, key_file: str, certificate_file: str) -> None:
+        self._files = (key_file, certificate_file)
+        self.context = server_context(key_file, certificate_file)
+
+    def renew(self) -> None:
+        """Take the files again, for connections from now on. Raises `UsageError`: then the old ones hold."""
+        server_context(*self._files)  # a failure in the middle would leave the one in use without a key
+        _load(self.context, *self._files)
+
+
 def server_context(key_file: str, certificate_file: str) -> ssl.SSLContext:
     """What listens with this certificate: HTTP/1.1 over TLS 1.2 or newer. Raises `UsageError` in one line."""
     _check(f"--ssl-key-file {key_file}", key_file, "PRIVATE KEY-----", "key")
     _check(f"--ssl-cert-file {certificate_file}", certificate_file, "-----BEGIN CERTIFICATE-----", "certificate")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.set_alpn_protocols(["http/1.1"])
+    _load(context, key_file, certificate_file)
+    return context
+
+
+def _load(context: ssl.SSLContext, key_file: str, certificate_file: str) -> None:
     try:
         context.load_cert_chain(certificate_file, key_file, password=lambda: _no_passphrase(key_file))
     except ssl.SSLError as error:
@@ -24,7 +42,6 @@ def server_context(key_file: str, certificate_file: str) -> ssl.SSLContext:
         else:
             reason = f"cannot be used: {(error.reason or str(error)).replace('_', ' ').lower()}"
         raise UsageError(f"--ssl-key-file {key_file}, --ssl-cert-file {certificate_file}: {reason}") from error
-    return context
 
 
 def _check(where: str, path: str, mark: str, what: str) -> None:

@@ -3,7 +3,8 @@
     bind -> runtime folder -> supervisor { servers, start-up loads } -> drain -> servers end -> children gone -> exit 0
 
 The supervisor is the outer block, not uvicorn's lifespan: were it inside, a failure of it would leave `/health`
-answering with nobody behind. First SIGTERM or SIGINT drains, a second one hurries, SIGHUP reloads.
+answering with nobody behind. First SIGTERM or SIGINT drains, a second one hurries, SIGHUP reloads,
+the certificate too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ import contextlib
 import logging
 import signal
 import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import UsageError
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
@@ -29,7 +30,7 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.host.tls import server_context
+from llamarouter.host.tls import Tls
 from llamarouter.relay.silence import cutting_silent
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
@@ -73,7 +74,7 @@ class _Server(uvicorn.Server):
 async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
     """Run the router until it is told to stop. Raises `UsageError` where it cannot start."""
     settings = plan.settings
-    tls = None if settings.certificate is None else server_context(*settings.certificate)
+    tls = None if settings.certificate is None else Tls(*settings.certificate)
     bound = bind(settings.host, settings.port, "http" if tls is None else "https")
     port = next((each.port for each in bound if each.port is not None), None)
     with contextlib.ExitStack() as stack:
@@ -136,20 +137,31 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
 
 @dataclass(frozen=True, slots=True)
 class _Doors:
-    """What the router listens on; within TLS what is on TCP, where there is a context."""
+    """What the router listens on; within TLS what is on TCP, where there is a certificate."""
 
     bound: list[Bound]
-    tls: ssl.SSLContext | None
+    tls: Tls | None
 
     def urls(self, prefix: str) -> tuple[str, ...]:
         return tuple(each.url + (prefix if each.port is not None else "") for each in self.bound)
+
+    def renew(self) -> None:
+        """Take the certificate again; one that cannot be used changes nothing and is in the log."""
+        if self.tls is None:
+            return
+        try:
+            self.tls.renew()
+        except UsageError as error:
+            log.error("the certificate stays as it was: %s", error)
+        else:
+            log.info("the certificate was read again, for connections from now on")
 
     def configs(self, node: Node) -> Iterator[tuple[uvicorn.Config, list[socket.socket]]]:
         """How uvicorn runs them; its TLS is for all sockets of a server, and a UNIX socket needs none."""
         if self.tls is None:
             yield public_door(node), [each.socket for each in self.bound]
             return
-        yield public_door(node, self.tls), [each.socket for each in self.bound if each.port is not None]
+        yield public_door(node, self.tls.context), [each.socket for each in self.bound if each.port is not None]
         unix = [each.socket for each in self.bound if each.port is None]
         if unix:
             yield public_door(node), unix
@@ -221,6 +233,7 @@ class _Life:
         self._stopping.set()
 
     def _asked_to_reload(self) -> None:
+        self._doors.renew()
         self._tasks.create_task(self._node.reload())
 
     async def _drain(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.certificates import certificate
+from tests.certificates import certificate, new_certificate
 from tests.e2e.conftest import COMPILED, ENGINES, Router, Serve, until
 
 pytestmark = [pytest.mark.compiled]
@@ -59,6 +60,20 @@ def test_lr_speaks_tls_to_a_router_elsewhere(serve: Serve, models_dir: Path, tmp
     assert "SSL_CERT_FILE" in refused.stderr
     router.environ["SSL_CERT_FILE"] = cert
     assert "a " in router.lr("ls").stdout
+
+
+def test_a_hangup_takes_a_renewed_certificate(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
+    old, new = new_certificate(), new_certificate()
+    key, cert = old.write(tmp_path)
+    router = serve(COMPILED, "--models-dir", models_dir, "--ssl-key-file", key, "--ssl-cert-file", cert)
+    with router.client(verify=old.client()) as kept:
+        assert kept.get("/health").status_code == 200
+        new.write(tmp_path)
+        router.process.send_signal(signal.SIGHUP)
+        until(lambda: [line for line in router.output if "the certificate was read again" in line])
+        with router.client(verify=new.client()) as client:
+            assert client.get("/health").status_code == 200
+        assert kept.get("/health").status_code == 200  # the connection that was there goes on
 
 
 def test_a_unix_socket_beside_tls_speaks_plainly(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
