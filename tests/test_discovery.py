@@ -14,7 +14,7 @@ from llamarouter.host.discovery import Places, describe_file, discover, places_o
 from llamarouter.host.header_cache import HeaderCache
 from tests.test_flat_cache import manifest
 from tests.test_hub_cache import add, snapshot
-from tests.tiny_gguf import write_llama, write_sharded_llama
+from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
 
 
 @pytest.fixture
@@ -108,6 +108,11 @@ CHANGES: list[Callable[[Path], object]] = [
     lambda root: os.truncate(root / "models" / "M.gguf", 5),
     lambda root: os.truncate(root / "models" / "D" / "M.gguf", 5),
     lambda root: (root / "models" / "E").mkdir() or write_llama(root / "models" / "E" / "M.gguf"),
+    lambda root: (
+        (root / "models" / "D" / "x" / "y").mkdir(parents=True)
+        or write_llama(root / "models" / "D" / "x" / "y" / "M.gguf")
+    ),
+    lambda root: os.truncate(root / "hub" / "models--user--repo" / "blobs" / "blob-of-M-Q8_0.gguf", 5),
     lambda root: add(snapshot(root / "hub", "models--user--new"), "M-Q8_0.gguf"),
     lambda root: add(next((root / "hub" / "models--user--repo" / "snapshots").iterdir()), "M-Q4_0.gguf"),
     lambda root: add(next((root / "hub" / "models--user--repo" / "snapshots").iterdir()), "x/M-Q4_0.gguf"),
@@ -196,3 +201,26 @@ def test_headers_are_kept_between_starts(places: Places, tmp_path: Path) -> None
     first = discover(places, HeaderCache(kept))
     assert kept.exists()
     assert discover(places, HeaderCache(kept)) == first
+
+
+def test_other_files_have_another_stamp(places: Places, tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "D"
+    folder.mkdir()
+    shards = write_sharded_llama(folder / "M.gguf")
+    projector = write_mmproj(folder / "mmproj.gguf")
+    add(snapshot(tmp_path / "hub"), "M-Q8_0.gguf")
+
+    def stamps() -> dict[str, tuple[int, ...]]:
+        return {model.id: model.stamp for model in discover(places, HeaderCache(None)).models}
+
+    before = stamps()
+    assert stamps() == before
+    assert len(set(before.values())) == 2
+    for file in (*shards, projector):
+        os.utime(file, ns=(1, 1))
+        after = stamps()
+        assert after["D"] != before["D"]
+        assert after["user/repo:Q8_0"] == before["user/repo:Q8_0"]
+        before = after
+    os.utime(tmp_path / "hub" / "models--user--repo" / "blobs" / "blob-of-M-Q8_0.gguf", ns=(1, 1))
+    assert stamps()["user/repo:Q8_0"] != before["user/repo:Q8_0"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -131,9 +132,9 @@ def test_a_folder_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
     files = models["D"].files
     assert files is not None
     assert files.model == str(folder / "M-Q8_0.gguf")
-    assert files.mmproj == str(folder / "mmproj-b.gguf")
+    assert files.mmproj == str(folder / "mmproj-a.gguf")
     assert files.draft == str(folder / "mtp-M.gguf")
-    assert models["D"].projects == ("image", "audio")
+    assert models["D"].projects == ("audio",)
     assert models["D"].size == (folder / "M-Q8_0.gguf").stat().st_size
 
 
@@ -156,10 +157,165 @@ def test_several_models_in_a_folder(tmp_path: Path) -> None:
     assert {model.files.mmproj for model in models.values() if model.files} == {str(tmp_path / "D" / "mmproj.gguf")}
 
 
-def test_nothing_deeper_is_searched(tmp_path: Path) -> None:
-    (tmp_path / "D" / "deep").mkdir(parents=True)
-    write_llama(tmp_path / "D" / "deep" / "M.gguf")
-    assert search(tmp_path) == {}
+@pytest.fixture
+def small(tmp_path: Path) -> Callable[[str], Path]:
+    """Puts a small model at a path below `tmp_path`."""
+
+    def put(inside: str) -> Path:
+        path = tmp_path / inside
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return write_llama(path, n_embd=32, n_layer=1, quant="Q4_0")
+
+    return put
+
+
+Put = Callable[[str], Path]
+
+
+def test_folders_at_any_depth(tmp_path: Path, small: Put) -> None:
+    """The ids of depth 0 and 1 are llama-server's; deeper ones are the path without the suffix."""
+    for inside in (
+        "A.gguf",
+        "D/M.gguf",
+        "D/deep/N.gguf",
+        "pub/repo/M-Q4_0.gguf",
+        "pub/repo/M-Q8_0.gguf",
+        "x/y/z/w.gguf",
+    ):
+        small(inside)
+    (tmp_path / "E.gguf").mkdir()
+    small("E.gguf/M.gguf")
+    shards = write_sharded_llama(tmp_path / "pub" / "S.gguf")
+    models = search(tmp_path)
+    assert {id: model.folder for id, model in models.items()} == {
+        "A": None,
+        "D": None,
+        "E.gguf": None,
+        "pub": None,
+        "D/deep/N": "D/deep",
+        "pub/repo/M-Q4_0": "pub/repo",
+        "pub/repo/M-Q8_0": "pub/repo",
+        "x/y/z/w": "x/y/z",
+    }
+    assert models["pub"].files is not None
+    assert models["pub"].files.shards == tuple(map(str, shards))
+    assert {model.problem for model in models.values()} == {None}
+
+
+def test_what_lies_too_deep_is_a_note(tmp_path: Path, small: Put) -> None:
+    small("/".join("12345678") + "/in.gguf")
+    small("/".join("123456789") + "/out.gguf")
+    reader = FolderReader()
+    assert list(search(tmp_path, reader)) == ["1/2/3/4/5/6/7/8/in"]
+    assert [str(note) for note in reader.skipped] == [f"{tmp_path}/1/2/3/4/5/6/7/8/9: too deep; left out"]
+
+
+def test_a_bound_cuts_off_the_farthest(tmp_path: Path, small: Put) -> None:
+    for inside in ("a/b/c/far.gguf", "m/1.gguf", "z.gguf"):
+        small(inside)
+    reader = FolderReader(entries_max=5)  # a, m, z.gguf; b; 1.gguf
+    assert sorted(search(tmp_path, reader)) == ["m", "z"]
+    assert [str(note) for note in reader.skipped] == [f"{tmp_path}: too many files; the rest is left out"]
+
+
+def test_loops_of_links_end(tmp_path: Path, small: Put) -> None:
+    small("a/b/M.gguf")
+    (tmp_path / "a" / "b" / "up").symlink_to(tmp_path / "a")
+    (tmp_path / "a" / "self").symlink_to(".")
+    (tmp_path / "0").symlink_to("a/b")  # sorted before `a`, and still the real folder gives the name
+    (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / "round").symlink_to("round")
+    reader = FolderReader()
+    assert list(search(tmp_path, reader)) == ["a/b/M"]
+    assert sorted(note.where.removeprefix(f"{tmp_path}/") for note in reader.skipped) == ["0", "a/b/up", "a/self"]
+
+
+def test_links_out_of_the_folder_are_followed_below_them_too(tmp_path: Path, small: Put) -> None:
+    small("elsewhere/sub/M.gguf")
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "L").symlink_to(tmp_path / "elsewhere")
+    models = search(tmp_path / "models")
+    assert list(models) == ["L/sub/M"]
+    assert models["L/sub/M"].files is not None
+    assert models["L/sub/M"].files.model == str(tmp_path / "models" / "L" / "sub" / "M.gguf")
+
+
+def test_no_model_is_lost_to_another_of_the_same_name(tmp_path: Path, small: Put) -> None:
+    for inside in ("X.gguf", "X/M.gguf", "Y/a.gguf", "Y/a.gguf.gguf"):
+        small(inside)
+    write_sharded_llama(tmp_path / "X.gguf")
+    reader = FolderReader()
+    assert sorted(search(tmp_path, reader)) == ["X", "X.gguf", "X/M", "Y/a", "Y/a.gguf.gguf"]
+    reasons = sorted(note.reason for note in reader.skipped)
+    assert reasons == [
+        "has the id 'X', which is taken already in this folder: listed as 'X.gguf'",
+        "has the id 'X', which is taken already in this folder: listed as 'X/M'",
+        "has the id 'Y/a', which is taken already in this folder: listed as 'Y/a.gguf.gguf'",
+    ]
+
+
+def files_in(folder: Path, id: str) -> tuple[str | None, str | None]:
+    """The projector and the draft of a model, inside the folder."""
+    files = search(folder)[id].files
+    assert files is not None
+    projector, draft = (path and path.removeprefix(f"{folder}/") for path in (files.mmproj, files.draft))
+    return projector, draft
+
+
+def test_what_goes_with_a_model_is_of_its_folder_or_the_nearest_above(tmp_path: Path, small: Put) -> None:
+    for inside in (
+        "R/M-Q4_0.gguf",
+        "R/BF16/M-BF16.gguf",
+        "R/Q8/M-Q8_0.gguf",
+        "R/mtp-M-Q8_0.gguf",
+        "T.gguf",
+        "mtp-T.gguf",
+    ):
+        small(inside)
+    for inside in ("mmproj-T.gguf", "R/mmproj-F16.gguf", "R/mmproj-Q8_0.gguf", "R/Q8/mmproj-F32.gguf"):
+        write_mmproj(tmp_path / inside)
+    assert files_in(tmp_path, "T") == (None, None)  # at the top too much lies side by side
+    assert files_in(tmp_path, "R") == ("R/mmproj-Q8_0.gguf", "R/mtp-M-Q8_0.gguf")
+    assert files_in(tmp_path, "R/BF16/M-BF16") == ("R/mmproj-F16.gguf", "R/mtp-M-Q8_0.gguf")
+    assert files_in(tmp_path, "R/Q8/M-Q8_0") == ("R/Q8/mmproj-F32.gguf", "R/mtp-M-Q8_0.gguf")
+
+
+@pytest.mark.parametrize(
+    ("drafts", "taken"),
+    [
+        (("dflash-M.gguf", "dspark-M.gguf", "eagle3-M.gguf", "mtp-M.gguf"), "mtp-M.gguf"),
+        (("dflash-M.gguf", "dspark-M.gguf", "eagle3-M.gguf"), "dspark-M.gguf"),
+        (("eagle3-M.gguf",), "eagle3-M.gguf"),
+        (("mtp-M-Q8_0.gguf", "mtp-M-Q4_0.gguf"), "mtp-M-Q4_0.gguf"),
+        (("mtp-other.gguf", "eagle3-M.gguf"), "eagle3-M.gguf"),
+        (("mtp-other.gguf",), "mtp-other.gguf"),
+    ],
+)
+def test_which_of_several_drafts(tmp_path: Path, small: Put, drafts: tuple[str, ...], taken: str) -> None:
+    for name in ("M-Q4_0.gguf", *drafts):
+        small(f"D/{name}")
+    assert files_in(tmp_path, "D")[1] == f"D/{taken}"
+
+
+def test_in_a_folder_of_several_models_each_has_its_own(tmp_path: Path, small: Put) -> None:
+    for name in ("A-7b-Q4_0", "A-7b-Q8_0", "llama-B-Q4_0", "mtp-llama-B"):
+        small(f"D/{name}.gguf")
+    for name in ("mmproj-A-7b-F16", "mmproj-llama-B-F16"):
+        write_mmproj(tmp_path / "D" / f"{name}.gguf")
+    small("E/A.gguf")
+    small("E/llama-B.gguf")
+    write_mmproj(tmp_path / "E" / "A-mmproj.gguf")
+    for id in ("D/A-7b-Q4_0", "D/A-7b-Q8_0"):
+        assert files_in(tmp_path, id) == ("D/mmproj-A-7b-F16.gguf", None)
+    assert files_in(tmp_path, "D/llama-B-Q4_0") == ("D/mmproj-llama-B-F16.gguf", "D/mtp-llama-B.gguf")
+    assert files_in(tmp_path, "E/A") == ("E/A-mmproj.gguf", None)
+    assert files_in(tmp_path, "E/llama-B") == (None, None)
+
+
+def test_a_mark_inside_a_name_makes_no_draft_of_a_model(tmp_path: Path, small: Put) -> None:
+    for name in ("GLM-mtp-Q4_0.gguf", "mtp-GLM.gguf", "GLM.imatrix.gguf"):
+        small(name)
+    assert list(search(tmp_path)) == ["GLM-mtp-Q4_0"]
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
@@ -208,13 +364,13 @@ def test_what_has_no_id_is_a_note(tmp_path: Path) -> None:
     with open(os.fsencode(tmp_path) + b"/\xff.gguf", "wb"):
         pass
     reader = FolderReader()
-    assert list(search(tmp_path, reader)) == ["X"]
+    assert list(search(tmp_path, reader)) == ["X", "X/M"]
     notes = {note.where.removeprefix(f"{tmp_path}/"): note.reason for note in reader.skipped}
     assert notes == {
         "new\\nline.gguf": "its name cannot be an id (not UTF-8, or with control characters)",
         "\\udcff.gguf": "its name cannot be an id (not UTF-8, or with control characters)",
         "F.gguf": "a folder, not a file, and no model in it",
-        "X/M.gguf": "has the id 'X', which is taken already in this folder",
+        "X/M.gguf": "has the id 'X', which is taken already in this folder: listed as 'X/M'",
     }
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from llamarouter.core.drafts import EAGLE3, best_draft, draft_marks, is_eagle3
+from llamarouter.core.companions import EAGLE3, best_draft, draft_marks, is_eagle3
 from llamarouter.core.entry import Entry
 from llamarouter.core.flags import Given, OptionTable
 from llamarouter.core.fold import at_home, flags_of, fold, given_of, section_text
@@ -63,9 +63,9 @@ class Assembly:
         origin = self._sources.origin(known, wishes)
         if origin.problem is not None:
             return self._broken(stub, f"{where}: {origin.problem}", section)
-        model = replace(origin.model or stub, id=name, folder=stub.folder)
+        model = origin.model or stub
         if section is not None:
-            model = replace(model, source=Source.PRESET)
+            model = replace(model, id=name, folder=stub.folder, source=Source.PRESET)
             self._note(name, wishes, common)
         entry = self._named(model, wishes, common)
         if origin.wanted is not None:

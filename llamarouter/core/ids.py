@@ -70,8 +70,16 @@ def is_draft(path: str) -> bool:
     return path.rpartition("/")[2].startswith(DRAFT_MARKS)
 
 
+def is_imatrix(path: str) -> bool:
+    """Whether the file is an importance matrix, which llama-server takes for a model."""
+    return "imatrix" in path.rpartition("/")[2]
+
+
 def is_model(path: str) -> bool:
-    """Whether a GGUF is a model by its name: neither a projector, nor a draft, nor an importance matrix."""
+    """Whether a GGUF of a repository is a model by its name: no projector, no draft, no importance matrix.
+
+    Here a draft's mark counts wherever it stands in the name (in a models folder only where it begins the name).
+    """
     return path.endswith(SUFFIX) and not any(mark in path.rpartition("/")[2] for mark in _NO_MODEL_MARKS)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from llamarouter.core.drafts import best_draft, draft_marks
+from llamarouter.core.companions import best_draft, draft_marks
 from llamarouter.core.fetch_events import FetchError
 from llamarouter.core.flags import Given
 from llamarouter.core.hub_names import parse_spec

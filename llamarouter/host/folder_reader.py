@@ -7,11 +7,31 @@ characters) is left out with a note; hidden ones are left out in silence.
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 from llamarouter.core.model import Skipped
 
-ENTRIES_MAX = 10_000  # entries looked at in one search, over all its folders
-DEPTH_MAX = 8  # folders below a snapshot
+ENTRIES_MAX = 50_000  # entries looked at in one search, over all its folders
+DEPTH_MAX = 8  # folders below a snapshot, or below --models-dir
+
+_TOO_MANY = "too many files; the rest is left out"
+_Identity = tuple[int, int]  # device and inode
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """One folder of a tree."""
+
+    path: str
+    inside: str  # its path in the tree; empty for the top
+    files: tuple[os.DirEntry[str], ...]  # all that is no folder, by name
+
+    @property
+    def depth(self) -> int:
+        return self.inside.count("/") + 1 if self.inside else 0
 
 
 class FolderReader:
@@ -35,7 +55,7 @@ class FolderReader:
             with os.scandir(folder) as entries:
                 for entry in entries:
                     if self._left == 0:
-                        self.skip(folder, "too many files; the rest is left out")
+                        self.skip(folder, _TOO_MANY)
                         break
                     self._left -= 1
                     if self._usable(entry):
@@ -46,6 +66,43 @@ class FolderReader:
             self.skip(folder, f"cannot be read ({(error.strerror or str(error)).lower()})")
         found.sort(key=lambda entry: entry.name)
         return found
+
+    def tree(self, top: str) -> Iterator[Folder]:
+        """A folder and all below it, the nearer ones first, so that a bound cuts off the farthest.
+
+        Links to folders are followed after everything else; no folder is looked at twice, nor one that holds `top`.
+        """
+        real = Path(top).resolve()
+        seen = {identity for each in (real, *real.parents) if (identity := _identity(each)) is not None}
+        folders: deque[tuple[str, str]] = deque([(top, "")])
+        links: deque[tuple[str, str]] = deque()
+        while folders or links:
+            path, inside = (folders or links).popleft()
+            if inside:
+                if not self._enters(path, inside, seen):
+                    continue
+                if self._left == 0:
+                    self.skip(top, _TOO_MANY)
+                    return
+            entries = self.entries(path)
+            for entry in filter(is_folder, entries):
+                below = f"{inside}/{entry.name}" if inside else entry.name
+                (links if entry.is_symlink() else folders).append((entry.path, below))
+            yield Folder(path, inside, tuple(entry for entry in entries if not is_folder(entry)))
+
+    def _enters(self, path: str, inside: str, seen: set[_Identity]) -> bool:
+        """Whether a folder of a tree is to be looked at, with a note where it is not."""
+        identity = _identity(path)
+        if identity is None:
+            return False
+        if identity in seen:
+            self.skip(path, "a link to a folder that is looked at already, or that holds this one")
+            return False
+        seen.add(identity)
+        if inside.count("/") >= DEPTH_MAX:
+            self.skip(path, "too deep; left out")
+            return False
+        return True
 
     def files_below(self, folder: str, depth: int = DEPTH_MAX) -> list[str]:
         """The paths below a folder, relative to it, of all that is no folder. Links to folders are not followed."""
@@ -74,6 +131,14 @@ def is_folder(entry: os.DirEntry[str], *, follow: bool = True) -> bool:
         return entry.is_dir(follow_symlinks=follow)
     except OSError:
         return False
+
+
+def _identity(path: str | Path) -> _Identity | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def printable(path: str) -> str:

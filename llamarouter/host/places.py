@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from llamarouter.core.ids import REPO_PREFIX, SUFFIX
-from llamarouter.host.folder_reader import DEPTH_MAX, ENTRIES_MAX, is_folder
+from llamarouter.host.folder_reader import DEPTH_MAX, ENTRIES_MAX, FolderReader, is_folder
 from llamarouter.host.models_folder import check_folder
 from llamarouter.host.state import home_of
 
@@ -68,13 +68,11 @@ def signature_of(places: Places) -> Signature:
     marks: list[_Mark] = []
     if places.models_dir is not None:
         check_folder(places.models_dir)
-        for entry in _scan(places.models_dir):
-            if is_folder(entry):
-                _mark_files(entry.path, marks)
-            else:
+        for folder in FolderReader().tree(places.models_dir):
+            for entry in folder.files:
                 _mark_file(entry, marks)
-    for folder in places.flat_caches:
-        _mark_files(folder, marks)
+    for place in places.flat_caches:
+        _mark_files(place, marks)
     for entry in _scan(places.hub_cache):
         if entry.name.startswith(REPO_PREFIX):
             # A ref is overwritten in place by some programs.
@@ -96,10 +94,10 @@ def _mark_file(entry: os.DirEntry[str], marks: list[_Mark]) -> None:
 
 
 def _mark_names(folder: str, marks: list[_Mark], depth: int) -> None:
-    """In the hub's cache a file's name appears when it is complete."""
+    """In the hub's cache a file's name appears when it is complete; a blob that was broken may still be replaced."""
     for entry in _scan(folder):
         if entry.name.endswith(SUFFIX):
-            marks.append((entry.path, 0, 0))
+            marks.append(_mark_of(entry))
         elif depth and is_folder(entry, follow=False):
             marks.append((entry.path, 0, 0))
             _mark_names(entry.path, marks, depth - 1)
