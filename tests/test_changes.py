@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.changes import changes_between
 from llamarouter.core.entry import Entry
@@ -45,3 +47,10 @@ def test_only_what_is_different_is_named() -> None:
     assert changes.news == (NEWS,)
     assert str(changes) == "added: new; changed: alias, breaks, mends, other; removed: gone"
     assert str(changes_between(after, after)) == "nothing has changed"
+
+
+def test_other_files_under_the_same_names() -> None:
+    before = Catalog([entry("a"), entry("b")])
+    model = replace(before.entries["b"].model, stamp=(1, 2, 3))
+    changes = changes_between(before, Catalog([entry("a"), replace(before.entries["b"], model=model)]))
+    assert (changes.replaced, changes.changed, changes.stale) == (("b",), ("b",), ())

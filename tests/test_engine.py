@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import UsageError
-from llamarouter.host.engine import Engine, EngineKind, backends_of, checkout_of, devices_of, resolve_engine
+from llamarouter.host.engine import Engine, EngineKind, backends_of, checkout_of, devices_of, named, resolve_engine
 
 ROOT = Path(__file__).parent.parent
 HELP = """\
@@ -179,3 +179,18 @@ def test_the_compiled_engine_of_this_checkout(machine: Machine) -> None:
     assert engine.state_lines
     assert "version" not in engine.build
     assert len(engine.table.options) > 250
+
+
+def test_what_makes_another_engine_when_it_changes(tmp_path: Path) -> None:
+    for name in ("build/llama-server", "build/libllama.so.0", "build/notes.txt", "prefix"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    (tmp_path / "link").symlink_to("build/llama-server")
+    environ = {"PATH": str(tmp_path)}
+    library = str(tmp_path / "build" / "libllama.so.0")
+    for binary in (tmp_path / "build" / "llama-server", tmp_path / "link"):
+        assert named((str(binary),), environ, "--engine").files == (str(binary), library)
+        candidate = named(("prefix", "-x", str(binary)), environ, "--engine")
+        assert candidate.files == (str(binary), library, str(tmp_path / "prefix"))

@@ -39,8 +39,28 @@ def test_it_is_asked_once(tmp_path: Path, environ: dict[str, str]) -> None:
     first = words_of([binary], [binary], environ)
     assert "--model" in first.help
     assert runs(tmp_path) == 2
-    assert words_of([binary], [binary], environ) == first
-    assert runs(tmp_path) == 2
+    stamped = tmp_path / "stamped"
+    stamped.write_bytes(b"\x7fELF")
+    for _ in range(2):  # remembered as another command, by a file that is no script
+        assert words_of(["/usr/bin/env", binary], [str(stamped)], environ).help == first.help
+    assert runs(tmp_path) == 4
+
+
+def test_what_a_script_runs_is_asked_for_its_version_each_time(tmp_path: Path, environ: dict[str, str]) -> None:
+    behind = tmp_path / "behind"
+    behind.write_text("-m, --model FNAME|version: 1")
+    binary = script(tmp_path / "llama-server", f'[ "$1" = --help ] && cut -d"|" -f1 {behind} || cut -d"|" -f2 {behind}')
+    assert "version: 1" in words_of([binary], [binary], environ).version
+    behind.write_text("-m, --model FNAME, --new|version: 1")
+    assert "--new" not in words_of([binary], [binary], environ).help  # nobody can know
+    behind.write_text("-m, --model FNAME, --new|version: 2")
+    words = words_of([binary], [binary], environ)
+    assert "--new" in words.help
+    assert "version: 2" in words.version
+    assert words_of([binary], [binary], environ) == words
+    behind.unlink()
+    with pytest.raises(EngineProblem, match="--version failed"):
+        words_of([binary], [binary], environ)
 
 
 def test_another_file_is_asked_again(tmp_path: Path, environ: dict[str, str]) -> None:
@@ -56,8 +76,9 @@ def test_a_damaged_cache_is_written_again(tmp_path: Path, environ: dict[str, str
     for cache in (tmp_path / "state" / "engines").iterdir():
         cache.write_bytes(b'{"files": 3')
     assert words_of([binary], [binary], environ) == first
-    assert words_of([binary], [binary], environ) == first
     assert runs(tmp_path) == 4
+    assert words_of([binary], [binary], environ) == first
+    assert runs(tmp_path) == 5  # the version, as it is a script
 
 
 def test_a_state_folder_that_cannot_be_written_costs_a_run_only(tmp_path: Path, environ: dict[str, str]) -> None:

@@ -215,3 +215,32 @@ async def test_what_failed_may_be_tried_at_once_after_a_reload(tmp_path: Path) -
         await home.client.get("/models?reload=1")
         assert home.node.supervisor.children["good"].pid == pid
         await loaded(home, "bad")
+
+
+async def test_a_file_that_was_replaced_while_its_model_cools_down_is_tried_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    bad = add_model(tmp_path / "models", "bad")
+    other = add_model(tmp_path / "models", "other")
+    engine = engine_with(tmp_path, "--fake-exit-loading", "3")
+    preset = f"[*]\nlr-engine = {engine}\n[bad]\n[other]\n"
+    async with house(tmp_path, "--models-dir", str(tmp_path / "models"), preset=preset) as home:
+        for name in ("bad", "other"):
+            await home.client.post("/models/load", json={"model": name, "wait": True})
+        scheduler = home.node.supervisor.scheduler
+        engine_with(tmp_path)  # the same command, so that only the file can tell that it is worth a try
+        new = bad.with_name("new")
+        new.write_bytes(bad.read_bytes())
+        new.replace(bad)
+        answer = await home.client.post("/tokenize", json={"model": "bad", "content": "x"})  # looks again by itself
+        assert answer.status_code == 200
+        assert scheduler.failure_of("other") is not None
+        child = home.node.supervisor.children["bad"]
+        new.write_bytes(bad.read_bytes())
+        new.replace(bad)
+        other.touch()
+        await home.node.shelf.look()
+        assert scheduler.failure_of("other") is None
+        assert home.node.supervisor.children["bad"] is child
+        assert not child.stopping

@@ -17,6 +17,7 @@ class Changes:
     changed: tuple[str, ...]
     removed: tuple[str, ...]
     stale: tuple[str, ...]
+    replaced: tuple[str, ...]  # those with other files at the same paths: what failed before may be tried now
     warnings: tuple[Skipped, ...]  # all that hold now
     news: tuple[Skipped, ...]  # those that did not hold before
 
@@ -33,6 +34,7 @@ def changes_between(before: Catalog, after: Catalog) -> Changes:
         changed=tuple(id for id in new if id in old and new[id] != old[id]),
         removed=tuple(id for id in old if id not in new),
         stale=tuple(id for id, entry in old.items() if _is_stale(entry, new.get(id))),
+        replaced=tuple(id for id in new if id in old and new[id].model.stamp != old[id].model.stamp),
         warnings=after.skipped,
         news=tuple(each for each in after.skipped if each not in before.skipped),
     )

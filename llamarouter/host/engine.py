@@ -121,10 +121,11 @@ def named(wanted: tuple[str, ...], environ: Mapping[str, str], named_by: str) ->
             raise UsageError(f"{named_by}: {candidate.problem}")
         return candidate
     binary = _program(wanted[-1], environ, named_by)
-    command: tuple[str, ...] = (binary,)
-    if len(wanted) > 1:
-        command = (_program(wanted[0], environ, named_by), *wanted[1:-1], binary)
-    return Candidate(origin=f"named by {named_by}", command=command, files=(binary,))
+    if len(wanted) == 1:
+        return Candidate(origin=f"named by {named_by}", command=(binary,), files=_files_of(binary))
+    prefix = _program(wanted[0], environ, named_by)
+    command = (prefix, *wanted[1:-1], binary)
+    return Candidate(origin=f"named by {named_by}", command=command, files=(*_files_of(binary), prefix))
 
 
 def _program(word: str, environ: Mapping[str, str], named_by: str) -> str:
@@ -176,7 +177,13 @@ def _binary(path: str, origin: str) -> Candidate:
         problem = "there is none"
     elif not os.access(path, os.X_OK):
         problem = f"not executable: {path}"
-    return Candidate(origin=origin, command=(path,), files=(path,), problem=problem)
+    return Candidate(origin=origin, command=(path,), files=_files_of(path), problem=problem)
+
+
+def _files_of(binary: str) -> tuple[str, ...]:
+    """A binary, and the libraries that a build puts beside it: its options may be in one of those."""
+    beside = Path(os.path.realpath(binary)).parent.glob("lib*.so*")
+    return (binary, *sorted(str(file) for file in beside if file.is_file()))
 
 
 def _embedded(origin: str) -> Candidate:

@@ -3,6 +3,9 @@
     command -> cached under its files' path, size and mtime? -> Words
             -> else run it, 10 s each at most              -> Words, cached
 
+Where one of the files is a script, the binary is somewhere behind it and may be another one tomorrow: then `--version`
+is asked each time, and another answer means that the cache is of another binary.
+
 The options of a build are those that its own `--help` lists; `core.flags.OptionTable` reads the text. The cache is
 one file per command in the state folder; one that cannot be read or written costs a second run and nothing else.
 """
@@ -46,12 +49,15 @@ def words_of(command: Sequence[str], files: Sequence[str], environ: Mapping[str,
     name = hashlib.sha256("\0".join(command).encode()).hexdigest()[:16]
     cache = state_dir(environ) / "engines" / f"{name}.json"
     cached = _read(cache)
+    version = None
     if cached is not None and cached.files == stamps:
-        return cached
+        version = output_of(command, "--version", environ) if any(map(_is_script, files)) else cached.version
+        if version == cached.version:
+            return cached
     help_text = output_of(command, "--help", environ)
     if "--model" not in help_text:
         raise EngineProblem(f"not a llama-server: its --help knows no --model: {files[0]}")
-    words = Words(stamps, help_text, output_of(command, "--version", environ))
+    words = Words(stamps, help_text, version if version is not None else output_of(command, "--version", environ))
     with contextlib.suppress(OSError):
         write_atomically(cache, msgspec.json.encode(words))
     return words
@@ -86,6 +92,14 @@ def _stamp_of(file: str) -> tuple[str, int, int]:
     except OSError as error:
         raise EngineProblem(f"cannot be read ({error.strerror}): {file}") from error
     return file, status.st_size, status.st_mtime_ns
+
+
+def _is_script(file: str) -> bool:
+    try:
+        with open(file, "rb") as opened:
+            return opened.read(2) == b"#!"
+    except OSError:
+        return False
 
 
 def _read(cache: Path) -> Words | None:

@@ -102,16 +102,26 @@ class Node:
         """
         before = self.shelf.catalog
         await self.shelf.look(force=True)
-        scheduler = self.supervisor.scheduler
         for model in self.shelf.catalog.entries:
-            if scheduler.phase_of(model) is Phase.ABSENT and scheduler.failure_of(model) is not None:
-                self.supervisor.forget(model, 0.0)
+            self._allow(model)
         return changes_between(before, self.shelf.catalog)
 
+    def _allow(self, model: str) -> None:
+        """What has failed may be tried at once; what runs or loads is left alone."""
+        scheduler = self.supervisor.scheduler
+        if scheduler.phase_of(model) is Phase.ABSENT and scheduler.failure_of(model) is not None:
+            self.supervisor.forget(model, 0.0)
+
     def apply(self, before: Catalog, after: Catalog) -> None:
-        """The shelf has changed: drain the children whose launch is another now, forget what was wrong."""
-        for model in changes_between(before, after).stale:
+        """The shelf has changed: drain the children whose launch is another now, forget what was wrong.
+
+        A child whose file was replaced goes on with the old one, which it has mapped.
+        """
+        changes = changes_between(before, after)
+        for model in changes.stale:
             self.supervisor.forget(model, self.settings.drain_timeout)
+        for model in changes.replaced:
+            self._allow(model)
         if before.entries:
             self.feed.tell("*", "models_reload")
 

@@ -59,7 +59,7 @@ class Reception:
 
     async def lease(self, ask: Ask) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
-        entry = await self._shelf.find(ask.model)
+        entry = await self._find(ask.model)
         if ask.route.method == "GET" and not ask.autoload:
             return await self._glance(entry.model.id, ask)
         autoload = self._autoload if ask.autoload is None else ask.autoload
@@ -67,6 +67,14 @@ class Reception:
             entry = await self._fetched(entry)
         self.check(entry)
         return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload)
+
+    async def _find(self, asked: str) -> Entry:
+        """The entry that a client means; one that is cooling down after a failure may have been replaced meanwhile."""
+        entry = await self._shelf.find(asked)
+        if self._supervisor.cooldown_left(entry.model.id) > 0:
+            await self._shelf.look()
+            entry = self._shelf.entry(asked)
+        return entry
 
     async def _glance(self, model: str, ask: Ask) -> Lease:
         """A place for who only looks: nothing is loaded or woken for it, and the model's idle time goes on."""
@@ -80,7 +88,7 @@ class Reception:
 
         `begun` is called as soon as its process is spawned, or its files are being fetched.
         """
-        entry = await self._shelf.find(asked)
+        entry = await self._find(asked)
         if entry.hf_wanted is not None:
             entry = await self._fetched(entry, begun)
         self.check(entry)
