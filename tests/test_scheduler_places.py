@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llamarouter.core.events import Ready
 from llamarouter.core.scheduler import Phase, Scheduler
 from tests.stories import (
     CRASH,
@@ -242,6 +243,17 @@ def test_a_fresh_model_stays_though_idle_for_as_long_as_it_took_to_load() -> Non
         (7, release(3)),
         (7.9, tick),
         (8, tick, evict("a")),
+    )
+
+
+def test_what_passed_before_the_process_was_started_is_no_load_to_pay_for() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (4, Ready("a", 1, load_seconds=1), grant(1, "a")),
+        (4.5, ask(2, "b")),
+        (4.6, release(1)),
+        (5, tick, evict("a")),
     )
 
 

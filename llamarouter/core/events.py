@@ -8,6 +8,7 @@ a load without a client (`POST /models/load`, `load-on-startup`): granted and ov
 from __future__ import annotations
 
 import enum
+import math
 from dataclasses import dataclass
 
 from llamarouter.core.errors import RouterError
@@ -55,11 +56,15 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """The child of `model` answers; it has `slots` slots (at least one) and `connections` places for other requests."""
+    """The child of `model` answers; it has `slots` slots (at least one) and `connections` places for other requests.
+
+    `load_seconds`: how long its process took, where that is less than the time since its start was ordered.
+    """
 
     model: str
     slots: int
     connections: int = 48
+    load_seconds: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,7 +202,7 @@ class Scheduler:
             return
         resident.phase = Phase.READY
         resident.slots, resident.connections = max(1, event.slots), max(1, event.connections)
-        resident.ready_at, resident.load_seconds = now, now - resident.started_at
+        resident.ready_at, resident.load_seconds = now, min(event.load_seconds, now - resident.started_at)
         self._cooldowns.loaded(event.model)
 
     def _exited(self, event: Exited, now: float) -> None:
