@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import llamarouter
+from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
 from llamarouter.core.errors import RouterError, UsageError
@@ -167,6 +168,7 @@ class Node:
 
     def props(self) -> dict[str, Any]:
         """`GET /props` without a model: this is a router."""
+        build = build_info_of(self.shelf.inventory.engines[None].build)
         return {
             "role": "router",
             "max_instances": self.settings.models_max,
@@ -175,7 +177,7 @@ class Node:
             "model_path": "none",
             "default_generation_settings": {"params": None, "n_ctx": 0},
             "ui_settings": self.settings.ui_config,
-            "build_info": f"llamarouter {llamarouter.__version__}, {self.shelf.inventory.engines[None].build}",
+            "build_info": f"{build} (llamarouter {llamarouter.__version__})",
             "cors_proxy_enabled": False,
         }
 
