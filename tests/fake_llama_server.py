@@ -56,12 +56,14 @@ FAULTS = {
     "sleep-after": "seconds after which it sleeps, until it is asked for an answer",
     "wake-seconds": "waking takes this long, with a progress line every 20 ms",
     "stall-waking": "1: hangs while it wakes",
+    "modalities": "what it says it understands, once it is loaded (text,video)",
     "odd-state": "a state word that it says once it is ready",
     "no-props": "1: /props is 404; hang: never answers",
 }
 HELP_ROWS = (
     ("-m,    --model FNAME", "model path to load (env: LLAMA_ARG_MODEL)"),
     ("-a,    --alias STRING", "set model name aliases, comma-separated (env: LLAMA_ARG_ALIAS)"),
+    ("--tags STRING", "set model tags, comma-separated (env: LLAMA_ARG_TAGS)"),
     ("-c,    --ctx-size N", "size of the prompt context (env: LLAMA_ARG_CTX_SIZE)"),
     ("-ngl,  --gpu-layers N", "layers to store in VRAM (env: LLAMA_ARG_N_GPU_LAYERS)"),
     ("-np,   --parallel N", "number of server slots (env: LLAMA_ARG_N_PARALLEL)"),
@@ -143,7 +145,10 @@ class Fake:
             "aliases": [self.alias],
             "tags": [],
             "object": "model",
-            "architecture": {"input_modalities": ["text"], "output_modalities": ["text"]},
+            "architecture": {
+                "input_modalities": (self.flags.fault("modalities") or "text").split(","),
+                "output_modalities": ["text"],
+            },
             "created": 1700000000,
             "owned_by": "llamacpp",
             "meta": meta,

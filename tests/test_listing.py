@@ -129,3 +129,38 @@ async def test_a_file_that_vanishes_while_it_is_listed_is_no_error(tmp_path: Pat
         answer = await home.client.get("/models?reload=1")
         assert answer.status_code == 200
         assert {each["id"] for each in answer.json()["data"] if not each["lr"]["problem"]} == set(names[3:])
+
+
+async def test_what_a_child_says_of_its_modalities_is_kept_until_it_is_another_model(tmp_path: Path) -> None:
+    file = add_model(tmp_path / "files", "m")
+    engine = engine_with(tmp_path, "--fake-modalities", "text,video")
+    preset = f"[m]\nmodel = {file}\ntags = b,a\nlr-engine = {engine}\n"
+    async with house(tmp_path, preset=preset) as home:
+
+        async def inputs() -> object:
+            return (await listed(home))["m"]["architecture"]["input_modalities"]
+
+        assert await inputs() == ["text"]
+        await home.client.post("/models/load", json={"model": "m", "wait": True})
+        assert await inputs() == ["text", "video"]
+        entry = (await listed(home))["m"]
+        assert entry["meta"]["n_vocab"] == 32
+        assert (entry["id"], entry["tags"]) == ("m", ["a", "b"])
+        await home.client.post("/models/unload", json={"model": "m", "wait": True})
+        assert await inputs() == ["text", "video"]
+        assert "meta" not in (await listed(home))["m"]
+        (tmp_path / "preset.ini").write_text(preset + "ctx-size = 77\n", encoding="utf-8")
+        await home.client.get("/models?reload=1")
+        assert await inputs() == ["text"]
+
+
+async def test_what_cannot_be_started_has_arguments_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"GGUF" + b"\0" * 40)
+    async with house(tmp_path, preset="[far]\nhf-repo = user/repo:Q8_0\n") as home:
+        answer = (await home.client.get("/models")).json()
+        assert [(each["id"], each["status"]) for each in answer["data"]] == [
+            ("bad", {"value": "unloaded", "args": []}),
+            ("far", {"value": "unloaded", "args": []}),
+        ]
+        assert list(answer) == ["data", "object", "warnings"]

@@ -48,6 +48,7 @@ class Child:
     engine: Engine
     command: tuple[str, ...]
     started: float
+    tags: tuple[str, ...] = ()
     stage: Stage = Stage.LOADING
     pid: int | None = None
     progress: LoadProgress | None = None
@@ -58,6 +59,12 @@ class Child:
     task: asyncio.Task[Exit] | None = None
     stopping: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def info(self) -> dict[str, object]:
+        """The model object that it has said it serves, by the names that the router has for it; empty before."""
+        said = {} if self.ready is None else self.ready.info
+        return {**said, "id": self.model, "tags": list(self.tags)} if said else {}
 
     def note(self, outcome: Outcome) -> None:
         """Keep the end of an answer that tells how fast the model was; it is read when somebody asks."""

@@ -51,7 +51,7 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
     model = entry.model
     download = downloads.progress().get(model.id)
     child = supervisor.children.get(model.id)
-    info = dict(child.ready.info) if child is not None and child.ready is not None else {}
+    info = child.info if child is not None else {}
     described: dict[str, Any] = {
         "id": model.id,
         "aliases": list(entry.aliases),

@@ -48,7 +48,7 @@ class Observer:
         child.ready = ready
         child.stage = Stage.LOADED
         child.connections = ChildConnections(ready.address, ready.api_key, clock=asyncio.get_running_loop().time)
-        self._tell({"status": "loaded", "info": dict(ready.info)})
+        self._tell({"status": "loaded", "info": child.info})
         self._dispatch(Ready(child.model, max(1, ready.slots), load_seconds=ready.load_seconds))
         self._on_ready(child)
 

@@ -33,6 +33,6 @@ def _state_of(node: Node, model: str) -> dict[str, object]:
     state: dict[str, object] = {"status": child.stage.value}
     if child.stage is Stage.LOADING and child.progress is not None:
         state["progress"] = msgspec.to_builtins(child.progress)
-    elif child.stage is Stage.LOADED and child.ready is not None:
-        state["info"] = dict(child.ready.info)
+    elif child.stage is Stage.LOADED:
+        state["info"] = child.info
     return state

@@ -31,7 +31,7 @@ class Spawner:
             problem = without_paths(entry.problem or "it has no file")
             raise ModelInvalid(f"model '{model}' cannot be loaded: {problem}")
         engine = self._shelf.inventory.engine_of(entry.launch.engine_key)
-        return Child(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started)
+        return Child(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started, entry.tags)
 
     async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
         """Run the child until it is reaped."""
