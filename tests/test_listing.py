@@ -133,9 +133,8 @@ async def test_a_file_that_vanishes_while_it_is_listed_is_no_error(tmp_path: Pat
 
 async def test_what_a_child_says_of_its_modalities_is_kept_until_it_is_another_model(tmp_path: Path) -> None:
     file = add_model(tmp_path / "files", "m")
-    engine = engine_with(tmp_path, "--fake-modalities", "text,video")
-    preset = f"[m]\nmodel = {file}\ntags = b,a\nlr-engine = {engine}\n"
-    async with house(tmp_path, preset=preset) as home:
+    preset = f"[m]\nmodel = {file}\ntags = b,a\n"
+    async with house(tmp_path, preset=preset, environ={"FAKE_MODALITIES": "text,video"}) as home:
 
         async def inputs() -> object:
             return (await listed(home))["m"]["architecture"]["input_modalities"]
