@@ -210,6 +210,15 @@ def test_what_the_router_owns_never_reaches_a_child(key: str) -> None:
         assert f"{name} =" not in entry_of(catalog, "local").preset_text
 
 
+@pytest.mark.parametrize("key", ["ui = off", "webui = 0", "no-ui = true", "LLAMA_ARG_NO_UI = 1"])
+def test_a_section_may_hide_its_model_from_the_page_and_nobody_else_may(key: str) -> None:
+    catalog = catalog_of(f"[local]\n{key}\n", models=[LOCAL], environ={"LLAMA_ARG_UI": "on"})
+    assert "--no-webui" in flags_of(catalog, "local")
+    assert warnings_of(catalog) == []
+    catalog = catalog_of("[local]\nctx-size = 1\n", models=[LOCAL], environ={"LLAMA_ARG_UI": "off"})
+    assert not [flag for flag in flags_of(catalog, "local") if "ui" in flag]
+
+
 def test_nothing_of_the_router_in_the_environment_reaches_a_child() -> None:
     environ = {
         "LLAMA_ARG_HOST": "localhost",

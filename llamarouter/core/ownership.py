@@ -18,6 +18,7 @@ class Role(enum.Enum):
     ROUTER = "the router owns it"
     ALIAS = "a name that the router answers to"
     TAGS = "shown in the list of models"
+    PAGE = "whether the web page shows the model: a section's word, never everybody's"
     SOURCE = "says which files the model is"
     REMOTE = "a source that would make the child download"
     ACTION = "prints something and exits"
@@ -40,7 +41,6 @@ _ROLES: dict[str, Role] = {
             "--models-max",
             "--models-autoload",
             "--hf-token",
-            "--ui",
             "--ui-config",
             "--ui-config-file",
             "--ui-mcp-proxy",
@@ -61,6 +61,8 @@ _ROLES: dict[str, Role] = {
     ),
     "--alias": Role.ALIAS,
     "--tags": Role.TAGS,
+    # The router's own page is another thing, with the same name on its command line and in its environment.
+    "--ui": Role.PAGE,
     **dict.fromkeys(("--model", "--mmproj", "--model-draft", "--hf-repo", "--hf-file", "--hf-repo-draft"), Role.SOURCE),
     **dict.fromkeys(("--model-url", "--docker-repo"), Role.REMOTE),
     **dict.fromkeys(

@@ -27,6 +27,7 @@ from llamarouter.relay.switchboard import Outcome
 # How long the answer to a broken connection waits for the process's own end to be known.
 _POST_MORTEM = 0.25
 
+_NO_PAGE = frozenset({"--no-ui", "--no-webui"})
 _TIMED = b'"predicted_per_second":'
 _PER_SECOND = re.compile(rb'"predicted_per_second":\s*([0-9.]+)')
 
@@ -70,6 +71,11 @@ class Child:
         """Keep the end of an answer that tells how fast the model was; it is read when somebody asks."""
         if _TIMED in outcome.tail:
             self.timings = outcome.tail
+
+    @property
+    def has_page(self) -> bool:
+        """Whether it was left to serve the web page, if its engine carries one."""
+        return not _NO_PAGE.intersection(flag.option for flag in self.launch.flags)
 
     @property
     def tokens_per_second(self) -> float | None:

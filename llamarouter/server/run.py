@@ -96,7 +96,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         node.apply(before, after)
 
     def ready(child: Child) -> None:
-        if settings.ui and folder_of_page is None and child.ready is not None:
+        if settings.ui and folder_of_page is None and child.ready is not None and child.has_page:
             tasks.create_task(store.take(child.ready.address, child.ready.api_key))
 
     async def downloaded() -> None:

@@ -112,6 +112,20 @@ def test_below_a_prefix_all_works_as_without(serve: Serve, engine: Path | None, 
     assert "a " in router.lr("ls").stdout
 
 
+def test_a_model_that_is_hidden_from_the_page_does_not_hide_the_page(
+    serve: Serve, models_dir: Path, tmp_path: Path
+) -> None:
+    preset = tmp_path / "p.ini"
+    preset.write_text("[b]\nui = off\n")
+    router = serve(None, "--models-dir", models_dir, "--models-preset", preset)  # the engine that carries a page
+    with router.client() as client:
+        router.lr("load", "b")
+        assert client.get("/props", params={"model": "b"}).json()["ui"] is False
+        router.lr("load", "a")
+        assert client.get("/props", params={"model": "a"}).json()["ui"] is True
+        until(lambda: "_app/immutable" in client.get("/").text)
+
+
 def test_every_answer_says_what_it_comes_from(serve: Serve, models_dir: Path) -> None:
     router = serve(COMPILED, "--models-dir", models_dir)
     with router.client() as client:
