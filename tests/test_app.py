@@ -240,6 +240,7 @@ async def test_head_of_an_endless_stream_ends(tmp_path: Path) -> None:
             first = await door.answer(head_only=True)
             assert first.status == 200
             assert first.headers["content-type"].startswith("text/")
+            assert first.headers["x-accel-buffering"] == "no"
             assert (await door.answer()).json() == {"status": "ok"}
 
 

@@ -40,7 +40,7 @@ def success(**more: object) -> Response:
 
 def streamed(request: Request, parts: AsyncIterator[bytes], media_type: str) -> Response:
     """An answer without an end; a HEAD would wait for it, and gets the headers alone."""
-    headers = {"cache-control": "no-cache"}
+    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would keep it back otherwise
     if request.method == "HEAD":
         return Response(media_type=media_type, headers=headers)
     return StreamingResponse(parts, media_type=media_type, headers=headers)
