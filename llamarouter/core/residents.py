@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from llamarouter.core.events import StopReason
 from llamarouter.core.waiting import Lane
 
+# Every request passes here. A member taken from its Enum's class costs 0.2 us each time on Python 3.11, a global none.
+_SLOT, _OPEN, _GLANCE, _LOAD = Lane.SLOT, Lane.OPEN, Lane.GLANCE, Lane.LOAD
+
 
 class Phase(enum.Enum):
     """Where in its life the child of a model is; a model without one is ABSENT."""
@@ -25,6 +28,9 @@ class Phase(enum.Enum):
     STARTING = "starting"
     READY = "ready"
     STOPPING = "stopping"
+
+
+_READY = Phase.READY
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,27 +85,27 @@ class Resident:
 
     def takes(self, lane: Lane) -> bool:
         """Whether one more request of `lane` may go in now."""
-        if self.phase is not Phase.READY or self.leaving is not None:
+        if self.phase is not _READY or self.leaving is not None:
             return False
-        if lane is Lane.SLOT:
+        if lane is _SLOT:
             return self.in_slots < self.slots
-        return lane is Lane.LOAD or self.in_open + self.in_glances < self.connections
+        return lane is _LOAD or self.in_open + self.in_glances < self.connections
 
     def enter(self, lane: Lane, now: float) -> None:
-        if lane is Lane.GLANCE:
+        if lane is _GLANCE:
             self.in_glances += 1
             return
         self.last_used = now
-        if lane is Lane.SLOT:
+        if lane is _SLOT:
             self.in_slots += 1
-        elif lane is Lane.OPEN:
+        elif lane is _OPEN:
             self.in_open += 1
 
     def exit(self, lane: Lane, now: float) -> None:
-        if lane is Lane.GLANCE:
+        if lane is _GLANCE:
             self.in_glances -= 1
             return
-        if lane is Lane.SLOT:
+        if lane is _SLOT:
             self.in_slots -= 1
         else:
             self.in_open -= 1

@@ -48,6 +48,9 @@ from llamarouter.server.observer import Observer
 
 log = logging.getLogger("llamarouter")
 
+# Taken from the class, they would cost 0.2 us for each request.
+_SLOT, _OPEN = Lane.SLOT, Lane.OPEN
+
 
 class Spawner(Protocol):
     """Prepares and lives children: what the supervisor needs of the machine."""
@@ -112,7 +115,7 @@ class Supervisor:
     def lease_now(self, model: str, slot: bool, body_bytes: int) -> Lease | None:
         """A place in a ready child at once, else None; `model` is an id."""
         self._tickets = ticket = self._tickets + 1
-        lane = Lane.SLOT if slot else Lane.OPEN
+        lane = _SLOT if slot else _OPEN
         if not self._dispatching and self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
             return self._lease_in(self.children[model], ticket)
         if self._scheduler.phase_of(model) is not Phase.READY:
