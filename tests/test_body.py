@@ -158,6 +158,42 @@ def test_it_agrees_with_pythons_own_reader(value: dict[str, object], ascii_only:
         assert "\\ud" in body.decode().lower()
 
 
+KEYS = st.sampled_from(
+    ['"model"', '"mod\\u0065l"', '"MODEL"', '"stream"', '"grammar"', '"\\"model\\""', '"x"', '"\\q"', '"é"']
+)
+VALUES = st.sampled_from(
+    [
+        '"a"',
+        '""',
+        '"model"',
+        '"\\u0061\\n"',
+        '"é"',
+        "1",
+        "null",
+        "NaN",
+        '{"model":"b"}',
+        '["model"]',
+        '"\\q"',
+        '{"x":1,}',
+        '"',
+    ]
+)
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.tuples(KEYS, VALUES), max_size=4), st.sampled_from(["{}", "{", "[]", "{}}", "{},"]))
+def test_a_short_body_is_read_as_a_long_one_is(pairs: list[tuple[str, str]], around: str) -> None:
+    body = (around[0] + ",".join(f"{key}:{value}" for key, value in pairs) + around[1:]).encode()
+    assert _outcome_of(body) == _outcome_of(body + b" " * 512)
+
+
+def _outcome_of(body: bytes) -> object:
+    try:
+        return model_of_json(body)
+    except RouterError as error:
+        return type(error)
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=80))
 def test_any_bytes_get_an_answer_or_a_refusal(body: bytes) -> None:

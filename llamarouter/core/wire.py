@@ -149,13 +149,13 @@ def answer_lines_of(head: AnswerHead, *, chunked: bool) -> bytes:
 
     `chunked`: the body, whose length is not known, is chunked; else the end of the connection ends it.
     """
-    if head.length is None:
-        framing = b"transfer-encoding: chunked\r\n" if chunked else b""
-    else:
-        framing = b"" if head.status in (204, 304) else b"content-length: %d\r\n" % head.length
     if head.said is None:
         head.said = b"".join(b"%b\r\n" % line for line in (head.status_line, *head.lines))
-    return head.said + framing
+    if head.length:
+        return b"%bcontent-length: %d\r\n" % (head.said, head.length)
+    if head.length is None:
+        return head.said + (b"transfer-encoding: chunked\r\n" if chunked else b"")
+    return head.said + (b"" if head.status in (204, 304) else b"content-length: 0\r\n")
 
 
 def error_answer_of(error: RouterError) -> tuple[bytes, bytes]:

@@ -116,7 +116,8 @@ class Door(WayOut):
     # --- bytes in -----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
+        if self.timeout_keep_alive_task is not None:
+            self._unset_keepalive_if_required()
         if self._deaf:
             return
         if self._current is None and self._incoming is None:
@@ -136,8 +137,8 @@ class Door(WayOut):
         """Serve a request whose head was seen on this connection before, without the parser; it is between two."""
         familiar = self._familiar
         if familiar is not None and (body := familiar.body_of(data)) is not None:
-            familiar.means.refill(body)
-            self._serve(familiar.means)
+            familiar.means.repeat(len(body))
+            self._relay(familiar.means, body)
             return True
         self._unknown = data
         return False
@@ -226,20 +227,23 @@ class Door(WayOut):
 
     def _serve(self, incoming: Incoming) -> None:
         """It is this request's turn, and it is here as a whole."""
-        if not incoming.plain:
+        if incoming.plain:
+            self._relay(incoming, incoming.take_body())
+        else:
             self._hand_over(incoming)
-            return
+
+    def _relay(self, incoming: Incoming, body: bytes) -> None:
+        """Answer a plain request from its child, if that has room for it now."""
         self._current = incoming
         route = incoming.route
         assert route is not None
         try:
             self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
-            body = incoming.take_body()
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
                 model = incoming.model_in_query() or default_for(self.switchboard, unnamed)
-            ask = Ask(model, route, len(body), incoming.autoload())
+            ask = Ask(model, route, len(body), incoming.autoload)
             lease = self.switchboard.lease_now(ask)
         except RouterError as error:
             self.refuse(error)

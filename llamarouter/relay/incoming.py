@@ -40,10 +40,12 @@ class Incoming:
         "_length_at",
         "_parts",
         "authorization",
+        "autoload",
         "body_bytes",
         "bytes_before",
+        "door_headers",
+        "door_lines",
         "expects_100",
-        "extra",
         "handed_over",
         "head_complete",
         "head_start",
@@ -83,7 +85,9 @@ class Incoming:
         self.hosts = 0
         self.problem: str | None = None
         self.head_start: bytes | None = None  # what the child's head begins with, once it was made
-        self.extra: bytes | None = None  # what the server adds to the answer's head, once it was asked
+        self.door_headers: Headers | None = None  # what the server said at that time in every answer
+        self.door_lines = b""  # the end of an answer's head, made of it
+        self.autoload: bool | None = None  # what its query says of it
         self._length_at = -1  # where `content-length` stands among the headers
         self._parts: list[bytes] = []
 
@@ -161,6 +165,7 @@ class Incoming:
             route = routes.get(self.url)
             if route is None and b"?" in self.url:
                 path, _, query = self.url.partition(b"?")
+                self.autoload = autoload_of(query)
                 # A model in the query counts where the body names none, which the slow door finds out.
                 route = routes.get(path) if b"model=" not in query else None
             self.route = route
@@ -170,13 +175,12 @@ class Incoming:
         self._parts.append(body)
         self.body_bytes += len(body)
 
-    def refill(self, body: bytes) -> None:
-        """The same head has come once more, with this body: the request that it was is over."""
-        self._parts = [body]
+    def repeat(self, body_bytes: int) -> None:
+        """The same head has come once more, with a body of so many bytes: the request that it was is over."""
         self.handed_over = False
-        if len(body) != self.body_bytes:
-            self.body_bytes = len(body)
-            self.headers[self._length_at] = (b"content-length", b"%d" % len(body))
+        if body_bytes != self.body_bytes:
+            self.body_bytes = body_bytes
+            self.headers[self._length_at] = (b"content-length", b"%d" % body_bytes)
 
     # --- once it is here ----------------------------------------------------------------------------------------------
 
@@ -188,10 +192,6 @@ class Incoming:
     def put_back(self, body: bytes) -> None:
         """Keep the body after all that was taken: somebody else will take it."""
         self._parts = [body]
-
-    def autoload(self) -> bool | None:
-        _, _, query = self.url.partition(b"?")
-        return autoload_of(query) if query else None
 
     def model_in_query(self) -> str | None:
         return model_in(self.url.partition(b"?")[2])

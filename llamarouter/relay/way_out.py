@@ -25,8 +25,6 @@ class WayOut(HttpToolsProtocol):
         self._exchange: Exchange | None = None  # answering `_current`
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
-        self._date: list[tuple[bytes, bytes]] | None = None
-        self._date_lines = b""
 
     def attach(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -36,19 +34,18 @@ class WayOut(HttpToolsProtocol):
         current = self._current
         if current is None or self.transport.is_closing():
             return
-        parts: list[bytes] = []
+        start = b""
         if head is not None:
             self._chunked = head.length is None and current.version != "1.0"
-            parts.append(answer_lines_of(head, chunked=self._chunked))
-            parts.append(self._door_lines(current))
-        if payload:
-            if self._chunked:
-                parts += (b"%x\r\n" % len(payload), payload, b"\r\n")
+            start = answer_lines_of(head, chunked=self._chunked) + self._door_lines(current)
+        if not self._chunked:
+            self.transport.write(start + payload)
+        else:
+            end = b"0\r\n\r\n" if done and not current.head_only else b""
+            if payload:
+                self.transport.write(b"%b%x\r\n%b\r\n%b" % (start, len(payload), payload, end))
             else:
-                parts.append(payload)
-        if done and self._chunked and not current.head_only:
-            parts.append(b"0\r\n\r\n")
-        self.transport.write(b"".join(parts) if len(parts) > 1 else parts[0] if parts else b"")
+                self.transport.write(start + end)
         if done:
             self._answered(current)
 
@@ -75,14 +72,13 @@ class WayOut(HttpToolsProtocol):
 
     def _door_lines(self, current: Incoming) -> bytes:
         """What the door itself says at the end of a head: date, the server's own headers, whether it keeps open."""
-        if self._date is not self.server_state.default_headers:  # uvicorn makes a new list every second
-            self._date = self.server_state.default_headers
-            self._date_lines = b"".join(b"%b: %b\r\n" % pair for pair in self._date)
-        if current.extra is None:
+        if current.door_headers is not self.server_state.default_headers:  # uvicorn makes a new list every second
+            current.door_headers = self.server_state.default_headers
             extra_headers = self.options.extra_headers
-            current.extra = b"" if extra_headers is None else extra_headers(current.headers)
-        close = b"" if current.keep_alive else b"connection: close\r\n"
-        return b"%b%b%b\r\n" % (self._date_lines, current.extra, close)
+            extra = b"" if extra_headers is None else extra_headers(current.headers)
+            lines = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
+            current.door_lines = lines + extra + b"\r\n"
+        return current.door_lines if current.keep_alive else b"connection: close\r\n" + current.door_lines
 
     def _answered(self, current: Incoming) -> None:
         self.server_state.total_requests += 1
