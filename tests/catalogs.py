@@ -63,13 +63,14 @@ def catalog_of(
 ) -> Catalog:
     """The catalogue of all this, with `preset` as the file p.ini and `config` as config.ini."""
     variables = environ or {}
+    config_ini = parse_ini(config, "config.ini") if config else None
     cached = repos or {}
     return build_catalog(
         models=models,
         skipped=(),
         ini=parse_ini(preset, "p.ini") if preset else None,
-        config_ini=parse_ini(config, "config.ini") if config else None,
-        settings=parse_settings(argv, variables, TABLE, lambda path: ""),
+        config_ini=config_ini,
+        settings=parse_settings(argv, variables, TABLE, lambda path: "", config_ini),
         environ=variables,
         tables=tables or {None: TABLE},
         describe=describe,

@@ -15,6 +15,7 @@ from llamarouter.core.flags import OptionTable
 from llamarouter.core.model import Model
 from llamarouter.core.settings import Settings, engine_of, parse_settings
 from llamarouter.host.child_environment import environment_of
+from llamarouter.host.config_file import read_config
 from llamarouter.host.discovery import discover, places_of
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.state import state_dir
@@ -75,7 +76,7 @@ def _planned(flags: list[str]) -> Inventory:
     from llamarouter.host.inventory import engine_for
 
     table = engine_for(engine_of(flags, os.environ), os.environ).table
-    return _inventory(parse_settings(flags, os.environ, table, _read), flags, os.environ)
+    return _inventory(parse_settings(flags, os.environ, table, _read, read_config(os.environ)), flags, os.environ)
 
 
 def _inventory(settings: Settings, flags: list[str], environ: Mapping[str, str]) -> Inventory:

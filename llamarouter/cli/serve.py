@@ -31,6 +31,7 @@ def serve(argv: list[str]) -> int:
     """Run the router with the arguments behind `serve`; returns the exit code. Raises `UsageError`."""
     # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
     from llamarouter.core.settings import engine_of, parse_settings
+    from llamarouter.host.config_file import read_config
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
     from llamarouter.host.state import state_dir
@@ -43,7 +44,8 @@ def serve(argv: list[str]) -> int:
         show_help()
         return 0
     engine = engine_for(engine_of(argv, environ), environ)
-    settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"))
+    config = read_config(environ)
+    settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"), config)
     _set_up_logging(settings)
     state = state_dir(environ)
     headers = HeaderCache(state / "headers.json")

@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from llamarouter.core.config_ini import for_models, leaks_of
 from llamarouter.core.flags import Given, OptionTable
 from llamarouter.core.fold import defaults_of, in_table
-from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Section
+from llamarouter.core.ini import Ini, Section
 from llamarouter.core.model import Skipped
 from llamarouter.core.preset import Wishes, engine_key_of, read_environment, read_for_everyone, take_option
 from llamarouter.core.settings import Settings
@@ -40,15 +41,11 @@ class Layers:
         tables: Mapping[str | None, OptionTable],
     ) -> None:
         self._everyone = everyone
-        self._config = tuple(
-            section
-            for section in (config_ini.sections if config_ini is not None else ())
-            if section.name in (GLOBAL_SECTION, DEFAULT_SECTION)
-        )
+        self._config = for_models(config_ini)
         self._settings = settings
         self._environ = environ
         self._tables = tables
-        self._warnings: dict[Skipped, None] = {}
+        self._warnings: dict[Skipped, None] = dict.fromkeys(leaks_of(config_ini))
         self._common: dict[str | None, Common] = {None: self._read(None, tables[None])}
 
     @property

@@ -1,4 +1,5 @@
-"""The values of our own options: from the command line, else from the environment, else a default.
+"""The values of our own options: from the command line, else from the environment, else from `config.ini`, else a
+default.
 
 Each reader says in one line what is wrong with a value, naming the spelling or the variable that it came from.
 """
@@ -28,10 +29,17 @@ class Said:
 
 
 class OwnValues:
-    """The values of our own options: from the command line, else from the environment, else absent."""
+    """The values of our own options: from the command line, else from the environment, else from `config.ini`."""
 
-    def __init__(self, own: Sequence[Given], environ: Mapping[str, str], warnings: list[Skipped]) -> None:
+    def __init__(
+        self,
+        own: Sequence[Given],
+        environ: Mapping[str, str],
+        warnings: list[Skipped],
+        config: Sequence[Given] = (),
+    ) -> None:
         self._environ = environ
+        self._config = {given.option.canonical: given for given in config}
         self._given: dict[str, list[Given]] = {}
         self._places = {given.option.canonical: place for place, given in enumerate(own)}
         for given in own:
@@ -45,7 +53,9 @@ class OwnValues:
     def of(self, name: str) -> list[tuple[str, str]]:
         """All values of an option, each with what the operator must be told where it is wrong."""
         option = _OPTIONS[name]
-        found = [(env, self._environ[env]) for env in option.envs if self._environ.get(env)]
+        beneath = self._config.get(option.canonical)
+        found = [(beneath.written, beneath.values[0])] if beneath is not None and beneath.values else []
+        found += [(env, self._environ[env]) for env in option.envs if self._environ.get(env)]
         found += [(each.written, each.values[0]) for each in self._given.get(option.canonical, ()) if each.values]
         return found
 
@@ -86,7 +96,8 @@ class OwnValues:
             if truth is None:
                 raise UsageError(f"{where} must be on or off, not {text!r}")
             return truth
-        return default
+        beneath = self._config.get(option.canonical)
+        return default if beneath is None else beneath.on
 
     def integer(self, name: str, default: int, low: int = -(2**31), high: int = 2**31 - 1) -> int:
         for where, text in self.of(name)[-1:]:

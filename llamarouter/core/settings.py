@@ -15,10 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llamarouter.core.config_ini import own_of
 from llamarouter.core.cors import Cors
 from llamarouter.core.door_values import api_prefix_of, certificate_of, cors_of, ui_config_of
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
+from llamarouter.core.ini import Ini
 from llamarouter.core.model import Skipped
 from llamarouter.core.one_model import OneModel, one_model_of
 from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
@@ -72,23 +74,19 @@ class Settings:
 
 
 def parse_settings(
-    argv: Sequence[str], environ: Mapping[str, str], table: OptionTable, read_file: Callable[[str], str]
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    table: OptionTable,
+    read_file: Callable[[str], str],
+    config_ini: Ini | None = None,
 ) -> Settings:
     """The settings of a command line (without `serve`) and an environment; raises UsageError (one line).
 
     `table` is the engine's; `read_file` gives the text of `--api-key-file` and may raise OSError or UnicodeDecodeError.
     """
-    own: list[Given] = []
-    options: dict[str, Given] = {}
     warnings: list[Skipped] = []
-    for given in split_argv(argv, OWN_TABLE, table):
-        if OWN_TABLE.find(given.written) is not None:
-            own.append(given)
-            if given.option.canonical in SHARED and (theirs := table.find_option(given.option)) is not None:
-                _take_option(replace(given, option=theirs), options, warnings)
-        else:
-            _take_option(given, options, warnings)
-    values = OwnValues(own, environ, warnings)
+    own, options = _take_apart(argv, table, warnings)
+    values = OwnValues(own, environ, warnings, own_of(config_ini))
     one_model = one_model_of(values)
     settings = Settings(
         one_model=one_model,
@@ -120,7 +118,7 @@ def parse_settings(
         log_level=_log_level(values),
         log_file=values.text("--log-file"),
         runtime_dir=values.text("--runtime-dir"),
-        options=tuple(options.values()),
+        options=options,
         warnings=(*warnings, *_misspelt(environ)),
     )
     _check_together(settings)
@@ -151,6 +149,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+def _take_apart(
+    argv: Sequence[str], table: OptionTable, warnings: list[Skipped]
+) -> tuple[list[Given], tuple[Given, ...]]:
+    """What a command line says to the router, and what to every model: of one option the last only."""
+    own: list[Given] = []
+    options: dict[str, Given] = {}
+    for given in split_argv(argv, OWN_TABLE, table):
+        if OWN_TABLE.find(given.written) is None:
+            _take_option(given, options, warnings)
+            continue
+        own.append(given)
+        if given.option.canonical in SHARED and (theirs := table.find_option(given.option)) is not None:
+            _take_option(replace(given, option=theirs), options, warnings)
+    return own, tuple(options.values())
 
 
 def _take_option(given: Given, options: dict[str, Given], warnings: list[Skipped]) -> None:

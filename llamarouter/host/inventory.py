@@ -8,7 +8,6 @@ Taken at the start, at a reload, and when a folder's signature has changed. Read
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from llamarouter.core.errors import UsageError
 from llamarouter.core.ini import Ini, parse_ini
 from llamarouter.core.model import Model, Skipped
 from llamarouter.core.settings import Settings
+from llamarouter.host.config_file import read_config
 from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
 from llamarouter.host.engine import Engine, checkout_of, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
@@ -61,7 +61,7 @@ def take_inventory(
     else that is wrong is a warning in the catalog.
     """
     ini = _read_preset(settings.preset) if settings.preset else None
-    config = _read_config(environ)
+    config = read_config(environ)
     places = places_of(environ, settings.models_dir)
     found = discover(places, headers, caches=settings.one_model is None or ini is not None)
     engines, skipped = _engines(ini, engine, environ)
@@ -99,17 +99,6 @@ def _read_preset(path: str) -> Ini:
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--models-preset {path}: cannot be read ({_why(error)})") from error
     return parse_ini(text, path)
-
-
-def _read_config(environ: Mapping[str, str]) -> Ini | None:
-    """llama.cpp's own `config.ini`: the system's, and the user's over it."""
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    config: Ini | None = None
-    for path in ("/etc/llama.cpp/config.ini", os.path.join(home, "llama.cpp", "config.ini")):
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            found = parse_ini(Path(path).read_text(encoding="utf-8-sig"), path)
-            config = found if config is None else config.joined(found)
-    return config
 
 
 def _engines(
