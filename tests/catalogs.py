@@ -60,6 +60,7 @@ def catalog_of(
     repos: Mapping[str, Model] | None = None,
     tables: Mapping[str | None, OptionTable] | None = None,
     previous: Catalog | None = None,
+    table: OptionTable = TABLE,
 ) -> Catalog:
     """The catalogue of all this, with `preset` as the file p.ini and `config` as config.ini."""
     variables = environ or {}
@@ -70,7 +71,7 @@ def catalog_of(
         skipped=(),
         ini=parse_ini(preset, "p.ini") if preset else None,
         config_ini=config_ini,
-        settings=parse_settings(argv, variables, TABLE, lambda path: "", config_ini),
+        settings=parse_settings(argv, variables, table, lambda path: "", config_ini),
         environ=variables,
         tables=tables or {None: TABLE},
         describe=describe,
