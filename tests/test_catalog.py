@@ -265,7 +265,7 @@ def test_what_is_wrong_for_all_is_left_out_with_a_warning() -> None:
     assert flags_of(catalog, "local")["--model"] == ("/models/local.gguf", "found in --models-dir")
     assert warnings_of(catalog) == [
         "config.ini:1: left out: no option is called 'zzz'",
-        "p.ini:5: a key must begin in the first column: 'broken'",
+        "p.ini:5: neither 'key = value', a [section] nor a comment: 'broken'",
         "p.ini:2: left out: no option is called 'ctx-sise'; did you mean ctx-size?",
         "p.ini:3: left out: model belongs into a model's own section",
         "p.ini:4: left out: alias belongs into a model's own section",

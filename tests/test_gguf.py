@@ -326,3 +326,49 @@ def _survives(content: bytes) -> None:
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 1 << 20
+
+
+KINDS = st.sampled_from([*range(8), 10, 11, 12])
+NAMES = st.text(st.characters(codec="utf-8"), max_size=20)
+SIZES = dict(zip((*range(8), 10, 11, 12), (1, 1, 2, 2, 4, 4, 4, 1, 8, 8, 8), strict=True))
+
+
+@st.composite
+def keys_that_nobody_asks_for(draw: st.DrawFn) -> bytes:
+    """A key of any type, with a name that means nothing here."""
+    name = "x." + draw(NAMES) + ".x"
+    kind = draw(st.sampled_from(["number", "text", "numbers", "texts"]))
+    if kind == "text":
+        return key(name, STRING, text(draw(st.binary(max_size=40))))
+    if kind == "texts":
+        texts = draw(st.lists(st.binary(max_size=9), max_size=9))
+        return key(name, ARRAY, array(STRING, len(texts), b"".join(map(text, texts))))
+    of = draw(KINDS)
+    if kind == "number":
+        return key(name, of, draw(st.binary(min_size=SIZES[of], max_size=SIZES[of])))
+    count = draw(st.integers(0, 9))
+    return key(name, ARRAY, array(of, count, bytes(count * SIZES[of])))
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(keys_that_nobody_asks_for(), max_size=8), st.integers(0, 8), st.integers(0, 2**32 - 1))
+def test_what_is_wanted_is_found_among_whatever_else_there_is(others: list[bytes], at: int, n_ctx: int) -> None:
+    wanted = [LLAMA, key("llama.context_length", 4, struct.pack("<I", n_ctx))]
+    tensors = [tensor("a", (32, 3)), tensor("b", (32,), offset=384)]
+    found = header(file_of([*others[:at], *wanted, *others[at:]], tensors, data=512))
+    assert (found.architecture, found.n_ctx_train, found.n_params) == ("llama", n_ctx, 128)
+
+
+@settings(max_examples=200, deadline=None)
+@given(KINDS, st.binary(min_size=8, max_size=8), st.sampled_from(["context_length", "pooling_type", "decision.type"]))
+def test_a_wanted_key_of_another_type_is_no_harm(kind: int, value: bytes, name: str) -> None:
+    found = header(file_of([LLAMA, key(f"llama.{name}", kind, value[: SIZES[kind]])]))
+    assert found.n_ctx_train is None or isinstance(found.n_ctx_train, int)
+    assert found.output_modalities == ("text",)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, len(SMALL)), st.integers(0, len(SMALL)), st.binary(max_size=24))
+def test_a_piece_cut_out_or_put_in_never_does_harm(first: int, second: int, piece: bytes) -> None:
+    start, end = sorted((first, second))
+    _survives(SMALL[:start] + piece + SMALL[end:])

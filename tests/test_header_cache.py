@@ -7,9 +7,13 @@ import socket
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llamarouter.host import header_cache
 from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.model_files import describe_file
+from tests.test_gguf import SMALL
 from tests.tiny_gguf import write_llama
 
 
@@ -147,3 +151,20 @@ def test_a_pipe_that_takes_a_files_place_is_not_waited_for(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="regular"):
         header_cache.open_plain(str(tmp_path / "pipe"), os.O_RDONLY)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.integers(0, len(SMALL) - 1), st.integers(0, 255)), max_size=6))
+def test_whatever_is_known_of_a_file_is_known_at_the_next_start(tmp_path: Path, changes: list[tuple[int, int]]) -> None:
+    content = bytearray(SMALL)
+    for offset, value in changes:
+        content[offset] = value
+    file = tmp_path / "m.gguf"
+    file.write_bytes(bytes(content))
+    headers = HeaderCache(tmp_path / "headers.json")
+    facts = headers.facts_of(str(file))
+    assert (facts.header is None) is (facts.problem is not None)
+    headers.save()
+    again = HeaderCache(tmp_path / "headers.json")
+    assert again.facts_of(str(file)) == facts
+    assert describe_file(str(file), again) == describe_file(str(file))

@@ -60,6 +60,13 @@ def test_line_ends_and_a_byte_order_mark(end: str) -> None:
     assert [(key.name, key.value, key.where) for key in ini.sections[2].keys] == [("d", "2", "p.ini:7")]
 
 
+def test_keys_may_be_indented() -> None:
+    ini = parse_ini("[a]\n  temp = 1\n\tc = 2\n  [b]\n  ; comment\n   x=3  \n", "p.ini")
+    found = [(section.name, [(key.name, key.value) for key in section.keys]) for section in ini.sections]
+    assert found == [("a", [("temp", "1"), ("c", "2")]), ("b", [("x", "3")])]
+    assert [section.problem for section in ini.sections] == [None, None]
+
+
 def test_nothing_and_comments_only() -> None:
     assert parse_ini("", "p").sections == ()
     assert parse_ini("\n ; x\n# y\n", "p").sections == ()
@@ -69,8 +76,7 @@ def test_nothing_and_comments_only() -> None:
     ("line", "reason"),
     [
         ("just words", "neither 'key = value', a [section] nor a comment: 'just words'"),
-        ("  temp = 1", "a key must begin in the first column"),
-        ("\ttemp = 1", "a key must begin in the first column"),
+        ("  just words", "neither 'key = value', a [section] nor a comment: 'just words'"),
         ("1x = 1", "begins with a letter"),
         ("a b = 1", "a key is made of"),
         ("= 1", "a key is made of"),
@@ -137,3 +143,56 @@ def test_a_value_in_quotes_is_whole(text: str) -> None:
     escaped = text.replace('"', '\\"')
     if "\\" not in text:
         assert _values(f'[s]\nkey = "{escaped}" ; comment\n') == {"key": text}
+
+
+LINES = st.sampled_from(
+    [
+        "[a]",
+        "[b]",
+        "[*]",
+        "[a",
+        "[]",
+        "k = 1",
+        "  k = 2",
+        "k",
+        "= 1",
+        'k = "x',
+        "k = 'x ; y' ; z",
+        "; c",
+        "",
+        '\tj = {"a": ";"}',
+    ]
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(LINES, max_size=12))
+def test_every_line_of_a_file_is_in_its_section_or_is_its_problem(lines: list[str]) -> None:
+    """Nothing moves from one section to another, and nothing that can be read is lost."""
+    ini = parse_ini("\n".join(lines), "p.ini")
+    for section in ini.sections:
+        begins = section.line if lines[section.line - 1].startswith("[") else 0
+        later = [other.line for other in ini.sections if other.line > begins and other is not section]
+        ends = min(later, default=len(lines) + 1)
+        own = {f"p.ini:{number}": line.strip() for number, line in enumerate(lines, 1) if begins < number < ends}
+        readable = {where for where, line in own.items() if line[:1] in ("k", "j") and "=" in line and line != 'k = "x'}
+        assert {key.where for key in section.keys} == readable
+        spoilt = [where for where, line in own.items() if line in ("k", "= 1", 'k = "x')]
+        if section.problem is None:
+            assert not spoilt
+        else:
+            assert section.problem.where in (*spoilt, section.where)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=80), st.integers(0, 200))
+def test_a_file_with_something_inserted_keeps_its_other_sections(scrap: str, at: int) -> None:
+    """A scrap of anything inside one section touches no section before it, and none after it that it does not hide."""
+    before, inside, after = "[a]\nx = 1\n", "[b]\ny = 1\n", "\n[c]\nz = 1\n"
+    at = min(at, len(inside))
+    ini = parse_ini(before + inside[:at] + scrap + inside[at:] + after, "p.ini")
+    named = {section.name: section for section in ini.sections}
+    first = ini.sections[0]
+    assert (first.name, first.keys[0].value) == ("a", "1")
+    assert [key.value for key in named["c"].keys][-1:] == ["1"]
+    assert all(key.name.isascii() for section in ini.sections for key in section.keys)

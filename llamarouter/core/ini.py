@@ -4,7 +4,7 @@
     version = 1                                  keys before any section belong to `default`
     [*]                                          for every model
     [user/repo:Q4_K_M]                           a section's name: anything but `]`, blanks round it dropped
-    temp = 0.6                                   keys begin in column 0
+    temp = 0.6                                   blanks before a key are nothing
 
 The grammar is llama-server's (`common/preset.cpp`, build b11434) with these differences, on purpose:
 
@@ -12,7 +12,8 @@ The grammar is llama-server's (`common/preset.cpp`, build b11434) with these dif
   `p#q` are whole; between double quotes, wherever they are in the value, they never do, so JSON is whole.
 - A value that is all in one pair of quotes, "..." or '...', loses them. In double ones `\\"` is a quote; every other
   backslash stays. A quote inside a value (JSON, an apostrophe) is kept as it is.
-- A line that cannot be read (no `=`, indented, a quote that never ends) spoils the section that it stands in, not the
+- A key may be indented.
+- A line that cannot be read (no `=`, a quote that never ends) spoils the section that it stands in, not the
   file. A header that cannot be read spoils the section that it begins, so that its keys go nowhere else.
 """
 
@@ -126,7 +127,7 @@ def _header(line: str, number: int, file: str) -> _Open:
 
 
 def _add_key(section: _Open, line: str, number: int, file: str) -> None:
-    match = _KEY.fullmatch(line)
+    match = _KEY.fullmatch(line.lstrip(_BLANKS))
     if match is None:
         section.spoil(file, number, _what_is_wrong(line))
         return
@@ -142,8 +143,6 @@ def _add_key(section: _Open, line: str, number: int, file: str) -> None:
 def _what_is_wrong(line: str) -> str:
     shown = line.strip(_BLANKS)
     shown = ascii(shown if len(shown) <= 40 else shown[:39] + "...")
-    if line[0] in _BLANKS:
-        return f"a key must begin in the first column: {shown}"
     if "=" not in line:
         return f"neither 'key = value', a [section] nor a comment: {shown}"
     return f"a key is made of letters, digits and _ . - and begins with a letter: {shown}"
