@@ -158,6 +158,7 @@ def test_best_projector() -> None:
         ("u/r:Q8_0.gguf", ("u/r:Q8_0.gguf", "u/r:Q8_0")),
         ("u/r:UD-Q4_K_XL", ("u/r:UD-Q4_K_XL", "u/r:Q4_K_XL")),
         ("u/r:", ("u/r:",)),
+        ("S-00001-of-00002", ("S-00001-of-00002", "S")),
         ("a%2Cb", ("a%2Cb", "a,b")),
         (" M ", (" M ", "M")),
         (":x", (":x",)),

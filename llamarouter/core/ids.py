@@ -183,11 +183,11 @@ def _plain(asked: str) -> str:
 def spellings_of(asked: str) -> tuple[str, ...]:
     """The ids that a client may mean, likeliest first: as written, without `.gguf`, with the tag as ids have it.
 
+    `S-00001-of-00002`, which llama-server calls a model, is `S` here.
     `user/repo:ud-q4_k_xl` is `user/repo:Q4_K_XL`: a tag in an id is what follows the last `-` or `.`.
     """
-    spellings = [asked, _plain(asked), asked.strip()]
-    if asked.endswith(SUFFIX):
-        spellings.append(id_in_models_folder(asked))
+    file = asked if asked.endswith(SUFFIX) else asked + SUFFIX
+    spellings = [asked, _plain(asked), asked.strip(), id_in_models_folder(file)]
     repo, separator, tag = spellings[-1].rpartition(":")
     if separator and repo and tag:
         spellings.append(cached_id(repo, tag))
