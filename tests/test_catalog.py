@@ -305,7 +305,8 @@ def test_names_tags_and_the_rest_that_stays_here() -> None:
     assert (a.aliases, a.tags, a.load_on_startup, a.launch.stop_timeout) == (("q r", "x", "y"), ("t1", "t2"), True, 2)
     assert (b.aliases, b.tags, b.load_on_startup, b.launch.stop_timeout) == ((), ("all",), False, 5)
     assert flags_of(catalog, "a")["--alias"] == ("a", FORCED_ORIGIN)
-    assert not {"--tags", "--stop-timeout"} & set(flags_of(catalog, "a"))
+    assert flags_of(catalog, "a")["--tags"] == ("t1,t2", FORCED_ORIGIN)
+    assert "--stop-timeout" not in flags_of(catalog, "a")
     assert warnings_of(catalog) == [
         "p.ini:12: stop-timeout must be a number of seconds, not 'soon': the default stays",
         "p.ini:13: load-on-startup must be true or false, not 'maybe': taken as false",
@@ -538,7 +539,7 @@ def test_whatever_a_preset_says_each_entry_has_one_fate(sections: list[tuple[str
             argv = entry.launch.argv()
             assert argv.count("--model") == 1
             assert argv[argv.index("--alias") + 1] == entry.id
-            assert not {"--host", "--port", "--tags", "--hf-repo"} & set(argv)
+            assert not {"--host", "--port", "--hf-repo"} & set(argv)
 
 
 DRAFTED = replace(

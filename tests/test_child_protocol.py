@@ -43,6 +43,11 @@ def test_what_is_no_state_line_is_none(line: bytes) -> None:
     assert parse_state(line) is None
 
 
+def test_a_state_may_have_nothing_to_say() -> None:
+    for line in (b'{"state":"sleeping","payload":null}', b'{"state":"sleeping"}'):
+        assert parse_state(b"cmd_child_to_router:state:" + line) == StateLine("sleeping", {})
+
+
 def test_a_word_of_a_later_build_is_let_through() -> None:
     assert parse_state(b'cmd_child_to_router:state:{"state":"dreaming","payload":{},"more":1}') == StateLine(
         "dreaming", {}

@@ -119,9 +119,10 @@ class Assembly:
         merged = at_home(merged, self._layers.home)
         timeout = wishes.stop_timeout if wishes.stop_timeout is not None else common.everyone.stop_timeout
         stop_timeout = timeout if timeout is not None else self._settings.stop_timeout
-        # The name under which the child answers: forced, and no part of a section that says the same.
-        alias = given_of(table, "--alias", (child_name_of(entry.id),), FORCED_ORIGIN)
-        forced = merged if alias is None else {**merged, alias.option.canonical: alias}
+        # The name under which the child answers, and the tags that it tells: no part of a section that says the same.
+        said = [("--alias", child_name_of(entry.id))] + ([("--tags", ",".join(entry.tags))] if entry.tags else [])
+        told = [given_of(table, name, (value,), FORCED_ORIGIN) for name, value in said]
+        forced = {**merged, **{given.option.canonical: given for given in told if given is not None}}
         launch = Launch(entry.id, key, flags_of(forced), (), stop_timeout)
         text = section_text(entry.id, merged, self._ours(entry, timeout))
         return replace(entry, launch=launch, preset_text=text, projects=projects)

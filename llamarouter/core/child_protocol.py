@@ -41,7 +41,7 @@ class StateLine:
 
 class _Wire(msgspec.Struct):
     state: str
-    payload: dict[str, object] = {}
+    payload: dict[str, object] | None = None  # null where there is nothing to say, as on falling asleep
 
 
 class _LoadingWire(msgspec.Struct):
@@ -59,7 +59,7 @@ def parse_state(line: bytes) -> StateLine | None:
         wire = msgspec.json.decode(line[len(_STATE) :], type=_Wire)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return StateLine(wire.state, wire.payload)
+    return StateLine(wire.state, wire.payload or {})
 
 
 def progress_of(line: StateLine) -> LoadProgress | None:

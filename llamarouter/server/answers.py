@@ -40,10 +40,11 @@ def success(**more: object) -> Response:
 
 def streamed(request: Request, parts: AsyncIterator[bytes], media_type: str) -> Response:
     """An answer without an end; a HEAD would wait for it, and gets the headers alone."""
-    headers = {"cache-control": "no-cache", "x-accel-buffering": "no"}  # nginx would keep it back otherwise
+    # nginx would keep it back otherwise. The type is said as it is: an event stream is UTF-8 without a word about it.
+    headers = {"content-type": media_type, "cache-control": "no-cache", "x-accel-buffering": "no"}
     if request.method == "HEAD":
-        return Response(media_type=media_type, headers=headers)
-    return StreamingResponse(parts, media_type=media_type, headers=headers)
+        return Response(headers=headers)
+    return StreamingResponse(parts, headers=headers)
 
 
 async def object_of(request: Request) -> dict[str, Any]:

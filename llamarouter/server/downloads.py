@@ -111,11 +111,11 @@ class Downloads:
             # llama-server's words, then ours.
             words = "error: invalid HF repo format, expected <user>/<model>[:quant]"
             raise BadRequest(f"{words}; {error.message}") from error
-        if self._offline:
-            raise Offline(f"--offline: model '{spec}' is not downloaded")
         entry = catalog.resolve(spec)
         if spec in self._running or (entry is not None and entry.hf_wanted is None):
             raise BadRequest(f"model '{spec}' already exists")
+        if self._offline:
+            raise Offline(f"--offline: model '{spec}' is not downloaded")
         self._start(entry.model.id if entry is not None else spec, spec)
 
     async def fetch(self, model: str, spec: str, begun: Callable[[], None] = lambda: None) -> None:

@@ -71,7 +71,7 @@ class Guard:
         return path in PUBLIC or not path or self._node.page.is_asset(path)
 
     def _answer_to_options(self) -> Response:
-        response = Response(media_type="text/html")
+        response = Response(headers={"content-type": "text/html"})  # there is no text to have a character set
         response.raw_headers += self._cors.preflight_headers()
         return response
 

@@ -1,0 +1,34 @@
+"""`scripts/compare-with-llama-server`: the comparison for people, as a table."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.reference.comparison import compare, table
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="scripts/compare-with-llama-server", description=__doc__)
+    parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="only rows whose title holds TEXT")
+    parser.add_argument("--fields", action="store_true", help="show every field that differs, intended or not")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp") as folder:
+        comparison = compare(Path(folder), given.only)
+    for line in table(comparison, fields=given.fields):
+        sys.stdout.write(line + "\n")
+    unexplained, outdated = comparison.unexplained(), [] if given.only else comparison.outdated()
+    for line in outdated:
+        sys.stdout.write(f"did not occur: {line}\n")
+    same = sum(not finding.apart for finding in comparison.findings)
+    sys.stdout.write(
+        f"\n{len(comparison.findings)} rows: {same} the same, "
+        f"{len(comparison.findings) - same} apart, {len(unexplained)} fields not intended\n"
+    )
+    return 1 if unexplained or outdated else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
