@@ -256,6 +256,17 @@ async def test_shutdown_closes_idle_connections_and_lets_busy_ones_end(way: str)
         assert await busy.at_end() == b""
 
 
+async def test_a_client_that_does_not_read_now_does_not_hold_up_the_end_of_tls(child: str) -> None:
+    async with relay("tls", child) as rig:
+        client = await rig.client()
+        client.send(GET_OTHER)
+        assert (await client.answer()).status == 200
+        # As a client does that keeps a connection for later: it hears of the close when it wants to use it again.
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        rig.protocols[0].shutdown()
+        await until(lambda: rig.protocols[0].parser is None)  # uvicorn's word for a connection that is gone
+
+
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     go_on = asyncio.Event()
 

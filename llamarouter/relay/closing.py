@@ -9,6 +9,18 @@ from collections.abc import Callable
 
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, for 0 seconds
 _LINGER = 2.0  # seconds
+_FAREWELL = 1.0  # seconds
+
+
+def close_idle(transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    """Close a connection on which nothing goes on: within 1 second, unless something is still to be sent.
+
+    In TLS the other side is to confirm a close, which a client that does not read just now never does.
+    """
+    unsent = transport.get_write_buffer_size()
+    transport.close()
+    if _is_tls(transport) and not unsent:
+        loop.call_later(_FAREWELL, transport.abort)
 
 
 def close_by_reset(transport: asyncio.Transport) -> None:

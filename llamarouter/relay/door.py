@@ -23,7 +23,7 @@ from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
-from llamarouter.relay.closing import SoftClosing
+from llamarouter.relay.closing import SoftClosing, close_idle
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
@@ -103,7 +103,7 @@ class Door(WayOut):
     def shutdown(self) -> None:
         """The server ends: an idle connection is closed, a busy one after its answer."""
         if self._current is None:
-            self.transport.close()
+            close_idle(self.transport, self.loop)
         else:
             self._end_behind(self._current)
 
