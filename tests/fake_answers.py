@@ -7,6 +7,7 @@ framing: length | chunked | bytes (chunks of one byte) | dribble (written byte b
   the end) | interim (100 and 103 first) | trailers | conn-close (Connection: close) | none (closed before any byte)
   | one-write (head and body in one write)
 raw: these bytes (latin-1) and nothing else; then: "close" or "keep".
+pings: only comments, so many seconds apart, for ever.
 crash: dies at once. crash_after: dies after so many tokens. wedge: no token comes. echo: the request comes back.
 """
 
@@ -240,6 +241,9 @@ class Connection:
         events = stream_events(path, self.fake.alias)
         await self.begin(framing, "text/event-stream", None)
         sent = 0
+        while (seconds := self.answer.wish.get("pings")) is not None:
+            await self.piece(framing, b":\n\n")
+            await pause(seconds)
         async for text in self.texts():
             await self.piece(framing, events(text))
             sent += 1

@@ -262,7 +262,7 @@ class Rig:
 
     def running(self) -> list[Exchange]:
         """What is relayed now."""
-        return list(self.traffic._running)
+        return self.traffic.running()
 
     async def client(self) -> Client:
         client = await Client.connect(self.port, certificate().client() if self.way == "tls" else None)

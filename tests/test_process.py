@@ -141,8 +141,27 @@ async def test_states_after_ready_are_told() -> None:
     async with living(fake_spec("sleep-after=0.05")) as life:
         child = await life.ready()
         await until(lambda: life.watcher.states == ["sleeping"])
+        life.watcher.steps.clear()
         await probe.ask("POST", child.address, "/completion", seconds=5, body=b"{}")
-        await until(lambda: life.watcher.states == ["sleeping", "loading", "loading", "ready"])
+        await until(lambda: life.watcher.states == ["sleeping", "ready"])
+        assert [step.value for step in life.watcher.steps] == [0.0, 1.0]
+
+
+async def test_a_sleep_right_behind_the_load_is_told_behind_it() -> None:
+    async with living(fake_spec("sleep-after=0", "no-props=hang")) as life:
+        await life.ready()
+        await until(lambda: life.watcher.states == ["sleeping"])
+
+
+async def test_an_unknown_state_is_a_warning_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with living(fake_spec("odd-state=dreaming", "sleep-after=0.05")) as life:
+        child = await life.ready()
+        await until(lambda: life.watcher.states == ["sleeping"])
+        answer = await probe.get(child.address, "/health", seconds=5)
+        assert answer.status == 200
+        assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+            "m: its llama-server says an unknown state: 'dreaming'"
+        ]
 
 
 async def test_an_exit_is_noticed_within_100_ms() -> None:

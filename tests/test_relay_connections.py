@@ -144,6 +144,60 @@ async def test_silence_counts_from_the_last_byte_of_any_answer() -> None:
         connections.close()
 
 
+async def test_pings_break_no_silence_and_reach_the_client() -> None:
+    now = 100.0
+    ping = asyncio.Event()
+    speak = asyncio.Event()
+    pings = chunk(b":\n\n") * 2
+
+    async def pinging(child: Scripted) -> None:
+        await child.request()
+        await child.say(STREAM_HEAD)
+        await ping.wait()
+        await child.say(pings)
+        await speak.wait()
+        await child.say(pings + chunk(b"data: 1\n\n"))
+
+    async with scripted_child(pinging) as (path, made):
+        connections = ChildConnections(path, clock=lambda: now)
+        exchange, place = ask(connections)
+        await until(lambda: made and exchange._status == 200)
+        now = 160.0
+        ping.set()
+        await until(lambda: place.body == b":\n\n:\n\n")
+        assert connections.silence() == 60.0
+        speak.set()
+        await until(lambda: place.body.endswith(b"data: 1\n\n"))
+        assert connections.silence() == 0.0
+        connections.close()
+
+
+async def test_a_child_that_is_not_read_from_is_not_silent() -> None:
+    """Its clients do not keep up: what it has to say waits in the kernel."""
+    now = 100.0
+
+    async def silent(child: Scripted) -> None:
+        await child.request()
+        await child.say(STREAM_HEAD)
+        await child.until_gone()
+
+    async with scripted_child(silent) as (path, made):
+        connections = ChildConnections(path, clock=lambda: now)
+        slow, _ = ask(connections)
+        other, _ = ask(connections)
+        await until(lambda: slow.upstream is not None and other.upstream is not None)
+        slow.pause()
+        now = 200.0
+        assert connections.silence() == 100.0
+        other.pause()
+        assert connections.silence() == 0.0
+        slow.resume()
+        now = 230.0
+        assert connections.silence() == 30.0
+        connections.close()
+        assert len(made) == 2
+
+
 async def test_every_chunk_reaches_the_client_in_the_call_in_which_it_comes() -> None:
     """Not a loop's turn later: the exchange passes it on before `data_received` returns."""
 

@@ -89,7 +89,26 @@ def test_slots_that_move_or_cpu_time_show_that_it_works() -> None:
         assert cpu.stuck(t, 120 + t, b"[1]", t * 0.5) is None
 
 
-def test_ten_times_the_limit_is_the_end_whatever_is_seen() -> None:
+def test_ten_times_the_limit_without_a_step_is_the_end_whatever_is_computed() -> None:
     watch = BusyWatch(120)
     assert watch.stuck(0, 1199, b"1", 1.0) is None
-    assert watch.stuck(5, 1200, b"2", 9.0) == "it had requests and sent no byte for 1200 s"
+    assert watch.stuck(5, 1204, b"1", 9.0) == "it had requests and got no further for 1204 s"
+    spinning = BusyWatch(120)
+    assert spinning.stuck(0, 1199, None, 1.0) is None
+    assert spinning.stuck(5, 1204, None, 9.0) == "it had requests and got no further for 1204 s"
+
+
+def test_a_long_answer_that_is_not_streamed_is_silent_and_moves_its_slot() -> None:
+    watch = BusyWatch(120)
+    for t in range(0, 5000, 5):
+        assert watch.stuck(t, 120 + t, b"%d" % t, None if t % 2 else 0.9 * t) is None
+    assert watch.stuck(5000 + 1194, 120 + 6194, b"4995", 6000.0) is not None
+
+
+def test_what_moved_once_may_rest_no_longer_than_what_never_moved() -> None:
+    watch = BusyWatch(120)
+    assert watch.stuck(0, 120, b"1", 0.0) is None
+    assert watch.stuck(10, 130, b"2", 10.0) is None
+    for t in range(20, 1210, 10):
+        assert watch.stuck(t, 120 + t, b"2", float(t)) is None, t
+    assert watch.stuck(1210, 1330, b"2", 1210.0) == "it had requests and got no further for 1200 s"

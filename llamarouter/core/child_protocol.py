@@ -18,6 +18,7 @@ Address = str | tuple[str, int]
 ROUTER_VARIABLE = "LLAMA_SERVER_ROUTER_PORT"  # its presence makes llama-server a child; its value is not used
 EXIT_LINE = b"cmd_router_to_child:exit\n"
 
+STATES = frozenset(("loading", "ready", "sleeping", "downloading"))
 _STATE = b"cmd_child_to_router:state:"
 _LINE_LIMIT = 1 << 20  # bytes; upstream's own limit for such a line
 
@@ -33,7 +34,7 @@ class LoadProgress:
 
 @dataclass(frozen=True, slots=True)
 class StateLine:
-    """One state line: `loading`, `ready`, `sleeping`, or a word that a later build may invent."""
+    """One state line: its word is one of `STATES`, or one that a later build may invent."""
 
     state: str
     payload: Mapping[str, object]

@@ -5,9 +5,11 @@ nothing moves but talk and CPU. A child with work is looked at once its answers 
 
     /slots does not answer, twice, at least 5 s apart, and no CPU time between    -> stuck (stopped, dead-locked)
     /slots answers, and for the limit neither it nor the CPU time moves           -> stuck (its computing is dead)
-    silent for ten times the limit, whatever else is seen                         -> stuck (spinning)
+    for ten times the limit it is silent and /slots does not move                 -> stuck (spinning)
 
-A slow prefill on a CPU keeps /slots waiting for minutes: silence and a slow answer alone prove nothing.
+A slow prefill on a CPU keeps /slots waiting for minutes: silence and a slow answer alone prove nothing. A long answer
+that is not streamed is silent to its end: its slot moves. The comments that llama-server writes into a silent stream
+break no silence: they come from the thread of the connection, whatever has become of the one that computes.
 """
 
 from __future__ import annotations
@@ -80,18 +82,24 @@ class BusyWatch:
         self._gap = min(_PROBE_GAP, limit)
         self._unanswered: _Look | None = None
         self._still: _Look | None = None
+        self._slots: bytes | None = None
+        self._moved_at: float | None = None  # when `/slots` was first seen as it is
 
     def moved(self) -> None:
         """Bytes have come, or there is no work: begin anew."""
-        self._unanswered = self._still = None
+        self._unanswered = self._still = self._slots = self._moved_at = None
 
     def stuck(self, now: float, silence: float, slots: bytes | None, cpu_seconds: float | None) -> str | None:
         """What is wrong, for people; None if it may still be working.
 
         `slots`: what `/slots` answered, None when it did not. `cpu_seconds` is None where it cannot be read.
         """
-        if silence >= _SILENCE_FACTOR * self._limit:
-            return f"it had requests and sent no byte for {_span(silence)}"
+        if slots is not None and slots != self._slots:
+            self._moved_at = now if self._slots is not None else None
+            self._slots = slots
+        unmoved = silence if self._moved_at is None else min(silence, now - self._moved_at)
+        if unmoved >= _SILENCE_FACTOR * self._limit:
+            return f"it had requests and got no further for {_span(unmoved)}"
         seen = _Look(now, cpu_seconds, slots or b"")
         if slots is None:
             self._still = None

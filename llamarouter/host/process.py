@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
 import os
 import secrets
 import signal
@@ -25,26 +26,28 @@ from typing import Protocol
 import msgspec
 
 from llamarouter.core.child_facts import facts_of
-from llamarouter.core.child_protocol import ROUTER_VARIABLE, Address, LoadProgress, StateLine, progress_of
+from llamarouter.core.child_protocol import ROUTER_VARIABLE, STATES, Address, LoadProgress, StateLine, progress_of
 from llamarouter.core.exits import Exit, classify, engine_failure, is_bind_failure
-from llamarouter.core.stall import BusyWatch, LoadWatch
 from llamarouter.host import probe
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.child_process import ChildProcess, SpawnError, spawn
 from llamarouter.host.runtime_folder import RuntimeFolder
-from llamarouter.host.vitals import out_of_memory_kills, vitals_of
+from llamarouter.host.vitals import out_of_memory_kills
+from llamarouter.host.watching import Watching, Work
 
 _HEARD_WITHIN = 1.0  # from the exit line to stronger means
 _LOADING_STOP = 2.0  # from SIGTERM to KILL while it loads
 _LAST_WORDS_WITHIN = 0.2  # from the exit to the end of its pipes, which a grandchild may hold open
 _PROPS_WITHIN = 2.0
-_PROBE_WITHIN = 10.0
-_LOOK_EVERY = 5.0  # at a child that has work
+_MOST_UNKNOWN = 8  # words of a child that are wondered at
 _BIND_TRIES = 3
 # With state lines /health is the second source, for a build that words them differently.
 _FIRST_PROBE, _FIRST_STEP, _LAST_STEP = 1.0, 0.25, 1.0
 # Without them it is the only one.
 _FIRST_PROBE_ALONE, _FIRST_STEP_ALONE, _LAST_STEP_ALONE = 0.002, 0.002, 0.1
+
+
+logger = logging.getLogger("llamarouter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +79,7 @@ class ReadyChild:
     load_seconds: float = 0.0
 
 
-class ChildObserver(Protocol):
+class ChildObserver(Work, Protocol):
     """Who is told about a child, and who knows what is going on inside it."""
 
     def spawned(self, pid: int) -> None: ...
@@ -84,12 +87,6 @@ class ChildObserver(Protocol):
     def ready(self, ready: ReadyChild) -> None: ...
     def state(self, word: str) -> None:
         """A state line after the first `ready`: `sleeping`, and `ready` on waking."""
-
-    def leases(self) -> int:
-        """Requests inside the child now."""
-
-    def silence(self) -> float:
-        """Seconds since the last byte of any answer of a request inside; 0.0 if none is inside."""
 
     def close_connections(self) -> None:
         """Cut every connection to the child."""
@@ -124,10 +121,11 @@ class _Life:
         self._address: Address
         self._api_key: str | None = None
         self._info: Mapping[str, object] = {}
-        self._value = 0.0  # of the load, from 0 to 1
+        self._unknown: set[str] = set()  # states that mean nothing to us
         self._loaded = False  # it says so, or answers
         self._announced = False  # and the observer knows
         self._child: ChildProcess
+        self._watching: Watching
 
     async def run(self) -> Exit:
         spec, log = self._spec, self._log
@@ -141,6 +139,14 @@ class _Life:
         stalled: str | None = None
         orderly = False
         try:
+            self._watching = Watching(
+                self._child,
+                self._address,
+                self._api_key,
+                self._observer,
+                load_stall=spec.load_stall,
+                busy_stall=spec.busy_stall,
+            )
             log.note(f"{spec.model}: started as process {self._child.pid}")
             self._observer.spawned(self._child.pid)
             stalled = await self._serve()
@@ -188,21 +194,21 @@ class _Life:
         if self._child.exited.is_set():
             return None
         self._announced = True
+        self._watching.load_is_over()
         self._observer.ready(ready)
         return await self._watch()
 
     # --- loading ----------------------------------------------------------------------------------------------------
 
     async def _load(self) -> str | None:
-        child, loop, limit = self._child, self._loop, self._spec.load_stall
-        watch = LoadWatch(limit, loop.time())
-        look_every = min(1.0, limit / 4)
+        child, loop, watching = self._child, self._loop, self._watching
+        watching.load_is_at(0.0)
         first, step, last_step = (
             (_FIRST_PROBE, _FIRST_STEP, _LAST_STEP)
             if self._spec.state_lines
             else (_FIRST_PROBE_ALONE, _FIRST_STEP_ALONE, _LAST_STEP_ALONE)
         )
-        next_probe, next_look = loop.time() + first, loop.time() + look_every
+        next_probe, next_look = loop.time() + first, loop.time() + watching.look_every
         while True:
             self._heed_lines()
             if self._loaded or child.exited.is_set():
@@ -212,20 +218,10 @@ class _Life:
                 next_probe, step = loop.time() + step, min(2 * step, last_step)
                 continue
             if loop.time() >= next_look:
-                next_look = loop.time() + look_every
-                if (stalled := self._stuck_loading(watch)) is not None:
+                next_look = loop.time() + watching.look_every
+                if (stalled := watching.stuck_loading()) is not None:
                     return stalled
             await self._until_news(min(next_probe, next_look) - loop.time())
-
-    def _stuck_loading(self, watch: LoadWatch) -> str | None:
-        vitals = vitals_of(self._child.pid)
-        return watch.stuck(
-            self._loop.time(),
-            output=self._child.output,
-            progress=self._value,
-            read_bytes=vitals.read_bytes if vitals else None,
-            cpu_seconds=vitals.cpu_seconds if vitals else None,
-        )
 
     async def _is_healthy(self) -> bool:
         try:
@@ -236,17 +232,27 @@ class _Life:
 
     def _heed_lines(self) -> None:
         lines = self._child.lines
-        while lines:
+        # What comes behind the first `ready` (a child may sleep at once) is heard once that was announced.
+        while lines and (self._announced or not self._loaded):
             self._heed(lines.popleft())
 
     def _heed(self, line: StateLine) -> None:
-        if self._announced:
-            self._observer.state(line.state)
-        elif line.state == "ready":
-            self._loaded, self._info = True, line.payload
-        elif (progress := progress_of(line)) is not None:
-            self._value = progress.value
+        if (progress := progress_of(line)) is not None:
+            self._watching.load_is_at(progress.value)
             self._observer.progress(progress)
+        elif line.state not in STATES:
+            self._wonder_at(line.state)
+        elif line.state == "ready" and not self._announced:
+            self._loaded, self._info = True, line.payload
+        elif line.state in ("ready", "sleeping"):
+            self._watching.load_is_over()
+            self._observer.state(line.state)
+
+    def _wonder_at(self, state: str) -> None:
+        """A word of a later llama-server: nothing depends on it."""
+        if state not in self._unknown and len(self._unknown) < _MOST_UNKNOWN:
+            self._unknown.add(state)
+            logger.warning("%s: its llama-server says an unknown state: %.40r", self._spec.model, state)
 
     # --- ready ------------------------------------------------------------------------------------------------------
 
@@ -274,39 +280,18 @@ class _Life:
         )
 
     async def _watch(self) -> str | None:
-        child, limit = self._child, self._spec.busy_stall
-        watch = BusyWatch(limit)
-        look_every = min(_LOOK_EVERY, limit / 4)
-        next_look = self._loop.time() + look_every
+        child, watching = self._child, self._watching
+        next_look = self._loop.time() + watching.look_every
         while True:
             self._heed_lines()
             if child.exited.is_set():
                 return None
             if self._loop.time() >= next_look:
-                if self._observer.leases() == 0 and self._is_cut_off():
-                    return "its socket was removed: nobody can reach it any more"
-                if self._observer.leases() == 0 or self._observer.silence() < limit:
-                    watch.moved()
-                elif (stalled := await self._stuck_busy(watch)) is not None:
+                if (stalled := await watching.stuck()) is not None:
                     return stalled
-                next_look = self._loop.time() + look_every
+                next_look = self._loop.time() + watching.look_every
+            next_look = min(next_look, self._loop.time() + watching.look_every)  # it may have begun to wake
             await self._until_news(next_look - self._loop.time())
-
-    def _is_cut_off(self) -> bool:
-        """Whether somebody has cleaned the runtime folder away under a living child."""
-        return isinstance(self._address, str) and not os.path.lexists(self._address)
-
-    async def _stuck_busy(self, watch: BusyWatch) -> str | None:
-        seconds = min(_PROBE_WITHIN, self._spec.busy_stall)
-        slots: bytes | None = None
-        with contextlib.suppress(probe.ProbeError):
-            slots = (await probe.get(self._address, "/slots", api_key=self._api_key, seconds=seconds)).body
-        silence = self._observer.silence()
-        if self._child.exited.is_set() or self._observer.leases() == 0 or silence < self._spec.busy_stall:
-            watch.moved()
-            return None
-        vitals = vitals_of(self._child.pid)
-        return watch.stuck(self._loop.time(), silence, slots, vitals.cpu_seconds if vitals else None)
 
     # --- the end ----------------------------------------------------------------------------------------------------
 

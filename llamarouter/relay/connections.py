@@ -55,8 +55,13 @@ class ChildConnections:
         return len(self._connecting)
 
     def silence(self) -> float:
-        """Seconds since the last byte of any answer of a request inside; 0.0 if none is inside."""
-        return self._clock() - self._last_heard if self.in_flight else 0.0
+        """Seconds since the last byte of any answer of a request inside, pings left out.
+
+        0.0 if none is inside whose client listens: a child that is not read from cannot be heard.
+        """
+        if self.in_flight <= sum(upstream.paused for upstream in self._open):
+            return 0.0
+        return self._clock() - self._last_heard
 
     def close(self) -> None:
         """Cut everything, for good: requests inside are told that the child is gone."""
@@ -97,6 +102,10 @@ class ChildConnections:
         """Bytes of an answer came; it is the time."""
         self._last_heard = now = self._clock()
         return now
+
+    def now(self) -> float:
+        """The time."""
+        return self._clock()
 
     def give_back(self, upstream: Upstream, now: float) -> None:
         """Keep a connection whose answer came whole."""

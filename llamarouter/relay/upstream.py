@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from llamarouter.relay.exchange import Exchange
 
 _MAX_HEAD = 64 << 10
+_PING = b"3\r\n:\n\n\r\n"  # what llama-server writes into a stream that is silent: no sign that it computes
+_MOST_PINGS = 8 * len(_PING)  # bytes of a read that may be nothing else
 _JOIN_BELOW = 64 << 10  # bytes: a longer body is not copied behind its head
 _BODILESS = (b"GET", b"HEAD")
 
@@ -38,10 +40,10 @@ class Upstream(asyncio.Protocol):
         "_left",
         "_one_request",
         "_partial",
-        "_paused",
         "_reusable",
         "heard_at",
         "idle_since",
+        "paused",
         "pooled",
         "transport",
     )
@@ -54,7 +56,7 @@ class Upstream(asyncio.Protocol):
         self._connections = connections
         self._exchange: Exchange | None = None
         self._one_request = False  # it was told to close behind its first answer
-        self._paused = False
+        self.paused = False
         self._partial = b""
         self._head: AnswerHead | None = None
         self._familiar: Familiar[AnswerHead] | None = None  # the last answer of a known length
@@ -86,13 +88,14 @@ class Upstream(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no further: the client does not keep up."""
-        if not self._paused and not self.transport.is_closing():
-            self._paused = True
+        if not self.paused and not self.transport.is_closing():
+            self.paused = True
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        if self._paused and not self.transport.is_closing():
-            self._paused = False
+        if self.paused and not self.transport.is_closing():
+            self.paused = False
+            self._connections.heard()
             self.transport.resume_reading()
 
     def drop(self) -> None:
@@ -114,7 +117,9 @@ class Upstream(asyncio.Protocol):
         if exchange is None:  # nobody asked for this
             self.transport.abort()
             return
-        self.heard_at = now = self._connections.heard()
+        connections = self._connections
+        is_life = len(data) > _MOST_PINGS or data.replace(_PING, b"")
+        self.heard_at = now = connections.heard() if is_life else connections.now()
         head = None
         try:
             if self._head is None:
@@ -221,7 +226,7 @@ class Upstream(asyncio.Protocol):
 
     def _give_back(self, now: float) -> None:
         self._exchange = None
-        if self._paused:
+        if self.paused:
             self.resume()
         if self._reusable:
             self._connections.give_back(self, now)

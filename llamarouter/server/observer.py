@@ -38,8 +38,9 @@ class Observer:
         self._on_spawned(self._child)
 
     def progress(self, value: LoadProgress) -> None:
-        """How far the load is."""
+        """How far the load is; a child that sleeps loads again when it wakes."""
         self._child.progress = value
+        self._child.stage = Stage.LOADING
         self._tell({"status": "loading", "progress": msgspec.to_builtins(value)})
 
     def ready(self, ready: ReadyChild) -> None:
@@ -57,8 +58,10 @@ class Observer:
         if word == "sleeping":
             self._child.stage = Stage.SLEEPING
             self._tell({"status": "sleeping"})
-        elif word == "ready" and self._child.stage is Stage.SLEEPING:
+        elif word == "ready" and self._child.stage is not Stage.LOADED:
             self._child.stage = Stage.LOADED
+            if self._child.connections is not None:
+                self._child.connections.heard()  # those who waited for it begin to wait for their answer
             self._tell({"status": "loaded"})
 
     def leases(self) -> int:
@@ -66,7 +69,7 @@ class Observer:
         return self._child.connections.in_flight if self._child.connections is not None else 0
 
     def silence(self) -> float:
-        """Seconds since the last byte of any answer; 0.0 when nothing is inside."""
+        """Seconds since the last sign of life of any answer; 0.0 when nothing is inside."""
         return self._child.connections.silence() if self._child.connections is not None else 0.0
 
     def close_connections(self) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from llamarouter.core.exits import Cause
 from llamarouter.host import probe
-from tests.child_kit import exists, fake_spec, is_alive, living
+from llamarouter.host.process import ReadyChild
+from tests.child_kit import Life, exists, fake_spec, is_alive, living
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -163,6 +164,34 @@ async def test_stopped_with_work_it_is_probed_then_killed() -> None:
         assert "does not answer" in end.message
         assert 0.4 <= now() - begun < 4
         assert not is_alive(life.watcher.pid)
+
+
+async def asleep(life: Life) -> ReadyChild:
+    """The child, once it sleeps and a request is inside that wakes it."""
+    child = await life.ready()
+    await until(lambda: life.watcher.states == ["sleeping"])
+    life.watcher.begin_silence()
+    return child
+
+
+async def test_waking_may_take_as_long_as_a_load_with_requests_inside() -> None:
+    async with living(fake_spec("sleep-after=0", "wake-seconds=1.5", busy_stall=0.2)) as life:
+        child = await asleep(life)
+        await probe.ask("POST", child.address, "/completion", seconds=10, body=b"{}")
+        await until(lambda: life.watcher.states == ["sleeping", "ready"])
+        life.watcher.inside = 0
+        assert life.watcher.spawns == 1
+        assert not life.task.done()
+
+
+async def test_a_wake_that_stalls_is_killed_as_a_load_that_stalls() -> None:
+    async with living(fake_spec("sleep-after=0", "stall-waking=1", load_stall=0.4)) as life:
+        child = await asleep(life)
+        with pytest.raises(probe.ProbeError):
+            await probe.ask("POST", child.address, "/completion", seconds=10, body=b"{}")
+        end = await life.task
+        assert end.cause is Cause.STALLED_BUSY
+        assert "the load made no progress" in end.message
 
 
 async def test_stopped_without_work_it_is_left_alone() -> None:

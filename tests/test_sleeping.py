@@ -1,0 +1,146 @@
+"""Children that sleep when nobody asks for anything: what is shown, what wakes them, and what does not."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from tests.node_kit import House, add_model, house
+from tests.relay_rig import post
+from tests.test_streams import begin, in_flight, look_up, raw
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+@asynccontextmanager
+async def sleepy(folder: Path, *argv: str, names: str = "m", **faults: str) -> AsyncIterator[House]:
+    """A router whose children sleep soon after they were loaded."""
+    for name in names:
+        add_model(folder / "models", name)
+    faults = {"sleep_after": "0.1"} | faults
+    async with house(folder, *argv, environ={f"FAKE_{name.upper()}": value for name, value in faults.items()}) as home:
+        yield home
+
+
+async def value(home: House, model: str = "m") -> str:
+    entries = {entry["id"]: entry for entry in (await home.client.get("/models")).json()["data"]}
+    said: str = entries[model]["status"]["value"]
+    return said
+
+
+async def asleep(home: House, model: str = "m") -> None:
+    """Load a model and wait until it sleeps."""
+    await home.node.reception.load(model)
+    stage: Callable[[], str] = lambda: home.node.supervisor.children[model].stage.value  # noqa: E731
+    await until(lambda: stage() == "sleeping")
+
+
+async def test_a_sleeping_model_is_shown_as_such_and_woken_by_a_request(tmp_path: Path) -> None:
+    told: list[Any] = []
+
+    async def listen() -> None:
+        async for line in home.node.feed.read():
+            told.append(msgspec.json.decode(line.partition(b"data: ")[2]))  # noqa: PERF401 (it has no end)
+
+    async with sleepy(tmp_path) as home:
+        listening = asyncio.create_task(listen())  # noqa: TID251
+        await asleep(home)
+        assert await value(home) == "sleeping"
+        told.clear()
+        answer = await home.client.post("/v1/chat/completions", json={"model": "m"})
+        assert answer.status_code == 200
+        await until(lambda: told and told[-1]["data"]["status"] == "loaded")
+        assert await value(home) == "loaded"
+        words = [(record["event"], record["data"]["status"]) for record in told]
+        assert words == [("status_change", "loading")] * 2 + [("status_change", "loaded")]
+        assert "info" not in told[-1]["data"]
+        assert home.node.supervisor.children["m"].stage.value == "loaded"
+        listening.cancel()
+
+
+async def test_looking_at_it_does_not_wake_it(tmp_path: Path) -> None:
+    async with sleepy(tmp_path) as home:
+        await asleep(home)
+        for path in (
+            "/health",
+            "/models",
+            "/v1/models",
+            "/v1/models/m",
+            "/props",
+            "/props?model=m",
+            "/metrics?model=m",
+        ):
+            assert (await home.client.get(path)).status_code == 200
+        assert await value(home) == "sleeping"
+
+
+async def test_it_wakes_slowly_and_says_how_far_it_is(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, wake_seconds="0.5") as home:
+        await asleep(home)
+        asking = asyncio.ensure_future(home.client.post("/v1/chat/completions", json={"model": "m"}))
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "loading")
+        entry = (await home.client.get("/v1/models/m")).json()
+        assert entry["status"]["value"] == "loading"
+        assert (await asking).status_code == 200
+        assert await value(home) == "loaded"
+
+
+async def test_a_sleeping_model_holds_its_place_and_is_the_first_to_go(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, "--models-max", "2", names="abc") as home:
+        await asleep(home, "a")
+        await asleep(home, "b")
+        answer = await home.client.post("/v1/chat/completions", json={"model": "c"})
+        assert answer.status_code == 200
+        assert set(home.node.supervisor.children) == {"b", "c"}
+
+
+async def test_an_answer_is_taken_up_again_while_its_owner_sleeps(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, sleep_after="0.6") as home:
+        whole = (await (await begin(home)).answer()).body
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "sleeping")
+        assert [entry["conversation_id"] for entry in await look_up(home, "c")] == ["c"]
+        again = await raw(home, "GET", "/v1/stream?conv_id=c")
+        assert (again.status, again.body) == (200, whole)
+        assert (await raw(home, "DELETE", "/v1/stream?conv_id=c")).status == 204
+        assert await value(home) == "sleeping"
+
+
+async def test_an_answer_whose_owner_wakes_asks_to_come_again(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, wake_seconds="0.5") as home:
+        await asleep(home)
+        client = await begin(home)
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "loading")
+        client.close()
+        early = await raw(home, "GET", "/v1/stream?conv_id=c")
+        assert (early.status, early.json()["error"]["message"]) == (503, "Stream owner model is loading, retry later")
+        await until(lambda: in_flight(home) == 0)
+        assert (await raw(home, "GET", "/v1/stream?conv_id=c")).body.endswith(b"[DONE]\n\n")
+
+
+async def test_a_client_that_leaves_while_it_wakes_leaves_no_place_taken(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, wake_seconds="0.5") as home:
+        await asleep(home)
+        client = await home.knock()
+        client.send(post(body={"model": "m", "stream": True}))
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "loading")
+        client.close()
+        await until(lambda: in_flight(home) == 0)
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "loaded")
+
+
+async def test_only_comments_from_a_child_that_computes_nothing_are_no_life(tmp_path: Path) -> None:
+    """Its connections ping on; the thread that computes is dead."""
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, "--busy-stall", "0.5") as home:
+        client = await begin(home, pings=0.05)
+        answer = await client.answer()
+        assert b"\n\n:\n\n" in answer.body
+        assert not answer.whole
+        assert "computes nothing" in answer.body.decode()
