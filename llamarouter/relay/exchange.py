@@ -155,7 +155,8 @@ class Exchange:
             self._tail.append(payload if len(payload) < _TAIL else payload[-_TAIL:])
             if len(self._tail) > _PIECES:
                 self._tail = [b"".join(self._tail)[-_TAIL:]]
-            if self._event_stream:
+            # An event whole in one read, which is how a token comes, is passed on as it is.
+            if self._event_stream and (self._held or self._torn or not payload.endswith(b"\n\n")):
                 payload = self._whole_events(payload)
         if done:
             if self._held:
