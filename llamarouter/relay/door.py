@@ -242,7 +242,7 @@ class Door(WayOut):
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
-                model = incoming.model_in_query() or default_for(self.switchboard, unnamed)
+                model = default_for(self.switchboard, unnamed)
             ask = Ask(model, route, len(body), incoming.autoload)
             lease = self.switchboard.lease_now(ask)
         except RouterError as error:

@@ -193,9 +193,6 @@ class Incoming:
         """Keep the body after all that was taken: somebody else will take it."""
         self._parts = [body]
 
-    def model_in_query(self) -> str | None:
-        return model_in(self.url.partition(b"?")[2])
-
     @property
     def head_only(self) -> bool:
         return self.method == b"HEAD"
