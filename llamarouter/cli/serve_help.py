@@ -18,10 +18,13 @@ Usage: lr serve [OPTIONS] [ANY OPTION OF llama-server]
   Serve every model that is found, each in a llama-server process of its own, loaded at the first request.
   Models are found in the Hugging Face cache, in llama.cpp's cache, in --models-dir and in --models-preset.
 
+  With -m or -hf only that one is served, and what --models-dir and --models-preset name beside it.
+
   Options of llama-server are given to every model: lr serve -c 8192 -ngl 99
   A model's own section of the preset wins over them; lr explain MODEL shows where each value comes from.
 
 Examples:
+  lr serve -hf ggml-org/gemma-3-4b-it-GGUF --alias gemma
   lr serve --models-dir ~/models
   lr serve --models-preset presets/one-24gb-gpu.ini --models-max 2
   lr serve --host 0.0.0.0 --api-key-file keys.txt
