@@ -132,4 +132,4 @@ def test_drafts_and_tags_for_all_models_may_be_named_anywhere() -> None:
     assert draft(catalog_of(text, models=both, argv=["-md", "d.gguf"]))[0] == "/cwd/g.gguf"
     tagged = catalog_of("[*]\ntags = z\n[local]\ntags = y\n", models=both, argv=["--tags", "b,a"])
     assert (entry_of(tagged, "bare").tags, entry_of(tagged, "local").tags) == (("a", "b"), ("y",))
-    assert "--tags" not in flags_of(tagged, "bare")
+    assert flags_of(tagged, "bare")["--tags"] == ("a,b", "llamarouter (always)")
