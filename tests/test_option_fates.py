@@ -27,6 +27,7 @@ OURS = {
     "--mmproj",
     "--alias",
     "--log-file",
+    "--log-jsonl",
     "--host",
     "--port",
     "--path",
@@ -48,7 +49,7 @@ OURS = {
     "--cors-credentials",
 }
 # Read by the router, and given to every model as well.
-BOTH = {"--offline", "--log-verbose", "--log-verbosity", "--timeout"}
+BOTH = {"--log-disable", "--offline", "--log-verbose", "--log-verbosity", "--timeout"}
 # Said in a line why not.
 NOT_HERE = {
     "--usage": "prints and exits",
@@ -59,7 +60,6 @@ NOT_HERE = {
     "--model-url": "would let the child download",
     "--docker-repo": "would let the child download",
     "--mmproj-url": "would let the child download",
-    "--log-jsonl": "is not a feature of lr serve yet",
     "--reuse-port": "is not a feature of lr serve",
     "--ui-mcp-proxy": "is not a feature of lr serve",
     "--tools": "is not a feature of lr serve",

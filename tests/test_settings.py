@@ -317,6 +317,7 @@ def test_of_two_that_contradict_each_other_the_last_holds_with_a_warning() -> No
         (["-lv", "1"], {"LR_LOG_LEVEL": "debug"}, "error"),
         ([], {"LR_LOG_LEVEL": "debug", "LLAMA_ARG_LOG_VERBOSITY": "1"}, "debug"),
         (["--log-level", "error"], {"LLAMA_ARG_LOG_VERBOSITY": "5"}, "error"),
+        (["--log-disable", "-v"], {}, "critical"),
     ],
 )
 def test_the_last_word_on_how_much_is_logged(argv: list[str], environ: dict[str, str], level: str) -> None:

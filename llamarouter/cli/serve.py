@@ -30,6 +30,7 @@ _MOST_WARNINGS = 12
 def serve(argv: list[str]) -> int:
     """Run the router with the arguments behind `serve`; returns the exit code. Raises `UsageError`."""
     # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
+    from llamarouter.cli.serve_log import set_up_log
     from llamarouter.core.settings import engine_of, parse_settings
     from llamarouter.host.config_file import read_config
     from llamarouter.host.header_cache import HeaderCache
@@ -46,7 +47,7 @@ def serve(argv: list[str]) -> int:
     engine = engine_for(engine_of(argv, environ), environ)
     config = read_config(environ)
     settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"), config)
-    _set_up_logging(settings)
+    set_up_log(settings)
     state = state_dir(environ)
     headers = HeaderCache(state / "headers.json")
     inventory = take_inventory(settings, environ, engine, headers)
@@ -111,32 +112,10 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
 
 
-def _set_up_logging(settings: Settings) -> None:
-    logging.raiseExceptions = False  # a full disk is not worth a traceback for each line
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
-    if settings.log_file is not None:
-        handlers.append(_log_file(settings.log_file))
-    logging.basicConfig(
-        level=settings.log_level.upper(), handlers=handlers, format="%(asctime)s %(levelname).1s %(message)s"
-    )
-    for name in ("uvicorn", "uvicorn.error", "asyncio", "httpx"):
-        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLogger().level))
-
-
-def _log_file(path: str) -> logging.Handler:
-    from llamarouter.core.errors import UsageError
-
-    try:
-        # Written anew at every start, as by llama-server.
-        return logging.FileHandler(path, mode="w", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(f"--log-file {path}: cannot be written ({error.strerror or error})") from error
-
-
 def _announce(plan: Plan, node: Node) -> None:
     from llamarouter.host.engine import EngineKind
 
-    say = click.echo
+    say = logging.getLogger("llamarouter").info if plan.settings.log_jsonl else click.echo
     catalog = plan.inventory.catalog
     # What cannot be started stands among the warnings below, with its reason.
     models = [entry.model.id for entry in catalog.entries.values() if entry.problem is None and not entry.hidden]
@@ -148,14 +127,16 @@ def _announce(plan: Plan, node: Node) -> None:
     if (left := len(models) - _MOST_MODELS) > 0:
         say(f"  ... and {left} more: lr ls")
     for warning in catalog.skipped[:_MOST_WARNINGS]:
-        say(f"  skipped: {warning}")
+        say(f"  warning: {warning}")
     if (left := len(catalog.skipped) - _MOST_WARNINGS) > 0:
         say(f"  ... and {left} more warnings: lr ls")
     if not catalog.entries:
         say("  no models yet: lr pull ggml-org/gemma-3-4b-it-GGUF:Q4_K_M, or --models-dir PATH")
     for url in node.listening:
         say(f"listening on {url}")
-    if catalog.entries:
+    if (default := plan.settings.default_model) is not None:
+        say(f"requests that name no model are for {default}")
+    if catalog.entries and not plan.settings.log_jsonl:
         _try_it(plan, node)
     sys.stdout.flush()
 

@@ -290,6 +290,16 @@ OWN: tuple[OwnOption, ...] = (
         shared=True,
     ),
     _row(_LOG, "-v --verbose --log-verbose", "", "", "off", "the highest verbosity", shared=True),
+    _row(_LOG, "--log-disable", "", "", "off", "no log at all", shared=True),
+    _row(
+        _LOG,
+        "--log-jsonl",
+        "",
+        "LLAMA_ARG_LOG_JSONL",
+        "off",
+        "the router's log as one JSON object a line, on standard output",
+        negatives="--no-log-jsonl",
+    ),
     _row(
         _LOG,
         "--log-file",

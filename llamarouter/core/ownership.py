@@ -86,7 +86,6 @@ REFUSED: dict[str, str] = {
     "--mcp-servers-config": _NOT_BUILT,
     "--mcp-servers-json": _NOT_BUILT,
     "--agent": _NOT_BUILT,
-    "--log-jsonl": f"{_NOT_BUILT} yet",
     "--help": "prints and exits; for lr: lr serve --help",
     "--version": "prints and exits; for lr: lr version",
     "--list-devices": "prints and exits; lr engine shows the devices",

@@ -66,8 +66,9 @@ class Settings:
     ui_config: dict[str, Any] = field(default_factory=dict)  # what the page's settings are at first
     offline: bool = False
     hf_token: str | None = field(default=None, repr=False)
-    log_level: str = "info"  # of LOG_LEVELS
+    log_level: str = "info"  # of LOG_LEVELS, or critical: nothing
     log_file: str | None = None
+    log_jsonl: bool = False
     runtime_dir: str | None = None
     options: tuple[GivenOption, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
@@ -117,6 +118,7 @@ def parse_settings(
         hf_token=values.text("--hf-token"),
         log_level=_log_level(values),
         log_file=values.text("--log-file"),
+        log_jsonl=values.truth("--log-jsonl", False),
         runtime_dir=values.text("--runtime-dir"),
         options=options,
         warnings=(*warnings, *_misspelt(environ)),
@@ -195,6 +197,8 @@ def _command(text: str | None) -> tuple[str, ...] | None:
 
 def _log_level(values: OwnValues) -> str:
     """The router's own, which one of three options says: on the command line the last of them, then a variable."""
+    if values.truth("--log-disable", False):
+        return "critical"
     level = values.word("--log-level", "", LOG_LEVELS)
     verbosity = values.integer("--log-verbosity", _INFO)
     verbose = values.truth("--log-verbose", False)
