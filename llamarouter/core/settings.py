@@ -263,10 +263,13 @@ def _check_together(settings: Settings) -> None:
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:
-    """`LR_*` variables that mean nothing but look like one that does."""
+    """Variables that mean nothing here but look as if they did."""
     real = [env for row in OWN for env in row.option.envs if env.startswith("LR_")]
     others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR")
     found = []
+    if environ.get("AIP_MODE") == "PREDICTION":
+        reason = "the predict route of Vertex AI is not a feature of lr serve: ask /v1/chat/completions"
+        found.append(Skipped("environment AIP_MODE", reason))
     for name in sorted(environ):
         near = difflib.get_close_matches(name, real, n=1, cutoff=0.85) if name.startswith("LR_") else []
         if near and name not in real and name not in others:

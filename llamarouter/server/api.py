@@ -5,6 +5,8 @@ The paths are llama-server's where its router has the route, and lie below `/lr/
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -46,11 +48,20 @@ def control_routes(node: Node) -> list[Route]:
         Route("/v1/streams/lookup", streams.lookup, methods=["POST"]),
         Route("/tools", _disabled, methods=["GET", "POST"]),
         Route("/cors-proxy", _disabled, methods=["GET", "POST"]),
+        *_predict(node.environ),
         Route("/lr/status", own.status, methods=["GET"]),
         Route("/lr/logs", own.logs, methods=["GET"]),
         Route("/lr/explain", own.explain, methods=["GET"]),
         Route("/lr/stop", own.stop, methods=["POST"]),
     ]
+
+
+def _predict(environ: Mapping[str, str]) -> list[Route]:
+    """The route of Vertex AI, which llama-server has where the platform's variables ask for it: it is not built."""
+    if environ.get("AIP_MODE") != "PREDICTION":
+        return []
+    path = environ.get("AIP_PREDICT_ROUTE") or "/predict"
+    return [Route(path, _disabled, methods=["POST"])] if path.startswith("/") else []
 
 
 async def _health(request: Request) -> Response:

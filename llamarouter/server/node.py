@@ -62,7 +62,7 @@ class Node:
         self.created = created  # unix seconds: when this router started
         self.stop = stop
         self.listening: tuple[str, ...] = ()
-        self._environ = environ
+        self.environ = environ
         self._tasks = tasks
         self._started = asyncio.get_running_loop().time()
 
@@ -219,7 +219,7 @@ class Node:
         return {
             "model": entry.model.id,
             "command": without_secrets((*engine.command, *launch.argv())),
-            "env": environment_of(launch, self._environ),
+            "env": environment_of(launch, self.environ),
             "flags": flags,
             "problem": entry.problem,
         }

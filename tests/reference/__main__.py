@@ -8,13 +8,18 @@ import tempfile
 from pathlib import Path
 
 from tests.reference.comparison import compare, table
+from tests.reference.document import write
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/compare-with-llama-server", description=__doc__)
     parser.add_argument("-k", dest="only", default="", metavar="TEXT", help="only rows whose title holds TEXT")
     parser.add_argument("--fields", action="store_true", help="show every field that differs, intended or not")
+    parser.add_argument("--write", action="store_true", help="write docs/differences.md from the tables instead")
     given = parser.parse_args()
+    if given.write:
+        write()
+        return 0
     with tempfile.TemporaryDirectory(prefix="lr-", dir="/tmp") as folder:
         comparison = compare(Path(folder), given.only)
     for line in table(comparison, fields=given.fields):

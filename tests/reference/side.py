@@ -86,6 +86,16 @@ class Side:
         connection.request("POST", self.prefix + path, _bytes_of(body), self._headers(body, None))
         return _Stream(connection, connection.getresponse())
 
+    def send(self, path: str, body: object) -> http.client.HTTPConnection:
+        """Send a request and do not read its answer."""
+        return self.open("POST", path, body)
+
+    def open(self, method: str, path: str, body: object = None) -> http.client.HTTPConnection:
+        """The same with any method."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_SECONDS)
+        connection.request(method, self.prefix + path, _bytes_of(body), self._headers(body, None))
+        return connection
+
     def over_socket(self, path: str, target: str) -> Answer:
         """Ask over a UNIX socket."""
         connection = http.client.HTTPConnection("localhost", timeout=_SECONDS)
