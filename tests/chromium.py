@@ -225,6 +225,12 @@ class Page:
             raise BrowserError(f"{url}: {answer['errorText']}")
         self.wait_for(f"document.readyState === 'complete' && location.href.startsWith({json.dumps(url)})")
 
+    def reload(self) -> None:
+        """Load the page anew, as F5 does, and wait for the document."""
+        self.evaluate("window.beforeReload = true")
+        self.call("Page.reload")
+        self.wait_for("!window.beforeReload && document.readyState === 'complete'", seconds=20)
+
     def evaluate(self, script: str) -> Any:
         """The value of an expression; a promise is awaited."""
         answer = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.chromium import Browser
 from tests.tiny_gguf import write_llama
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,7 @@ class Router:
     url: str
     environ: dict[str, str]
     output: list[str] = field(default_factory=list)
+    key: str = ""  # what `models` and those who ask it show
 
     def client(self, **options: object) -> httpx.Client:
         """An HTTP client that takes no proxy from the environment."""
@@ -55,7 +57,8 @@ class Router:
 
     def models(self) -> dict[str, dict[str, object]]:
         """The entries of `GET /models` by id."""
-        with self.client() as client:
+        headers = {"authorization": f"Bearer {self.key}"} if self.key else {}
+        with self.client(headers=headers) as client:
             return {entry["id"]: entry for entry in client.get("/models").json()["data"]}
 
     def state(self, model: str) -> object:
@@ -114,6 +117,15 @@ def models_dir(tmp_path: Path) -> Path:
     for seed, name in enumerate("abc"):
         write_llama(folder / f"{name}.gguf", seed=seed)
     return folder
+
+
+@pytest.fixture
+def browser(tmp_path: Path) -> Iterator[Browser]:
+    """A headless Chromium; its tests are marked `browser`."""
+    folder = tmp_path / "browser"
+    folder.mkdir()
+    with Browser(folder) as browser:
+        yield browser
 
 
 Serve = Callable[..., Router]

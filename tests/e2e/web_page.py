@@ -7,10 +7,32 @@ one of `tests/upstream_ui.py`).
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from tests import upstream_ui
 from tests.chromium import Browser, Page
+from tests.e2e.conftest import COMPILED
+from tests.tiny_gguf import write_llama
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Where the page comes from."""
+
+    engine: Path | None
+
+    def arguments(self) -> tuple[object, ...]:
+        return ("--path", upstream_ui.folder(), "--threads", 1) if self.engine is not None else ("--threads", 1)
+
+
+SETTINGS = [
+    pytest.param(Setting(None), id="carried"),
+    pytest.param(Setting(COMPILED), id="folder", marks=[pytest.mark.compiled, pytest.mark.ui]),
+]
 
 ANSWERS = "[...document.querySelectorAll('[aria-label^=\"Assistant message\"]')]"
 LAST_ANSWER = f"{ANSWERS}.at(-1)"
@@ -40,6 +62,18 @@ class WebPage:
         """Until it can be written to; then its changes are watched."""
         self.page.wait_for("document.querySelector('textarea')", seconds=20)
         self.page.evaluate(_WATCH)
+
+    def enter_key(self, key: str, picture: Path) -> None:
+        """Answer the page's question for a key."""
+        self.page.click("button", "Enter API Key", seconds=20)
+        self.screenshot(picture)
+        self.page.type("input", key)
+        self.page.press("Enter")
+        self.until_ready()
+        # A second after "success" the page goes to its start, whatever was written by then: it has a timer for that,
+        # so another one that begins now rings later.
+        self.page.evaluate("new Promise(done => setTimeout(done, 1000))")
+        self.until_ready()
 
     # --- the selector of models -------------------------------------------------------------------------------------
 
@@ -71,8 +105,10 @@ class WebPage:
 
     def send(self, text: str) -> None:
         """Write a message and send it."""
+        self.page.wait_for("!document.querySelector('[role=option]')")  # a selector that closes takes the focus along
         self.page.evaluate("window.lengths.clear()")
         self.page.type("textarea", text)
+        self.page.wait_for(f"document.querySelector('textarea').value === {json.dumps(text)}")
         self.page.press("Enter")
 
     def ask(self, text: str, answers: int) -> None:
@@ -113,3 +149,8 @@ class WebPage:
 
     def screenshot(self, file: Path) -> None:
         self.page.screenshot(file)
+
+
+def write_slow(path: Path) -> Path:
+    """A model that talks for a long time, about as fast as a person reads: a page that shows it keeps up."""
+    return write_llama(path, seed=2, n_ctx=32768, n_embd=512, n_layer=6, quant="Q8_0")
