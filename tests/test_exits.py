@@ -18,6 +18,11 @@ CUDA = (
     "0.01.000.001 E llama_model_load_from_file_impl: failed to load model",
 )
 BIND = ("0.00.001.000 E srv  start: couldn't bind HTTP server socket, hostname: 127.0.0.1, port: 8080",)
+LORA = (
+    "0.00.019.949 E llama_adapter_lora_init_from_file_ptr: failed to apply lora adapter: expect general.type to be "
+    "'adapter', but got: ",
+    "0.00.021.425 E srv  llama_server: exiting due to model loading error",
+)
 ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
 
 
@@ -25,6 +30,7 @@ ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
     ("loading", "code", "signal", "lines", "cause", "deterministic", "memory"),
     [
         (True, 1, None, MAGIC, Cause.BAD_FILE, True, False),
+        (True, 1, None, LORA, Cause.BAD_FILE, True, False),
         (True, 1, None, CUDA, Cause.OUT_OF_MEMORY, False, True),
         (True, 1, None, ("error: invalid argument: --bogus",), Cause.BAD_OPTION, True, False),
         (True, 1, None, ('error while handling argument "-c": stoi',), Cause.BAD_OPTION, True, False),
@@ -77,10 +83,16 @@ def test_the_words_that_matter_come_first_and_without_paths() -> None:
     assert not any("/srv" in words for words in end.last_words)
 
 
-def test_an_exit_without_known_words_tells_its_last_error() -> None:
-    lines = ("0.00.001.000 E srv  thing: it broke in /x/y/z.cpp", "0.00.002.000 I srv  bye")
+def test_an_exit_without_known_words_tells_the_error_that_began_it() -> None:
+    lines = (
+        "0.00.001.000 E srv  thing: it broke in /x/y/z.cpp",
+        "0.00.002.000 E srv  all: exiting due to an error",
+        "0.00.003.000 I srv  bye",
+    )
     end = classify(loading=True, code=3, signal=None, lines=lines)
     assert end.message == "llama-server exited with code 3 before it was ready: srv  thing: it broke in z.cpp"
+    end = classify(loading=False, code=3, signal=None, lines=lines)
+    assert end.message == "llama-server exited with code 3 while it was loaded: srv  all: exiting due to an error"
 
 
 def test_a_kill_by_the_kernel_is_a_lack_of_memory_also_later() -> None:

@@ -48,5 +48,8 @@ def test_last_words_follow_where_the_message_does_not_tell_already() -> None:
     invalid = error_of("m", Exit(cause=Cause.BAD_FILE, message="bad magic", last_words=words))
     assert crashed is not None
     assert crashed.message == "model 'm': SIGSEGV; its last words: last"
+    told = error_of("m", Exit(cause=Cause.EXITED, message="exited: last", last_words=words))
+    assert told is not None
+    assert told.message == "model 'm': exited: last"
     assert invalid is not None
     assert invalid.message == "model 'm': bad magic"

@@ -91,7 +91,7 @@ _FILE = re.compile(
     r"invalid magic|failed to open GGUF|gguf_init_from|not within the file bounds|unknown model architecture"
     r"|missing tensor|corrupted or incomplete|wrong number of tensors|unknown pre-tokenizer|unknown tokenizer"
     r"|wrong shape|error loading model|failed to load (?:the )?model|No such file or directory|invalid split"
-    r"|failed to load multimodal|unsupported model",
+    r"|failed to load multimodal|unsupported model|failed to (?:load|apply) (?:lora|control vector)",
     re.IGNORECASE,
 )
 _TABLE = (
@@ -190,16 +190,15 @@ def _by_words(loading: bool, code: int | None, lines: tuple[str, ...], said: tup
         message = _sentence("llama-server cannot run here", said[-1] if said else f"exit code {code}")
         return Exit(cause=Cause.ENGINE, message=message, code=code, last_words=said, deterministic=True)
     when = "before it was ready" if loading else "while it was loaded"
-    message = _sentence(f"llama-server exited with code {code} {when}", _last_error(lines))
+    # A load that fails is told of on every level that it falls through: the cause first, "exiting" last.
+    errors = _errors(lines)
+    message = _sentence(f"llama-server exited with code {code} {when}", errors[0 if loading else -1] if errors else "")
     return Exit(cause=Cause.EXITED, message=message, code=code, last_words=said)
 
 
-def _last_error(lines: tuple[str, ...]) -> str:
-    for line in reversed(lines):
-        stamp = _STAMP.match(_ANSI.sub("", line))
-        if stamp is not None and stamp["level"] == "E":
-            return plain(line)
-    return ""
+def _errors(lines: tuple[str, ...]) -> list[str]:
+    stamps = ((line, _STAMP.match(_ANSI.sub("", line))) for line in lines)
+    return [plain(line) for line, stamp in stamps if stamp is not None and stamp["level"] == "E"]
 
 
 def _sentence(meaning: str, words: str) -> str:

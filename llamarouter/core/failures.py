@@ -46,6 +46,6 @@ def error_of(model: str, end: Exit) -> RouterError | None:
         return None
     kind = _ERRORS[end.cause]
     message = f"model '{model}': {end.message}"
-    if end.last_words and end.cause not in _TELLING:
+    if end.last_words and end.cause not in _TELLING and end.last_words[-1] not in end.message:
         message += f"; its last words: {end.last_words[-1]}"
     return kind(message, retry_after=_MEMORY_RETRY_AFTER if kind is InsufficientMemory else None)
