@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.chromium import Browser
-from tests.e2e.conftest import Router, Serve, until
+from tests.e2e.conftest import COMPILED, Router, Serve, until
 from tests.e2e.web_page import ANSWERS, SETTINGS, Setting, WebPage, write_slow
 from tests.tiny_gguf import write_llama
 
@@ -114,6 +114,34 @@ def test_below_a_prefix_it_finds_its_way(
     page.screenshot(tmp_path / "prefix.png")
     assert page.wrong() == []
     assert page.said() == []
+
+
+@pytest.mark.compiled
+@pytest.mark.ui
+def test_a_model_that_sleeps_is_shown_so_wakes_and_is_unloaded(
+    serve: Serve, browser: Browser, models_dir: Path, tmp_path: Path
+) -> None:
+    setting = Setting(COMPILED)
+    write_llama(models_dir / "b.gguf", seed=1, n_ctx=4096)
+    words = ("--models-dir", models_dir, "--sleep-idle-seconds", 1, "-n", 50, *setting.arguments())
+    router = serve(setting.engine, *words)
+    page = WebPage.open(browser, router.url)
+    page.open_selector("a")
+    page.press_in_row("b", "Load model")
+    page.page.wait_for(f"document.querySelector('[role=option] {SLEEPING}')", seconds=20)
+    page.screenshot(tmp_path / "sleeping.png")
+    assert router.state("b") == "sleeping"
+    page.pick("b")
+    page.ask("Good morning", 1)
+    until(lambda: router.state("b") == "sleeping")
+    page.open_selector("b")
+    page.press_in_row("b", "Unload model")
+    page.until_row_offers("b", "Load model")
+    assert page.wrong() == []
+    assert page.said() == []
+
+
+SLEEPING = ".bg-orange-400"  # the dot
 
 
 def in_flight(router: Router, model: str) -> object:
