@@ -197,6 +197,7 @@ async def test_a_download_by_request_is_listed_while_it_runs_and_stays(
         coming = (await listed(home))[spec]
         assert (coming["status"]["value"], coming["source"], coming["can_remove"]) == ("downloading", "cache", True)
         assert 0 < coming["lr"]["progress"] < 1
+        assert (await home.client.get(f"/v1/models/{spec}")).json()["status"]["value"] == "downloading"
         assert (await home.client.post("/models/unload", json={"model": spec})).json() == {"success": True}
         assert spec not in await listed(home)
         assert fault.hold is not None

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from llamarouter.core.changes import Changes
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
 from llamarouter.server.answers import Json, object_of, success
-from llamarouter.server.listing import describe, list_models
+from llamarouter.server.listing import describe, list_models, listed
 from llamarouter.server.node import Node
 
 
@@ -34,8 +34,9 @@ class ModelsApi:
         return Json(list_models(shelf.inventory, node.supervisor, node.downloads, node.created))
 
     async def one(self, request: Request) -> Response:
-        node = self._node
-        entry = await node.shelf.find(request.path_params["id"])
+        node, asked = self._node, request.path_params["id"]
+        coming = next((each for each in listed(node.shelf.catalog, node.downloads) if each.id == asked), None)
+        entry = coming or await node.shelf.find(asked)
         return Json(describe(entry, node.shelf.inventory, node.supervisor, node.downloads, node.created))
 
     async def load(self, request: Request) -> Response:

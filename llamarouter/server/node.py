@@ -88,13 +88,9 @@ class Node:
     async def reload(self) -> None:
         """Look at everything again; a refusal changes nothing and is in the log."""
         try:
-            changes = await self.look_again()
+            await self.look_again()
         except (UsageError, OSError) as error:
             log.error("reload refused, everything stays as it was: %s", error)
-            return
-        for warning in changes.news:
-            log.warning("%s", warning)
-        log.info("reloaded %d models; %s", len(self.shelf.catalog.entries), changes)
 
     async def look_again(self) -> Changes:
         """Read everything anew, whether it has changed or not; what has failed may be tried at once.
@@ -105,7 +101,11 @@ class Node:
         await self.shelf.look(force=True)
         for model in self.shelf.catalog.entries:
             self._allow(model)
-        return changes_between(before, self.shelf.catalog)
+        changes = changes_between(before, self.shelf.catalog)
+        for warning in changes.news:
+            log.warning("%s", warning)
+        log.info("reloaded %d models; %s", len(self.shelf.catalog.entries), changes)
+        return changes
 
     def _allow(self, model: str) -> None:
         """What has failed may be tried at once; what runs or loads is left alone."""
