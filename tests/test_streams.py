@@ -295,6 +295,27 @@ async def test_the_same_conversation_in_another_model_leaves_the_first_alone(tmp
         assert b"n-0 " in (await raw(home, "GET", "/v1/stream?conv_id=c")).body
 
 
+async def test_what_is_refused_takes_no_answers_place(tmp_path: Path) -> None:
+    async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
+        whole = (await (await begin(home)).answer()).body
+        assert (await (await begin(home, model="unknown")).answer()).status == 404
+        assert (await raw(home, "GET", "/v1/stream?conv_id=c")).body == whole
+
+
+async def test_below_a_prefix_it_is_all_the_same(tmp_path: Path) -> None:
+    async with house(tmp_path, "--api-prefix", "/p", preset=ini(tmp_path, m="")) as home:
+        client = await home.knock()
+        body = {"model": "m", "stream": True, "fake": {"tokens": 3}}
+        client.send(post(f"/p{CHAT}", body, x_conversation_id="c"))
+        whole = (await client.answer()).body
+        assert (await raw(home, "GET", "/p/v1/stream?conv_id=c")).body == whole
+        assert (await home.client.get("/p/v1/stream?conv_id=c&from=1")).content == whole[1:]
+        found = await home.client.post("/p/v1/streams/lookup", json={"conversation_ids": ["c"]})
+        assert len(found.json()) == 1
+        assert (await raw(home, "DELETE", "/p/v1/stream?conv_id=c")).status == 204
+        assert (await raw(home, "GET", "/p/v1/stream?conv_id=c")).status == 404
+
+
 async def test_the_answers_of_a_child_that_is_gone_are_gone(tmp_path: Path) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         await (await begin(home)).answer()

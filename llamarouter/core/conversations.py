@@ -32,6 +32,10 @@ class Conversations(Generic[R]):
     def __len__(self) -> int:
         return len(self._requests)
 
+    def requests(self) -> tuple[R, ...]:
+        """All that are known, alive and kept."""
+        return tuple(self._requests.values())
+
     def begin(self, conversation: str, request: R, now: float) -> R | None:
         """`request` answers from now on; the one that did before, if any is known."""
         former = self.find(conversation, now)

@@ -76,7 +76,7 @@ class Detached:
         self.dialect = request.dialect
         self.stage = Stage.WAITING
         self.connections: ChildConnections | None = None  # to the child that it went into
-        self._request = request
+        self._request: Request | None = request  # until it is sent
         self._sink: Sink = sink
         self._switchboard = switchboard
         self._traffic = traffic
@@ -90,6 +90,11 @@ class Detached:
         former = self._conversations.begin(self)
         self._waiting = self._traffic.spawn(self._wait(former))
         self._waiting.add_done_callback(self._waited)
+
+    @property
+    def unheard(self) -> bool:
+        """Whether its answer is made for nobody."""
+        return self.stage is Stage.INSIDE and self._client_left
 
     def client_left(self) -> None:
         """Nobody listens any more."""
@@ -117,10 +122,11 @@ class Detached:
         except RouterError as error:
             self._refuse(error)
             return
+        request, self._request = self._request, None
+        assert request is not None
         self.stage = Stage.INSIDE
         self.connections = lease.connections
-        self._exchange = Exchange(self._request, _Watched(lease, self), self._sink, self._traffic)
-        self._request.body = b""  # the exchange keeps it only as long as it may have to be sent again
+        self._exchange = Exchange(request, _Watched(lease, self), self._sink, self._traffic)
         self._exchange.start()
         if self._client_left:
             self._exchange.client_left()
@@ -133,6 +139,7 @@ class Detached:
     def _refuse(self, error: RouterError) -> None:
         if self.stage is Stage.WAITING:
             self.stage = Stage.OVER
+            self._request = None
             self._conversations.refused(self)
             self._sink.refuse(error)
 

@@ -134,7 +134,7 @@ class Exchange:
         if self.over or self._sink is None:
             return
         self._sink = None
-        if self._conversation and self._failing is None:
+        if self._conversation and self._failing is None and not self._traffic.closing:
             self.resume()
             return
         upstream = self.upstream

@@ -21,6 +21,7 @@ class Traffic:
 
     def __init__(self, bodies: BodyBudget | None = None) -> None:
         self.bodies = bodies or BodyBudget()
+        self.closing = False
         self.total = 0  # requests that ever reached a child
         self._running: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -57,8 +58,9 @@ class Traffic:
             self._none_left = asyncio.Event()
             await self._none_left.wait()
 
-    def cut_unattended(self, error: RouterError) -> None:
-        """End what nobody hears any more."""
+    def close(self, error: RouterError) -> None:
+        """The router goes: from now on nobody can come back for an answer. End what nobody hears already."""
+        self.closing = True
         for exchange in tuple(self._running):
             if exchange.unattended:
                 exchange.cut(error)

@@ -242,7 +242,8 @@ class _Life:
         self._node.feed.end()
         self._node.downloads.end()
         self._supervisor.close(self._settings.drain_timeout)
-        self._node.traffic.cut_unattended(draining())  # nobody can come back for it
+        await self._node.streams.stop_unheard()
+        self._node.traffic.close(draining())
         await self._supervisor.until_empty()
         for ring in self._supervisor.rings.values():
             ring.end()

@@ -63,10 +63,13 @@ class Streams:
 
     def begin(self, detached: Detached) -> Detached | None:
         """It answers its conversation now. One before it that still runs in the same model must be stopped first."""
+        model = self._shelf.id_of(detached.ask.model)
+        if model is None:  # what is refused, as this will be, takes nobody's place
+            return None
         former = self._known.begin(detached.conversation, detached, self._clock())
         if former is None or former.stage is Stage.OVER:
             return None
-        same = self._shelf.id_of(former.ask.model) == self._shelf.id_of(detached.ask.model)
+        same = self._shelf.id_of(former.ask.model) == model
         return former if same or former.stage is Stage.WAITING else None
 
     def ended(self, detached: Detached) -> None:
@@ -84,6 +87,10 @@ class Streams:
             await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(detached.conversation, safe='')}")
         when = " while the model was loading" if detached.stage is Stage.WAITING else ""
         detached.cancel(BadRequest(f"request cancelled by a stop{when}"))
+
+    async def stop_unheard(self) -> None:
+        """The router goes, nobody can come back: a child that makes an answer for nobody would not end by itself."""
+        await asyncio.gather(*(self.stop(each) for each in self._known.requests() if each.unheard))
 
     # --- the routes ---------------------------------------------------------------------------------------------------
 

@@ -231,3 +231,13 @@ def test_a_client_that_leaves_an_answer_that_is_not_streamed_stops_it(serve: Ser
         begun = time.monotonic()
         assert client.post(CHAT, json=tell(max_tokens=1)).status_code == 200
         assert time.monotonic() - begun < 8
+
+
+@pytest.mark.compiled
+def test_a_router_that_stops_does_not_wait_for_what_nobody_hears(serve: Serve, long_models: Path) -> None:
+    router = serve(COMPILED, "--models-dir", long_models, "--threads", 1)
+    with router.client() as client:
+        with client.stream("POST", CHAT, json=tell(stream=True), headers={"X-Conversation-Id": TALK}) as answer:
+            next(answer.iter_raw())
+        assert in_flight(router) == 1
+        assert router.stop(seconds=8) == 0
