@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from llamarouter.server.api import control_routes
 from llamarouter.server.child import Stage
 from tests.node_kit import House, add_model, engine_with, house
 from tests.waiting import until
@@ -85,3 +86,16 @@ async def test_an_unload_of_what_is_not_there_says_so_as_llama_server(tmp_path: 
             answer = await home.client.post("/models/unload", json=body)
             error = answer.json()["error"]
             assert (answer.status_code, error["message"], error["type"]) == (400, message, "invalid_request_error")
+
+
+async def test_every_endpoint_about_models_and_of_ours_is_described(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "control.md").read_text(encoding="utf-8")
+    async with house(tmp_path) as home:
+        routes = [
+            route for route in control_routes(home.node) if route.path.startswith(("/models", "/v1/models", "/lr/"))
+        ]
+        assert len(routes) > 10
+        for route in routes:
+            path = route.path.replace(":path}", "}")
+            for method in (route.methods or set()) - {"HEAD"}:
+                assert f"`{method} {path}" in page or f"`GET /models`, `{path}`" in page, (method, path)
