@@ -662,6 +662,12 @@ def test_the_id_of_a_section_and_what_a_client_may_call_it(section: str, id: str
         assert entry.id == id
 
 
+def test_only_sections_are_collapsed() -> None:
+    catalog = catalog_of("[s:a-b]\nmodel = a.gguf\n", models=[renamed(LOCAL, "f:a-b")])
+    assert catalog.resolve("s:B") is not None
+    assert catalog.resolve("f:B") is None
+
+
 def test_a_tag_that_two_sections_collapse_to_means_neither() -> None:
     catalog = catalog_of("[u/r:Q8_0-x]\nmodel = a.gguf\n[u/r:Q4_0-x]\nmodel = b.gguf\n")
     assert list(catalog.entries) == ["u/r:Q4_0-x", "u/r:Q8_0-x"]

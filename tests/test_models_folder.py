@@ -287,6 +287,7 @@ def test_what_goes_with_a_model_is_of_its_folder_or_the_nearest_above(tmp_path: 
         (("dflash-M.gguf", "dspark-M.gguf", "eagle3-M.gguf"), "dspark-M.gguf"),
         (("eagle3-M.gguf",), "eagle3-M.gguf"),
         (("mtp-M-Q8_0.gguf", "mtp-M-Q4_0.gguf"), "mtp-M-Q4_0.gguf"),
+        (("mtp-M-IQ4_XS.gguf", "mtp-M-Q4_0.gguf"), "mtp-M-Q4_0.gguf"),
         (("mtp-other.gguf", "eagle3-M.gguf"), "eagle3-M.gguf"),
         (("mtp-other.gguf",), "mtp-other.gguf"),
     ],

@@ -155,7 +155,7 @@ def _draft(merged: dict[str, Given], companions: Companions, files: Files, table
         _put(merged, table, DRAFT, *named)
     elif DRAFT in companions.none:
         _drop(merged, table, DRAFT)
-    elif files.draft is None and (beside := best_draft(files.model, files.sidecars, draft_marks(spec_types))):
+    elif beside := best_draft(files.model, files.sidecars, draft_marks(spec_types)):
         _put(merged, table, DRAFT, beside, "found in the cache")
     match = table.find(DRAFT)
     draft = merged.get(match.option.canonical) if match is not None else None
