@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ class Load:
 
     name: str
     path: str
-    body: dict[str, object]
+    body: Mapping[str, object]
     connections: int
     tokens: int = 0
 
