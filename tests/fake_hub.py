@@ -217,14 +217,29 @@ class _HubHandler(_Handler):
         names = [name for name in self.hub.repos if name.startswith(author + "/") or (text and text in name)]
         self.answer(200, json.dumps([{"id": name} for name in names]).encode(), Content_Type="application/json")
 
-    def _metadata(self, name: str) -> None:
+    def _metadata(self, path: str) -> None:
+        # llama-server asks for `/refs` and `/tree/COMMIT`, huggingface_hub for the repository itself.
+        name, part = "/".join(path.split("/")[:2]), "/".join(path.split("/")[2:3])
         repo = self.hub.repos.get(name)
         if repo is None or (repo.private and not self._authorized()):
             # As the real one: whoever has no token cannot tell a private repository from none.
             return self.answer(401, b'{"error":"Repository not found"}', X_Error_Code="RepoNotFound")
+        if part == "refs":
+            branches = [{"name": "main", "ref": "refs/heads/main", "targetCommit": repo.commit}]
+            return self._json({"branches": branches, "tags": [], "converts": []})
+        if part == "tree":
+            return self._json([self._leaf(repo, path, data) for path, data in repo.files.items()])
         siblings = [self._sibling(repo, path, data) for path, data in repo.files.items()]
         body = {"id": name, "sha": repo.commit, "siblings": siblings, "gated": "auto" if repo.gated else False}
-        return self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+        return self._json(body)
+
+    def _json(self, body: object) -> None:
+        self.answer(200, json.dumps(body).encode(), Content_Type="application/json")
+
+    @staticmethod
+    def _leaf(repo: FakeRepo, path: str, data: bytes) -> dict[str, object]:
+        leaf: dict[str, object] = {"type": "file", "path": path, "size": len(data), "oid": git_sha1(b"pointer")}
+        return leaf if path in repo.plain else {**leaf, "lfs": {"oid": sha256(data), "size": len(data)}}
 
     @staticmethod
     def _sibling(repo: FakeRepo, path: str, data: bytes) -> dict[str, object]:

@@ -10,19 +10,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.reference import rows_locked, rows_timed
+from tests.reference import rows_below, rows_fetched, rows_locked, rows_one, rows_timed
 from tests.reference.differences import INTENDED, OPEN
 from tests.reference.intended import Claim, Difference
-from tests.reference.row import ORDER, Rows
+from tests.reference.row import ORDER, Row, Rows
 from tests.reference.rows_asked import ASKED
 from tests.reference.rows_found import FOUND
 from tests.reference.rows_lived import LIVED
 from tests.reference.rows_started import STARTED
 from tests.reference.seen import Apart, Seen, apart
-from tests.reference.side import OURS, REFERENCE, running
+from tests.reference.side import OURS, REFERENCE, Side, running
 from tests.reference.world import build
 
-_MAIN = ("--models-dir", "models", "--models-preset", "models.ini", "--models-max", "2", "--offline")
+_MAIN = ("--models-dir", "models", "--models-preset", "models.ini", "--models-max", "2", "--offline", "--top-k", "5")
 
 
 @dataclass(frozen=True)
@@ -78,20 +78,21 @@ def compare(folder: Path, only: str = "") -> Comparison:
     build(folder / "world")
     main = Rows()
     main.rows = [*FOUND.rows, *ASKED.rows, *LIVED.rows]
-    groups: list[Callable[[str], Mapping[str, Seen]]] = [
-        lambda side: _looked_at(main, side, folder / "main", only, _MAIN),
-        lambda side: _looked_at(
-            rows_locked.LOCKED, side, folder / "locked", only, rows_locked.ARGUMENTS, **rows_locked.ENVIRON
-        ),
-        lambda side: _looked_at(
-            rows_timed.TIMED, side, folder / "timed", only, rows_timed.ARGUMENTS, **rows_timed.ENVIRON
-        ),
-        lambda side: _started(side, folder / "started", only),
-    ]
+    with contextlib.closing(rows_fetched.hub_with((folder / "world" / "models" / "beta.gguf").read_bytes())) as hub:
+        pairs = _pairs(
+            [
+                _Pair(main, folder / "main", _MAIN),
+                _Pair(rows_locked.LOCKED, folder / "locked", rows_locked.ARGUMENTS, rows_locked.ENVIRON),
+                _Pair(rows_below.BELOW, folder / "below", rows_below.ARGUMENTS, prefix=rows_below.PREFIX),
+                _Pair(rows_fetched.FETCHED, folder / "fetched", rows_fetched.ARGUMENTS, {"HF_ENDPOINT": hub.endpoint}),
+                _Pair(rows_one.ONE, folder / "one", rows_one.ARGUMENTS),
+                _Pair(rows_timed.TIMED, folder / "timed", rows_timed.ARGUMENTS, rows_timed.ENVIRON),
+            ],
+            folder / "started",
+            only,
+        )
     comparison = Comparison()
-    with ThreadPoolExecutor(2 * len(groups)) as pool:
-        tasks = [[pool.submit(group, side) for side in (REFERENCE, OURS)] for group in groups]
-        pairs = [(there.result(), here.result()) for there, here in tasks]
+    comparison = Comparison()
     for there, here in pairs:
         for title in there:
             comparison.add(title, there[title], here[title])
@@ -99,37 +100,57 @@ def compare(folder: Path, only: str = "") -> Comparison:
     return comparison
 
 
-@contextlib.contextmanager
-def _world(folder: Path, side: str) -> Iterator[Path]:
-    """A copy of the world for one side; the folder is called the same for both."""
+@dataclass(frozen=True)
+class _Pair:
+    """Rows, and how the two routers are started on which they are looked at."""
+
+    rows: Rows
+    folder: Path
+    arguments: Sequence[str]
+    environ: Mapping[str, str] = field(default_factory=dict)
+    prefix: str = ""
+
+    def look(self, side: str, only: str) -> Mapping[str, Seen]:
+        """What one side shows."""
+        wanted = [row for row in self.rows.rows if only in row.title]
+        if not wanted:
+            return {}
+        root = _world(self.folder, side)
+        with running(side, root, self.arguments, prefix=self.prefix, **self.environ) as router:
+            return {row.title: _seen(row, router) for row in wanted}
+
+
+def _pairs(pairs: Sequence[_Pair], started: Path, only: str) -> list[tuple[Mapping[str, Seen], Mapping[str, Seen]]]:
+    looks: list[Callable[[str], Mapping[str, Seen]]] = [
+        *(lambda side, pair=pair: pair.look(side, only) for pair in pairs),  # type: ignore[misc]
+        lambda side: _started(side, started, only),
+    ]
+    with ThreadPoolExecutor(2 * len(looks)) as pool:
+        tasks = [[pool.submit(look, side) for side in (REFERENCE, OURS)] for look in looks]
+        return [(there.result(), here.result()) for there, here in tasks]
+
+
+def _world(folder: Path, side: str) -> Path:
+    """A copy of the world for one side."""
     root = folder / side
     shutil.copytree(folder.parent / "world", root, symlinks=True)
-    yield root
+    return root
 
 
-def _looked_at(
-    rows: Rows, side: str, folder: Path, only: str, arguments: Sequence[str], **environ: str
-) -> Mapping[str, Seen]:
-    wanted = [row for row in rows.rows if only in row.title]
-    if not wanted:
-        return {}
-    with _world(folder, side) as root, running(side, root, arguments, **environ) as running_side:
-        seen = {}
-        for row in wanted:
-            try:
-                seen[row.title] = row.look(running_side)
-            except (AssertionError, OSError, http.client.HTTPException, KeyError) as error:
-                # The other rows can still be looked at; this one is apart from whatever the other side did.
-                seen[row.title] = {"gave up": f"{side}: {type(error).__name__} {error}"}
-        return seen
+def _seen(row: Row, router: Side) -> Seen:
+    try:
+        return row.look(router)
+    except (AssertionError, OSError, http.client.HTTPException, KeyError) as error:
+        # The other rows can still be looked at; this one is apart from whatever the other side did.
+        return {"gave up": f"{router.name}: {type(error).__name__} {error}"}
 
 
 def _started(side: str, folder: Path, only: str) -> Mapping[str, Seen]:
     wanted = [row for row in STARTED if only in row.title]
     if not wanted:
         return {}
-    with _world(folder, side) as root:
-        return {row.title: row.look(side, root) for row in wanted}
+    root = _world(folder, side)
+    return {row.title: row.look(side, root) for row in wanted}
 
 
 # --- the table ------------------------------------------------------------------------------------------------------

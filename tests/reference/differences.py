@@ -59,6 +59,7 @@ HTTP = (
             Claim("models: load: *", "body.error.message", "File Not Found"),
             Claim("endpoints: GET /v1/models/{id}", "body.error.message", "File Not Found"),
             Claim("endpoints: GET /v1/stream of an unknown id", "body.error.message", "File Not Found"),
+            Claim("endpoints: below a prefix: /v1/models/{id}", "body.error.message", "File Not Found"),
         ),
     ),
     Difference(
@@ -108,7 +109,7 @@ HTTP = (
         "A new TCP connection for each request is most of what a small request costs.",
         (
             Claim("*", "header.connection", "close", ABSENT),
-            Claim("*", "header.keep-alive", "timeout=5, max=100", ABSENT),
+            Claim("*", "*header.keep-alive", "timeout=5, max=100", ABSENT),
             Claim("relayed: a second request on the connection of the first", "closes", True, False),
         ),
     ),
@@ -130,7 +131,7 @@ HTTP = (
         "Only in answers to a request with an origin, together with `Vary: Origin`.",
         "An empty value means nothing, and a cache must not give one origin's answer to another.",
         (
-            Claim("*", "header.access-control-allow-origin", "", ABSENT),
+            Claim("*", "*header.access-control-allow-origin", "", ABSENT),
             Claim("*", "header.vary", ABSENT, "Origin"),
         ),
     ),
@@ -142,9 +143,23 @@ HTTP = (
         (Claim("endpoints: HEAD /health", "header.accept-ranges", "bytes", ABSENT),),
     ),
     Difference(
+        "too-long-is-said",
+        "A target beyond 32 KiB ends the connection, a header beyond 8 KiB is an empty 400.",
+        "414 and 431, in JSON, with the limit.",
+        "Who sent it wants to know.",
+        (Claim("endpoints: a target that is too long", "*"), Claim("endpoints: a header that is too long", "*")),
+    ),
+    Difference(
+        "the-query-may-name-the-model",
+        "The model of a POST is named by its body, which must be an object.",
+        "`?model=ID` in the query does as well.",
+        "The body of `/lora-adapters` is an array.",
+        (Claim("relayed: the model in the query of a POST", "*"),),
+    ),
+    Difference(
         "build-names-both",
         "`build_info` is the build of llama-server.",
-        "The router's version and then the engine's build.",
+        "The engine's build, and behind it the router's version.",
         "A report about a router needs both.",
         (Claim("*", "body.build_info"),),
     ),
@@ -161,6 +176,34 @@ HTTP = (
         "A model that is not loaded is a 400 that says how to load it; `autoload=true` asks for it.",
         "A scraper that walks the list must not load everything in turn.",
         (Claim("life of a model: a scrape of a model that is not loaded", "*"),),
+    ),
+    Difference(
+        "a-reload-drains",
+        "A reload ends a changed model at once, and says `models_reload` when all of them are gone.",
+        "It says `models_reload` at once; a changed model goes when its answers have ended.",
+        "Nobody's answer is cut off by another's edit.",
+        (Claim("models: reload: a section has changed", "event"),),
+    ),
+    Difference(
+        "a-reload-says-where",
+        "What a reload could not read is said without its path or cause.",
+        "Which option, which file and why, and that everything stays as it was.",
+        "So that it can be mended.",
+        (Claim("models: reload: a file that cannot be read", "body.error.message"),),
+    ),
+    Difference(
+        "the-list-has-changed",
+        "A download or a deletion changes the list without a word; it is found at the next look.",
+        "`models_reload` goes before `download_finished` and `model_remove`.",
+        "A page that reads the feed shows what is there.",
+        (Claim("events: a download", "event"), Claim("models: delete: of a loaded model", "event")),
+    ),
+    Difference(
+        "a-failed-download-fails",
+        "A download of a repository that does not exist is `download_finished`.",
+        "`download_failed`, with the reason.",
+        "It did not finish.",
+        (Claim("events: a download of what is not there", "event"),),
     ),
     Difference(
         "list-says-more",
@@ -181,6 +224,23 @@ KEYS = (
         tuple(
             Claim(f"page: a folder's page without a key: {path}", "*")
             for path in ("/index.html", "/app.js", "/style.css", "/manifest.webmanifest", "/sw.js")
+        ),
+    ),
+    Difference(
+        "public-below-a-prefix-too",
+        "With `--api-prefix` nothing is public, not even `/health`.",
+        "What is public without a prefix is public below it.",
+        "A probe has no key.",
+        (Claim("endpoints: below a prefix: /health", "status"), Claim("endpoints: below a prefix: /health", "body*")),
+    ),
+    Difference(
+        "the-prefix-is-the-routers",
+        "Children have the prefix as well, and some paths miss it: an answer cannot be taken up again.",
+        "The router takes it off; a child knows nothing of it.",
+        "One rule for every path.",
+        (
+            Claim("relayed: below a prefix an answer is taken up again", "again"),
+            Claim("relayed: below a prefix an answer is taken up again", "same"),
         ),
     ),
     Difference(
@@ -261,6 +321,17 @@ START = (
             Claim(row, field)
             for row in ("command line: fewer models than none", "presets: to load at start with any number of places")
             for field in ("exit code", "models", "max_instances", "models_autoload")
+        ),
+    ),
+    Difference(
+        "one-model-is-one-of-many",
+        "With `-m FILE` it is a server of that model, whatever model a request names; `/v1/models` has a list `models` "
+        "as well, as Ollama has.",
+        "It is a router with that model loaded, which answers requests that name none; another name is a 404.",
+        "An answer from a model that nobody asked for is worse than none.",
+        (
+            Claim("command line: one model: a chat that names another", "status", 200, 404),
+            Claim("command line: one model: the list", "keys"),
         ),
     ),
     Difference(
@@ -388,6 +459,17 @@ PRESETS = (
         (Claim("presets: [blanks]", "*"), Claim("presets: [blanks ]", "*")),
     ),
     Difference(
+        "own-section-wins",
+        "The command line wins over a model's own section.",
+        "The section wins over the command line, which wins over `[*]`.",
+        "The more particular word counts: the command line is for all models.",
+        (
+            Claim("presets: [repeated]", "argument.--top-k", "5", "2"),
+            Claim("presets: [sectioned]", "argument.--top-k", "5", "7"),
+            Claim("life of a model: the command line of a child", "argument.--top-k", "5", "7"),
+        ),
+    ),
+    Difference(
         "no-means-no",
         "`LLAMA_ARG_NO_KV_UNIFIED = 1` turns `--kv-unified` on.",
         "It turns it off.",
@@ -451,6 +533,16 @@ CHILDREN = (
         "Without `LLAMA_*`, `HF_*`, credentials and proxies: what of them concerns a child is in its command line.",
         "Then the command line that is shown is the whole truth, and no secret wanders.",
         (Claim("life of a model: the environment of a child", "variable.LLAMA_CACHE", True, False),),
+    ),
+    Difference(
+        "an-unload-is-no-failure",
+        "A model that is unloaded while it loads is listed as failed, with exit code 1.",
+        "It is unloaded.",
+        "It was asked for.",
+        (
+            Claim("events: an unload while it loads", "event"),
+            Claim("events: an unload while it loads", "listed.*"),
+        ),
     ),
     Difference(
         "failures-say-why",

@@ -48,6 +48,63 @@ def _load_and_unload(side: Side) -> Seen:
         }
 
 
+@row(EVENTS, "an unload while it loads")
+def _unload_while_loading(side: Side) -> Seen:
+    side.unload()
+    with side.events() as events:
+        answers = [side.ask("POST", f"/models/{verb}", {"model": "long-a"}).status for verb in ("load", "unload")]
+        events.until("status_change", "unloaded")
+        until(lambda: side.state("long-a") == "unloaded")
+        told = [each for each in events.told() if "progress" not in each]
+    status = side.status("long-a")
+    return {"status": answers, "event": told, "listed": {key: status.get(key) for key in ("failed", "exit_code")}}
+
+
+@row(MODELS, "reload: something is there that was not, something is gone")
+def _reload(side: Side) -> Seen:
+    models = Path(side.root, "models")
+    side.load("alpha")
+    with side.events() as events:
+        (models / "added.gguf").write_bytes((models / "beta.gguf").read_bytes())
+        (models / "linked.gguf").unlink()
+        answer = side.ask("GET", "/models?reload=0")
+        told = events.told()
+    ids = side.models()
+    return {
+        "status": answer.status,
+        "event": told,
+        "listed": {name: name in ids for name in ("added", "linked")},
+        "loaded": side.state("alpha"),
+    }
+
+
+@row(MODELS, "reload: a section has changed")
+def _changed(side: Side) -> Seen:
+    side.load("prefilled")
+    side.load("alpha")
+    preset = Path(side.root, "models.ini")
+    with side.events() as events:
+        preset.write_text(preset.read_text().replace("[prefilled]", "[prefilled]\ntop-p = 0.25"))
+        answer = side.ask("GET", "/models?reload=1")
+        until(lambda: side.state("prefilled") == "unloaded")
+        told = events.told()
+    return {"status": answer.status, "event": told, "the other one": side.state("alpha")}
+
+
+@row(MODELS, "reload: a file that cannot be read")
+def _unreadable(side: Side) -> Seen:
+    preset = Path(side.root, "models.ini")
+    text = preset.read_bytes()
+    preset.unlink()
+    try:
+        answer = side.see("GET", "/models?reload=1")
+        listed = "sectioned" in side.models()
+    finally:
+        preset.write_bytes(text)
+        side.ask("GET", "/models?reload=1")
+    return {**answer, "body": "" if answer["status"] == 200 else answer["body"], "its sections are listed": listed}
+
+
 @row(MODELS, "load: already running")
 def _load_twice(side: Side) -> Seen:
     side.load("alpha")

@@ -26,6 +26,7 @@ model = models/alpha.gguf
 alias = other-name, second
 tags = small,test
 c = 256 ; a comment behind a value
+top-k = 7
 no-warmup = true
 LLAMA_ARG_N_PARALLEL = 2
 
