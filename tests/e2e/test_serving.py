@@ -31,7 +31,7 @@ def test_two_models_answer_and_a_third_evicts_the_least_recently_used(
             assert answer.json()["choices"][0]["message"]["role"] == "assistant"
         assert (router.state("a"), router.state("b"), router.state("c")) == ("loaded", "loaded", "unloaded")
         # A model that has just come keeps its place, idle or not, for as long as its load took.
-        until(lambda: router.models()["b"]["lr"]["last_used"] > 1)  # type: ignore[index]
+        until(lambda: (b := router.models()["b"]["lr"])["last_used"] > b["load_seconds"])  # type: ignore[index]
         assert client.post("/v1/chat/completions", json=chat("c")).status_code == 200
     assert (router.state("a"), router.state("b"), router.state("c")) == ("loaded", "unloaded", "loaded")
     assert len(router.children()) == 2
