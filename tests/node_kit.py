@@ -100,12 +100,13 @@ def _sample() -> bytes:
 
 
 def plan_of(tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapping[str, str] | None = None) -> Plan:
-    """What is known before a router runs, over `tmp_path`/models and the preset's text."""
+    """What is known before a router runs, over `tmp_path`/models (with -m and -hf: nothing) and the preset's text."""
     models = tmp_path / "models"
     models.mkdir(exist_ok=True)
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LLAMA_CACHE": str(tmp_path / "cache")}
     variables |= environ or {}
-    words = ["--models-dir", str(models), *argv]
+    # A router of one model looks nowhere else unless it is told to.
+    words = [*argv] if {"-m", "-hf"} & set(argv) else ["--models-dir", str(models), *argv]
     if preset is not None:
         (tmp_path / "preset.ini").write_text(preset, encoding="utf-8")
         words += ["--models-preset", str(tmp_path / "preset.ini")]

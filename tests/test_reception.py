@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,8 @@ import pytest
 from llamarouter.core.errors import InvalidApiKey, ModelInvalid, ModelNotFound, NotLoaded, RouterError
 from llamarouter.core.routes import fast_routes
 from llamarouter.relay.switchboard import Ask, Outcome
-from tests.node_kit import add_model, house
+from tests.node_kit import House, add_model, house
+from tests.relay_rig import post
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +91,41 @@ async def test_the_clients_word_on_autoload_wins_over_the_routers(tmp_path: Path
         again.end(Outcome(200, complete=True, client_left=False, tail=b""))
         again.end(Outcome(200, complete=True, client_left=False, tail=b""))
         assert home.node.supervisor.scheduler.in_flight("m") == 0
+
+
+def one_model(tmp_path: Path, *argv: str, preset: str | None = None) -> AbstractAsyncContextManager[House]:
+    return house(tmp_path, "-m", str(add_model(tmp_path / "models", "m")), *argv, preset=preset)
+
+
+async def test_one_model_answers_to_any_name_at_both_doors(tmp_path: Path) -> None:
+    async with one_model(tmp_path, "--alias", "mine") as home:
+        await home.node.reception.load("mine")
+        door = await home.knock()
+        large = "x" * (2 << 20)  # too large for the fast lane
+        for name in ("mine", "m", "gpt-4", "user/repo:Q8_0", "../etc", "*", ""):
+            for content in ("hi", large):
+                door.send(post("/tokenize", json.dumps({"model": name, "content": content}).encode()))
+                assert (await door.answer()).status == 200, name
+            assert (await home.client.get("/slots", params={"model": name})).status_code == 200, name
+        # What is told what to do is told by its name.
+        for path in ("/models/load", "/models/unload"):
+            assert (await home.client.post(path, json={"model": "gpt-4"})).status_code in (400, 404), path
+        assert (await home.client.get("/v1/models/gpt-4")).status_code == 404
+        assert (await home.client.delete("/models", params={"model": "gpt-4"})).status_code == 404
+        assert list(home.node.supervisor.children) == ["mine"]
+
+
+async def test_the_names_that_clients_say_are_not_kept_for_ever(tmp_path: Path) -> None:
+    async with one_model(tmp_path) as home:
+        for number in range(3000):
+            assert home.node.shelf.id_of(f"name {number}") == "m"
+        assert len(home.node.shelf._ids) <= 1024
+
+
+async def test_beside_other_models_it_answers_to_its_own_names(tmp_path: Path) -> None:
+    folder = ("--models-dir", str(tmp_path / "models"))
+    async with one_model(tmp_path, *folder) as home:
+        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0)), ModelNotFound)
+        assert home.node.reception.lease_now(Ask("gpt-4", ROUTE, 0)) is None
+    async with one_model(tmp_path, preset="[p]\nctx-size = 9\n") as home:
+        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0)), ModelNotFound)

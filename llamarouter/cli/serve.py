@@ -135,7 +135,8 @@ def _announce(plan: Plan, node: Node) -> None:
     for url in node.listening:
         say(f"listening on {url}")
     if (default := plan.settings.default_model) is not None:
-        say(f"requests that name no model are for {default}")
+        which = "all requests" if plan.settings.answers_to_any_name else "requests that name no model"
+        say(f"{which} are for {default}")
     if catalog.entries and not plan.settings.log_jsonl:
         _try_it(plan, node)
     sys.stdout.flush()

@@ -59,8 +59,8 @@ OWN: tuple[OwnOption, ...] = (
         "FILE",
         "LLAMA_ARG_MODEL",
         "",
-        "serve this file, loaded at start, and answer with it where a request names no model; "
-        "nothing else is looked for unless --models-dir or --models-preset is given, too",
+        "serve this file, loaded at start, whatever model a request names; with --models-dir or --models-preset "
+        "beside it, it answers to its own names, and where none is said",
     ),
     _row(
         _MODELS,

@@ -73,6 +73,11 @@ class Settings:
     options: tuple[GivenOption, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
 
+    @property
+    def answers_to_any_name(self) -> bool:
+        """Whether one model is all that there is: many clients must name some model, and have no other."""
+        return self.one_model is not None and self.models_dir is None and self.preset is None
+
 
 def parse_settings(
     argv: Sequence[str],

@@ -70,10 +70,10 @@ class Reception:
 
     async def _find(self, asked: str) -> Entry:
         """The entry that a client means; one that is cooling down after a failure may have been replaced meanwhile."""
-        entry = await self._shelf.find(asked)
+        entry = await self._shelf.find_for_request(asked)
         if self._supervisor.cooldown_left(entry.model.id) > 0:
             await self._shelf.look()
-            entry = self._shelf.entry(asked)
+            entry = self._shelf.entry(entry.model.id)
         return entry
 
     async def _glance(self, model: str, ask: Ask) -> Lease:

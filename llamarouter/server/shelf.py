@@ -23,6 +23,8 @@ log = logging.getLogger("llamarouter")
 
 # A folder is looked at again at most this often (seconds).
 _LOOK_INTERVAL = 2.0
+# What clients have called models is remembered up to so many names.
+_MOST_NAMES = 1024
 
 
 class Shelf:
@@ -57,11 +59,22 @@ class Shelf:
         return self.inventory.catalog
 
     def id_of(self, asked: str) -> str | None:
-        """The id that a client's word means, or None; remembered, because every request asks."""
+        """The id of the model that answers a request for `asked`, or None; remembered, because every request asks."""
         known = self._ids.get(asked)
-        if known is None and (entry := self.catalog.resolve(asked)) is not None and entry.id not in self._withdrawn:
+        if (
+            known is None
+            and (entry := self.catalog.resolve(self._answering(asked)))
+            and entry.id not in self._withdrawn
+        ):
+            if len(self._ids) >= _MOST_NAMES:
+                self._ids.clear()
             known = self._ids[asked] = entry.model.id
         return known
+
+    def _answering(self, asked: str) -> str:
+        """The name that is meant: a router of one model answers to any, as llama-server with `-m` does."""
+        known = not self._settings.answers_to_any_name or self.catalog.resolve(asked) is not None
+        return asked if known else self._settings.default_model or asked
 
     def entry(self, asked: str) -> Entry:
         """The entry that a client's word means. Raises `ModelNotFound`."""
@@ -91,6 +104,10 @@ class Shelf:
         if known is None or known.problem is not None:
             await self.look()
         return self.entry(asked)
+
+    async def find_for_request(self, asked: str) -> Entry:
+        """The entry that answers a request for `asked`. Raises `ModelNotFound`."""
+        return await self.find(self._answering(asked))
 
     async def look(self, *, force: bool = False) -> None:
         """Renew the inventory if the folders have changed; `force`: whether they have or not.
