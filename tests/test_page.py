@@ -204,6 +204,20 @@ def site_of(tmp_path: Path, *names: str) -> str:
     return str(site)
 
 
+async def test_a_file_that_is_called_like_a_route_opens_it_to_nobody(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    for name in ("models/index.html", "v1/models/m", "slots/0", "lr/status", "health.html", "props", "metrics"):
+        (site / name).parent.mkdir(parents=True, exist_ok=True)
+        (site / name).write_text("page")
+    async with house(tmp_path, "--path", str(site), "--api-key", "k") as home:
+        for path in ("/models", "/%6dodels", "/v1/models/m", "/lr/status", "/props", "/metrics"):
+            assert (await home.client.get(path)).status_code == 401, path
+        for path in ("/models", "/slots/0", "/props"):
+            assert (await home.client.post(path, json={"model": "m"})).status_code == 401, path
+        for path in ("/models/", "/models/index.html", "/health.html"):
+            assert (await home.client.get(path)).text == "page", path
+
+
 async def test_a_build_of_llama_servers_page_is_served_by_its_rules(tmp_path: Path) -> None:
     js, fixed, app = "_app/immutable/bundle.C9.js", "public, max-age=31536000, immutable", "application/javascript"
     rules = {

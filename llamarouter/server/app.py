@@ -35,7 +35,7 @@ def application(node: Node, *, trusted: bool) -> ASGIApp:
     )
     app.router.redirect_slashes = False
     app.router.default = node.page
-    return Guard(app, node, trusted=trusted)
+    return Guard(app, node, routes, trusted=trusted)
 
 
 def _relayed_routes(node: Node, trusted: bool) -> list[Route]:

@@ -1,12 +1,16 @@
 """The guard in front of the application: the prefix comes off, OPTIONS is answered, a key is asked for.
 
-Every route is closed without a key unless it is on the public list or an asset of the page; every answer carries its
-CORS headers. Behind the guard nobody knows of a prefix: not the routes, not the page, and no child.
+Every path is closed without a key unless it is on the public list or an asset of the page; what has a route never is
+one, whatever the page's files are called. Every answer carries its CORS headers. Behind the guard nobody knows of a
+prefix: not the routes, not the page, and no child.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamarouter.core.errors import NotFound, RouterError
@@ -20,8 +24,9 @@ PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
 class Guard:
     """An ASGI application in front of another; `trusted`: it is reached in a way that needs neither key nor prefix."""
 
-    def __init__(self, app: ASGIApp, node: Node, *, trusted: bool) -> None:
+    def __init__(self, app: ASGIApp, node: Node, routes: Iterable[BaseRoute], *, trusted: bool) -> None:
         self._app = app
+        self._routes = tuple(routes)
         self._node = node
         self._trusted = trusted
         self._prefix = "" if trusted else node.settings.api_prefix
@@ -42,7 +47,7 @@ class Guard:
             return
         inner = self._inner(scope)
         try:
-            if not self._trusted and (inner is None or not self._public(inner["path"])):
+            if not self._trusted and (inner is None or not self._public(inner)):
                 headers = scope["headers"]
                 self._node.reception.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
             if inner is None:
@@ -67,8 +72,11 @@ class Guard:
             return None
         return {**scope, "path": scope["path"][len(prefix) :], "raw_path": rest}
 
-    def _public(self, path: str) -> bool:
-        return path in PUBLIC or not path or self._node.page.is_asset(path)
+    def _public(self, inner: Scope) -> bool:
+        path = inner["path"]
+        if path in PUBLIC or not path:
+            return True
+        return self._node.page.is_asset(path) and all(route.matches(inner)[0] is Match.NONE for route in self._routes)
 
     def _answer_to_options(self) -> Response:
         response = Response(headers={"content-type": "text/html"})  # there is no text to have a character set
