@@ -87,6 +87,7 @@ CASES = {
 }
 
 
+@pytest.mark.timeout(300)  # dozens of routers
 def test_what_cannot_be_started_is_one_line_and_exit_code_two(tmp_path: Path, runtime: Path) -> None:
     engine_with(tmp_path)
     (tmp_path / "file").write_text("text", encoding="utf-8")
