@@ -16,7 +16,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chromium import Browser
 from tests.tiny_gguf import write_llama
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -117,15 +116,6 @@ def models_dir(tmp_path: Path) -> Path:
     for seed, name in enumerate("abc"):
         write_llama(folder / f"{name}.gguf", seed=seed)
     return folder
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    """A headless Chromium; its tests are marked `browser`."""
-    folder = tmp_path / "browser"
-    folder.mkdir()
-    with Browser(folder) as browser:
-        yield browser
 
 
 Serve = Callable[..., Router]
