@@ -239,7 +239,7 @@ class Page:
             raise BrowserError(details.get("exception", {}).get("description", details["text"]))
         return answer["result"].get("value")
 
-    def wait_for(self, condition: str, seconds: float = 10) -> None:
+    def wait_for(self, condition: str, seconds: float = 20) -> None:
         """Until an expression is true. An error of it counts as "not yet": a page may be on its way."""
         end = time.monotonic() + seconds
         last: object = None
@@ -257,13 +257,13 @@ class Page:
         """What the page shows, as text."""
         return str(self.evaluate("document.body ? document.body.innerText : ''"))
 
-    def click(self, selector: str = "*", text: str | None = None, seconds: float = 10) -> None:
+    def click(self, selector: str = "*", text: str | None = None, seconds: float = 20) -> None:
         """Wait for a visible element, by selector or by its whole text or label, and click in its middle."""
         where = self.hover(selector, text, seconds)
         for kind in ("mousePressed", "mouseReleased"):
             self.call("Input.dispatchMouseEvent", type=kind, button="left", clickCount=1, **where)
 
-    def hover(self, selector: str, text: str | None = None, seconds: float = 10) -> dict[str, float]:
+    def hover(self, selector: str, text: str | None = None, seconds: float = 20) -> dict[str, float]:
         """Put the pointer over the middle of a visible element; returns where that is."""
         find = f"({_FIND})({json.dumps(selector)}, {json.dumps(text)})"
         self.wait_for(f"({_MIDDLE})({find})", seconds)

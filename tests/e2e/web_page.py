@@ -96,7 +96,7 @@ class WebPage:
         self.page.hover("[role=option]", model)
         self.page.click(f"[role=option]:hover [aria-label='{label}']")
 
-    def until_row_offers(self, model: str, label: str, seconds: float = 10) -> None:
+    def until_row_offers(self, model: str, label: str, seconds: float = 20) -> None:
         """Until a row of the open selector has a button: it says what the page takes the model's state to be."""
         row = f"[...document.querySelectorAll('[role=option]')].find(row => row.innerText.trim() === '{model}')"
         self.page.wait_for(f"({row}).querySelector(\"[aria-label='{label}']\")", seconds)
@@ -128,7 +128,7 @@ class WebPage:
     def last_answer(self) -> str:
         return str(self.page.evaluate(f"({LAST_ANSWER}).innerText"))
 
-    def until_says(self, text: str, seconds: float = 10) -> None:
+    def until_says(self, text: str, seconds: float = 20) -> None:
         """Until a text stands somewhere on the page, if only for a while."""
         self.page.wait_for(f"document.body.innerText.includes({json.dumps(text)})", seconds)
 
