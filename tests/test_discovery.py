@@ -112,7 +112,9 @@ CHANGES: list[Callable[[Path], object]] = [
         (root / "models" / "D" / "x" / "y").mkdir(parents=True)
         or write_llama(root / "models" / "D" / "x" / "y" / "M.gguf")
     ),
-    lambda root: os.truncate(root / "hub" / "models--user--repo" / "blobs" / "blob-of-M-Q8_0.gguf", 5),
+    lambda root: write_llama(root / "new").replace(
+        root / "hub" / "models--user--repo" / "blobs" / "blob-of-M-Q8_0.gguf"
+    ),
     lambda root: add(snapshot(root / "hub", "models--user--new"), "M-Q8_0.gguf"),
     lambda root: add(next((root / "hub" / "models--user--repo" / "snapshots").iterdir()), "M-Q4_0.gguf"),
     lambda root: add(next((root / "hub" / "models--user--repo" / "snapshots").iterdir()), "x/M-Q4_0.gguf"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from llamarouter.core.flags import OptionTable
-from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_table
+from llamarouter.core.fold import defaults_of, flags_of, fold, given_of, in_order, in_table
 from llamarouter.core.launch import Flag, Launch
 from tests.catalogs import LOCAL, catalog_of, entry_of
 from tests.engine_table import TABLE
@@ -18,8 +18,8 @@ def test_the_last_layer_that_names_an_option_wins() -> None:
     first, second = given_of(TABLE, "-c", ("1",), "one"), given_of(TABLE, "--ctx-size", ("2",), "two")
     assert first is not None
     assert second is not None
-    assert flags_of(fold([[first], [second]])) == (Flag("--ctx-size", ("2",), "two"),)
-    assert flags_of(fold([[second], [first]])) == (Flag("--ctx-size", ("1",), "one"),)
+    assert flags_of(in_order(fold([[first], [second]]))) == (Flag("--ctx-size", ("2",), "two"),)
+    assert flags_of(in_order(fold([[second], [first]]))) == (Flag("--ctx-size", ("1",), "one"),)
 
 
 def test_off_is_the_last_negative_spelling_or_nothing() -> None:
@@ -27,7 +27,7 @@ def test_off_is_the_last_negative_spelling_or_nothing() -> None:
     for name in ("-nocb", "--no-webui", "--no-mmproj"):
         given = given_of(TABLE, name, (), "x")
         assert given is not None
-        words += [flag.option for flag in flags_of(fold([[given]]))]
+        words += [flag.option for flag in flags_of(in_order(fold([[given]])))]
     assert words == ["--no-cont-batching", "--no-webui", "--no-mmproj-auto"]
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from llamarouter.core.companions import EAGLE3, best_draft, draft_marks, is_eagle3
 from llamarouter.core.entry import Entry
 from llamarouter.core.flags import Given, OptionTable
-from llamarouter.core.fold import at_home, flags_of, fold, given_of, section_text
+from llamarouter.core.fold import at_home, flags_of, fold, given_of, in_order, section_text
 from llamarouter.core.ids import child_name_of
 from llamarouter.core.ini import Section
 from llamarouter.core.launch import FORCED_ORIGIN, Launch
@@ -123,8 +123,10 @@ class Assembly:
         said = [("--alias", child_name_of(entry.id))] + ([("--tags", ",".join(entry.tags))] if entry.tags else [])
         told = [given_of(table, name, (value,), FORCED_ORIGIN) for name, value in said]
         forced = {**merged, **{given.option.canonical: given for given in told if given is not None}}
-        launch = Launch(entry.id, key, flags_of(forced), (), stop_timeout)
-        text = section_text(entry.id, merged, self._ours(entry, timeout))
+        ordered = in_order(forced)
+        launch = Launch(entry.id, key, flags_of(ordered), (), stop_timeout)
+        own = (given for given in ordered if given.origin != FORCED_ORIGIN)
+        text = section_text(entry.id, own, self._ours(entry, timeout))
         return replace(entry, launch=launch, preset_text=text, projects=projects)
 
 
@@ -155,7 +157,7 @@ def _draft(merged: dict[str, Given], companions: Companions, files: Files, table
         _put(merged, table, DRAFT, *named)
     elif DRAFT in companions.none:
         _drop(merged, table, DRAFT)
-    elif beside := best_draft(files.model, files.sidecars, draft_marks(spec_types)):
+    elif spec_types and files.sidecars and (beside := best_draft(files.model, files.sidecars, draft_marks(spec_types))):
         _put(merged, table, DRAFT, beside, "found in the cache")
     match = table.find(DRAFT)
     draft = merged.get(match.option.canonical) if match is not None else None

@@ -66,28 +66,30 @@ def in_table(given: Given, table: OptionTable) -> Given | None:
 
 def at_home(merged: Merged, home: str | None) -> dict[str, Given]:
     """The same with `~/` put in full where an option takes a path: no shell has seen a preset."""
-    return {canonical: _in_full(given, home) if home else given for canonical, given in merged.items()}
+    result = dict(merged)
+    for canonical, given in merged.items() if home else ():
+        if given.values and given.values[0].startswith("~/") and _PATH.fullmatch(given.option.hint):
+            result[canonical] = _in_full(given, home or "")
+    return result
 
 
 def _in_full(given: Given, home: str) -> Given:
-    if not (given.values and given.values[0].startswith("~/") and _PATH.fullmatch(given.option.hint)):
-        return given
     return replace(given, values=(f"{home.rstrip('/')}/{given.values[0][2:]}", *given.values[1:]))
 
 
-def flags_of(merged: Merged) -> tuple[Flag, ...]:
+def in_order(merged: Merged) -> list[Given]:
+    """As llama-server's router sorts them: by the first spelling of each."""
+    return sorted(merged.values(), key=lambda given: given.option.names[0])
+
+
+def flags_of(ordered: Iterable[Given]) -> tuple[Flag, ...]:
     """The command line of a child: an option that is off and has no negative spelling leaves no trace."""
     flags = []
-    for given in _in_order(merged):
+    for given in ordered:
         spelling = _spelling_of(given.option, given.on)
         if spelling is not None:
             flags.append(Flag(spelling, given.values, given.origin))
     return tuple(flags)
-
-
-def _in_order(merged: Merged) -> list[Given]:
-    """As llama-server's router sorts them: by the first spelling of each."""
-    return sorted(merged.values(), key=lambda given: given.option.names[0])
 
 
 def _spelling_of(option: Option, on: bool) -> str | None:
@@ -96,9 +98,9 @@ def _spelling_of(option: Option, on: bool) -> str | None:
     return option.negatives[-1] if option.negatives else None
 
 
-def section_text(name: str, merged: Merged, more: Iterable[tuple[str, str]]) -> str:
+def section_text(name: str, ordered: Iterable[Given], more: Iterable[tuple[str, str]]) -> str:
     """The section that says the same, as llama-server shows it in `status.preset`."""
-    lines = [(given.option.canonical.lstrip("-"), _value_of(given)) for given in _in_order(merged)]
+    lines = [(given.option.canonical.lstrip("-"), _value_of(given)) for given in ordered]
     body = "".join(f"{key} = {_escaped(value)}\n" for key, value in (*lines, *sorted(more)))
     return f"[{name}]\n{body}\n"
 

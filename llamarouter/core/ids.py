@@ -171,6 +171,8 @@ def child_name_of(id: str) -> str:
     are written as in an address, and understood so when a client asks by that name.
     """
     inner = id.strip()
+    if inner == id and "," not in id:
+        return id
     start = id.index(inner) if inner else 0
     return "%20" * start + inner.replace(",", "%2C") + "%20" * (len(id) - start - len(inner))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ class Folder:
 
     path: str
     inside: str  # its path in the tree; empty for the top
-    files: tuple[os.DirEntry[str], ...]  # all that is no folder, by name
+    files: Sequence[os.DirEntry[str]]  # all that is no folder, by name
 
     @property
     def depth(self) -> int:
@@ -64,7 +64,8 @@ class FolderReader:
             return []
         except OSError as error:
             self.skip(folder, f"cannot be read ({(error.strerror or str(error)).lower()})")
-        found.sort(key=lambda entry: entry.name)
+        if len(found) > 1:
+            found.sort(key=lambda entry: entry.name)
         return found
 
     def tree(self, top: str) -> Iterator[Folder]:
@@ -72,33 +73,41 @@ class FolderReader:
 
         Links to folders are followed after everything else; no folder is looked at twice, nor one that holds `top`.
         """
-        real = Path(top).resolve()
-        seen = {identity for each in (real, *real.parents) if (identity := _identity(each)) is not None}
         folders: deque[tuple[str, str]] = deque([(top, "")])
         links: deque[tuple[str, str]] = deque()
+        visited: list[str] = []
+        seen: set[_Identity] | None = None  # only links lead to what was seen: without one, nobody has to know
         while folders or links:
+            if not folders and seen is None:
+                real = Path(top).resolve()
+                known = (*map(str, (real, *real.parents)), *visited)
+                seen = {each for place in known if (each := _identity(place)) is not None}
             path, inside = (folders or links).popleft()
-            if inside:
-                if not self._enters(path, inside, seen):
+            if inside and not self._enters(path, inside, seen):
+                continue
+            if self._left == 0:
+                self.skip(top, _TOO_MANY)
+                return
+            visited.append(path)
+            files = []
+            for entry in self.entries(path):
+                if not is_folder(entry):
+                    files.append(entry)
                     continue
-                if self._left == 0:
-                    self.skip(top, _TOO_MANY)
-                    return
-            entries = self.entries(path)
-            for entry in filter(is_folder, entries):
                 below = f"{inside}/{entry.name}" if inside else entry.name
                 (links if entry.is_symlink() else folders).append((entry.path, below))
-            yield Folder(path, inside, tuple(entry for entry in entries if not is_folder(entry)))
+            yield Folder(path, inside, files)
 
-    def _enters(self, path: str, inside: str, seen: set[_Identity]) -> bool:
+    def _enters(self, path: str, inside: str, seen: set[_Identity] | None) -> bool:
         """Whether a folder of a tree is to be looked at, with a note where it is not."""
-        identity = _identity(path)
-        if identity is None:
-            return False
-        if identity in seen:
-            self.skip(path, "a link to a folder that is looked at already, or that holds this one")
-            return False
-        seen.add(identity)
+        if seen is not None:
+            identity = _identity(path)
+            if identity is None:
+                return False
+            if identity in seen:
+                self.skip(path, "a link to a folder that is looked at already, or that holds this one")
+                return False
+            seen.add(identity)
         if inside.count("/") >= DEPTH_MAX:
             self.skip(path, "too deep; left out")
             return False
@@ -133,7 +142,7 @@ def is_folder(entry: os.DirEntry[str], *, follow: bool = True) -> bool:
         return False
 
 
-def _identity(path: str | Path) -> _Identity | None:
+def _identity(path: str) -> _Identity | None:
     try:
         status = os.stat(path)
     except OSError:

@@ -5,6 +5,7 @@ Signatures are compared: equal means that looking again would find the same. No 
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ def signature_of(places: Places) -> Signature:
             # A ref is overwritten in place by some programs.
             marks.extend(map(_mark_of, _scan(os.path.join(entry.path, "refs"))))
             _mark_names(os.path.join(entry.path, "snapshots"), marks, DEPTH_MAX + 1)
+            _mark_folder(os.path.join(entry.path, "blobs"), marks)
     marks.sort()
     return Signature(tuple(marks))
 
@@ -94,13 +96,19 @@ def _mark_file(entry: os.DirEntry[str], marks: list[_Mark]) -> None:
 
 
 def _mark_names(folder: str, marks: list[_Mark], depth: int) -> None:
-    """In the hub's cache a file's name appears when it is complete; a blob that was broken may still be replaced."""
+    """In the hub's cache a file's name appears when it is complete."""
     for entry in _scan(folder):
         if entry.name.endswith(SUFFIX):
-            marks.append(_mark_of(entry))
+            marks.append((entry.path, 0, 0))
         elif depth and is_folder(entry, follow=False):
             marks.append((entry.path, 0, 0))
             _mark_names(entry.path, marks, depth - 1)
+
+
+def _mark_folder(path: str, marks: list[_Mark]) -> None:
+    """A folder is marked with its time: of the blobs, so that one which was broken is seen to be replaced."""
+    with contextlib.suppress(OSError):
+        marks.append((path, os.stat(path).st_mtime_ns, 0))
 
 
 def _mark_of(entry: os.DirEntry[str]) -> _Mark:
