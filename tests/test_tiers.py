@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiers
+from tests import tiers, upstream_ui
 
 ROOT = Path(__file__).parent.parent
 
@@ -67,3 +67,16 @@ def test_the_compiled_tier_is_there_with_its_binary(tmp_path: Path, monkeypatch:
     assert tiers.why_missing("compiled") is not None
     (tmp_path / "llama-server").touch(mode=0o755)
     assert tiers.why_missing("compiled") is None
+
+
+def test_the_tier_of_the_page_is_there_once_it_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upstream_ui, "FOLDER", tmp_path / "cache" / "ui")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    upstream_ui.folder.cache_clear()
+    why = tiers.why_missing("ui")
+    assert why is not None
+    assert why.startswith(f"pip download {upstream_ui.WHEEL}: ERROR: No matching distribution")
+    assert list((tmp_path / "cache").iterdir()) == []
+    (tmp_path / "cache" / "ui").mkdir()
+    assert tiers.why_missing("ui") is None
+    upstream_ui.folder.cache_clear()

