@@ -719,3 +719,14 @@ def test_what_was_to_be_fetched_is_a_last_good_version_too() -> None:
     good = catalog_of("[a]\nhf-repo = user/repo:Q8_0\n")
     later = catalog_of("[a]\nhf-repo = user/repo:Q8_0\ntemprature = 2\n", previous=good)
     assert entry_of(later, "a").hf_wanted == "user/repo:Q8_0"
+
+
+def test_a_projector_that_is_broken_is_a_problem_only_where_it_is_used() -> None:
+    files = CACHED.files
+    assert files is not None
+    model = replace(CACHED, broken=(Skipped(str(files.mmproj), "truncated: 7 bytes (a/b)"),))
+    assert entry_of(catalog_of(models=[model]), CACHED.id).problem == "mmproj-F16.gguf: truncated: 7 bytes (a/b)"
+    for said in ("no-mmproj = 1", "mmproj = hears.gguf"):
+        entry = entry_of(catalog_of(f"[{CACHED.id}]\n{said}\n", models=[model]), CACHED.id)
+        assert entry.problem is None
+        assert entry.launch is not None

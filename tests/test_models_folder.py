@@ -139,11 +139,13 @@ def test_a_folder_with_all_that_belongs_to_a_model(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("companion", ["mmproj-M.gguf", "mtp-M.gguf"])
-def test_a_broken_companion_spoils_the_model(tmp_path: Path, companion: str) -> None:
+def test_a_broken_companion_is_noted(tmp_path: Path, companion: str) -> None:
     (tmp_path / "D").mkdir()
     write_llama(tmp_path / "D" / "M.gguf")
     (tmp_path / "D" / companion).write_bytes(b"")
-    assert search(tmp_path)["D"].problem == f"{companion}: the file is empty"
+    model = search(tmp_path)["D"]
+    assert model.problem is None
+    assert [str(each) for each in model.broken] == [f"{tmp_path}/D/{companion}: the file is empty"]
 
 
 def test_several_models_in_a_folder(tmp_path: Path) -> None:

@@ -117,6 +117,8 @@ class Assembly:
         projects = _pair(merged, companions, entry.model.projects, table)
         _draft(merged, companions, files, table)
         merged = at_home(merged, self._layers.home)
+        if (broken := _broken_of(entry.model, merged)) is not None:
+            return replace(entry, problem=broken)
         timeout = wishes.stop_timeout if wishes.stop_timeout is not None else common.everyone.stop_timeout
         stop_timeout = timeout if timeout is not None else self._settings.stop_timeout
         # The name under which the child answers, and the tags that it tells: no part of a section that says the same.
@@ -163,6 +165,13 @@ def _draft(merged: dict[str, Given], companions: Companions, files: Files, table
     draft = merged.get(match.option.canonical) if match is not None else None
     if draft is not None and spec_types is None and is_eagle3(draft.values[0]):
         _put(merged, table, "--spec-type", EAGLE3, draft.origin)
+
+
+def _broken_of(model: Model, merged: Mapping[str, Given]) -> str | None:
+    """What is wrong with a file beside the model that it would be started with."""
+    used = {value for given in merged.values() for value in given.values} if model.broken else ()
+    names = ((each.where.rpartition("/")[2], each) for each in model.broken if each.where in used)
+    return next((f"{name}: {each.reason}" for name, each in names), None)
 
 
 def _spec_types(merged: Mapping[str, Given]) -> str | None:

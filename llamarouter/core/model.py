@@ -45,6 +45,17 @@ class Files:
     sidecars: tuple[str, ...] = ()  # draft models of the same repository, for who asks for one by `--spec-type`
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A file, section or folder that was left out, or taken with a doubt: a warning in the list."""
+
+    where: str  # a path, or `file:line`
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.reason}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
     """One model under its id."""
@@ -58,16 +69,6 @@ class Model:
     problem: str | None = None  # why it cannot be started, in one line; None when it can
     removable: bool = False  # `lr rm` may delete its files (it lies in a cache)
     projects: tuple[str, ...] = ()  # what its projector takes besides text: of image, audio
+    broken: tuple[Skipped, ...] = ()  # what lies beside it and cannot be used; a problem only where it is used
     folder: str | None = None  # the folder of --models-dir whose name it shares with others
     stamp: tuple[int, ...] = ()  # sizes and times of all its files; of another stamp, they are others
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A file, section or folder that was left out, or taken with a doubt: a warning in the list."""
-
-    where: str  # a path, or `file:line`
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: {self.reason}"

@@ -52,6 +52,8 @@ def discover(places: Places, headers: HeaderCache, *, caches: bool = True) -> Fo
     for model in models.values():
         if model.problem is not None and model.files is not None:
             readers[-1].skip(model.files.model, model.problem)
+        for each in model.broken:
+            readers[-1].skip(each.where, each.reason)
     headers.save()
     skipped = tuple(dict.fromkeys(note for reader in readers for note in reader.skipped))
     return Found(tuple(models[id] for id in sorted(models)), skipped, signature)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from llamarouter.core.ids import GgufName, id_in_models_folder, name_of
-from llamarouter.core.model import Files, Header, Model, Source
+from llamarouter.core.model import Files, Header, Model, Skipped, Source
 from llamarouter.host.header_cache import HeaderCache
 
 
@@ -34,11 +34,13 @@ def model_of(
         size, header, stamp = facts.size, facts.header, facts.stamp
         problem = facts.problem or _not_a_model(header)
     projects: tuple[str, ...] = ()
+    broken = []
     for companion in (mmproj, draft):
         if companion is not None:
             beside = headers.facts_of(companion)
             stamp += beside.stamp
-            problem = problem or _about(companion, beside.problem)
+            if beside.problem is not None:
+                broken.append(Skipped(companion, beside.problem))
             if companion == mmproj and beside.header is not None:
                 projects = beside.header.input_modalities
     return Model(
@@ -53,6 +55,7 @@ def model_of(
         problem=problem,
         removable=source is Source.CACHE,
         projects=projects,
+        broken=tuple(broken),
         folder=folder,
         stamp=stamp,
     )
