@@ -12,9 +12,8 @@ flips for ever. A claim stands until its place is needed no more; which of two c
 A *modest* want (of a model that would only fail again) never costs another its place: it comes after all others, and
 is refused where neither a free place nor one that is being freed is left for it.
 
-A fresh model keeps its place for as long as it took to load, also in pauses of up to a quarter of that: a client that
-asks one question after the other leaves its model idle in between, and models in turns are to spend at most half of the
-time loading. After a longer pause it is taken at its word: nobody is left who would come back.
+A fresh model keeps its place for as long as it took to load, busy or idle: a client that asks one question after the
+other leaves its model idle in between, and models in turns are to spend at most half of the time loading.
 """
 
 from __future__ import annotations

@@ -214,7 +214,7 @@ class House:
             assert not evicted or not self._waits(command.model), "a load that somebody waits for was evicted"
         if command.reason is StopReason.EVICTED:
             assert any(self._waits(model) for model in self.waiting if model not in self.doomed), "evicted for nobody"
-            fresh = child.phase is Phase.READY and self.now < child.keeps_until
+            fresh = child.phase is Phase.READY and self.now < child.ready + child.loaded
             assert not fresh or self.memory_ran_out_at == self.now, "a fresh model lost its place"
         child.phase, child.cut = Phase.STOPPING, command.cut
         self._later(0.5 if command.cut else self.stop_seconds, lambda: self._end(child, None))
@@ -345,7 +345,7 @@ class House:
             child
             for child in self.children.values()
             if self._is_abandoned(child)
-            or (self._is_open(child) and not child.inside and self.now >= child.keeps_until)
+            or (self._is_open(child) and not child.inside and self.now >= child.ready + child.loaded)
         ]
         assert not evictable or len(wanting) <= len(stopping), "an idle model, or a load for nobody, was not evicted"
         claimed = [model for model in self.children if self.scheduler.is_claimed(model) and not self._stops(model)]

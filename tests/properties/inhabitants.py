@@ -56,11 +56,6 @@ class Child:
     cut: bool = False
     inside: dict[int, Request] = field(default_factory=dict)
 
-    @property
-    def keeps_until(self) -> float:
-        """When a fresh one may go: a load's time after its load, or after a quarter of that without anybody inside."""
-        return self.ready + self.loaded if self.inside else min(self.ready + self.loaded, self.used + self.loaded / 4)
-
     def count(self, kind: Kind) -> int:
         return sum(request.kind is kind for request in self.inside.values())
 
