@@ -135,6 +135,27 @@ async def test_a_client_that_leaves_while_it_wakes_leaves_no_place_taken(tmp_pat
         await until(lambda: home.node.supervisor.children["m"].stage.value == "loaded")
 
 
+async def test_one_that_sleeps_before_it_was_announced_is_shown_asleep(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, sleep_after="0", no_props="hang") as home:
+        await asleep(home)
+        assert await value(home) == "sleeping"
+
+
+async def test_those_who_waited_for_it_to_wake_begin_to_wait_for_their_answer(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, wake_seconds="0.3") as home:
+        await asleep(home)
+        client = await home.knock()
+        client.send(post(body={"model": "m", "fake": {"first_delay": 1.0}}))
+        child = home.node.supervisor.children["m"]
+        await until(lambda: child.stage.value == "loading")
+        connections = child.connections
+        assert connections is not None
+        connections._last_heard -= 100
+        await until(lambda: child.stage.value == "loaded")
+        assert 0.0 < connections.silence() < 50.0
+        client.close()
+
+
 async def test_only_comments_from_a_child_that_computes_nothing_are_no_life(tmp_path: Path) -> None:
     """Its connections ping on; the thread that computes is dead."""
     add_model(tmp_path / "models", "m")

@@ -328,12 +328,16 @@ async def test_the_answers_of_a_child_that_is_gone_are_gone(tmp_path: Path) -> N
         assert (await raw(home, "DELETE", "/v1/stream?conv_id=c")).status == 204
 
 
-async def test_a_model_that_is_to_go_lets_its_running_answer_be_taken_up_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("why", ["unloaded", "closing"])
+async def test_a_model_that_is_to_go_lets_its_running_answer_be_taken_up_again(tmp_path: Path, why: str) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         client = await begin(home, tokens=60, delay=0.02)
         await client.reader.readuntil(b"m-0 ")
         client.close()
-        home.node.supervisor.unload("m", 30.0)
+        if why == "closing":
+            home.node.supervisor.close(30.0)
+        else:
+            home.node.supervisor.unload("m", 30.0)
         again = await raw(home, "GET", "/v1/stream?conv_id=c")
         assert again.status == 200
         assert b"m-40 " in again.body
