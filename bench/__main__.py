@@ -7,21 +7,20 @@ over the rounds of the ratio within one round.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench import loads, starts, table
+from bench import loads, looks, starts, streams, table
 from bench.candidates import home_of_its_own
 from bench.measure import FEWEST_PAIRS, Measure
 from bench.record import last, save, worse
 from tests.tiny_gguf import write_llama
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PARTS = ("loads", "cold", "turns", "start", "commands")
-_MANY = 1000
+_PARTS = ("loads", "cold", "turns", "start", "commands", "memory")
 
 
 def main() -> int:
@@ -48,6 +47,21 @@ def _measure(options: argparse.Namespace, folder: Path) -> list[Measure]:
         for load in loads.LOADS:
             table.print_load(load, by_load[load.name])
             measures += by_load[load.name].values()
+    if "memory" in parts:
+        others += streams.measure(_folder(folder, "fakes"))
+    if "start" in parts:
+        many = _folder(folder, "many")
+        looks.furnish(model, many)
+        others += starts.start(server, many, rounds)
+        others += looks.measure(server, many, rounds)
+    others += _models_that_start(options, parts, model, folder)
+    table.print_others(others)
+    return measures + others
+
+
+def _models_that_start(options: argparse.Namespace, parts: Sequence[str], model: Path, folder: Path) -> list[Measure]:
+    server, rounds = Path(options.engine).absolute(), options.rounds
+    others: list[Measure] = []
     if "cold" in parts:
         others += starts.cold(server, model, rounds)
         if options.model is not None:
@@ -58,15 +72,9 @@ def _measure(options: argparse.Namespace, folder: Path) -> list[Measure]:
         three = _folder(folder, "three", *(shutil.copyfile(model, folder / f"{name}.gguf") for name in "abc"))
         for places in (1, 2):
             others += starts.turns(server, three, places, rounds)
-    if "start" in parts:
-        many = _folder(folder, "many")
-        for number in range(_MANY):
-            os.link(model, many / f"model-{number:04}.gguf")
-        others += starts.start(server, many, rounds)
     if "commands" in parts:
         others += starts.commands(server, model.parent, rounds)
-    table.print_others(others)
-    return measures + others
+    return others
 
 
 def _folder(parent: Path, name: str, *files: Path) -> Path:

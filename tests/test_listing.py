@@ -163,3 +163,44 @@ async def test_what_cannot_be_started_has_arguments_all_the_same(tmp_path: Path)
             ("far", {"value": "unloaded", "args": []}),
         ]
         assert list(answer) == ["data", "object", "warnings"]
+
+
+async def test_what_is_said_of_a_quiet_model_is_kept_only_while_it_is_quiet(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_model(tmp_path / "models", name)
+    (tmp_path / "models" / "broken.gguf").write_bytes(b"nothing")
+    async with house(tmp_path, "-c", "256") as home:
+        first, again = await listed(home), await listed(home)
+        assert first == again
+        await home.client.post("/models/load", json={"model": "a", "wait": True})
+        loaded = await listed(home)
+        assert (loaded["a"]["status"]["value"], loaded["b"]) == ("loaded", first["b"])
+        assert loaded["a"]["lr"]["pid"]
+        await home.client.post("/models/unload", json={"model": "a", "wait": True})
+        unloaded = await listed(home)
+        assert unloaded["a"]["status"] == first["a"]["status"]
+        assert (await home.client.get("/v1/models/b")).json() == first["b"]
+        add_model(tmp_path / "models", "broken")
+        add_model(tmp_path / "models", "c")
+        (tmp_path / "models" / "b.gguf").unlink()
+        await home.client.post("/models/reload")
+        after = await listed(home)
+        assert set(after) == {"a", "broken", "c"}
+        assert first["broken"]["lr"]["problem"]
+        assert after["broken"]["lr"]["problem"] is None
+
+
+async def test_a_model_for_which_somebody_waits_or_that_failed_is_not_told_from_memory(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_model(tmp_path / "models", name)
+    engine = engine_with(tmp_path, "--fake-exit-loading", "3")
+    preset = f"[b]\nmodel = {tmp_path}/models/b.gguf\nlr-engine = {engine}\n"
+    async with house(tmp_path, "--models-max", "1", preset=preset) as home:
+        before = await listed(home)
+        assert before["b"]["lr"]["failure"] is None
+        await home.client.post("/models/load", json={"model": "b", "wait": True})
+        failed = await listed(home)
+        assert failed["b"]["status"]["failed"] is True
+        assert failed["b"]["lr"]["failure"]["reason"]
+        assert failed["b"]["lr"]["cooldown"] > 0
+        assert failed["a"] == before["a"]

@@ -51,7 +51,6 @@ def test_any_number_of_waiters_cause_one_spawn_and_go_in_by_arrival_as_slots_bec
         (1, ready("a", slots=2), grant(1, "a"), grant(2, "a")),
     )
     assert (scheduler.in_flight("a"), scheduler.waiting("a")) == (2, 2)
-    assert [scheduler.position(ticket) for ticket in (1, 3, 4)] == [None, 1, 2]
     play(
         scheduler,
         (2, release(2), grant(3, "a")),
@@ -229,7 +228,7 @@ def test_views_of_an_absent_model() -> None:
     scheduler = Scheduler(Limits())
     assert scheduler.phase_of("a") is Phase.ABSENT
     assert scheduler.in_flight("a") == scheduler.waiting("a") == 0
-    assert scheduler.position(1) is scheduler.last_used("a") is scheduler.ready_since("a") is None
+    assert scheduler.last_used("a") is scheduler.ready_since("a") is None
     assert scheduler.failure_of("a") is None
     assert scheduler.cooldown_left("a", 0.0) == 0.0
     assert not scheduler.is_claimed("a")

@@ -9,7 +9,7 @@ The scheme is the kubelet's (its CrashLoopBackOff), with a lower top.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from llamarouter.core.errors import RouterError
@@ -65,6 +65,10 @@ class Cooldowns:
     def forget(self, model: str) -> None:
         """The model is another one now: what the old one did says nothing."""
         self._records.pop(model, None)
+
+    def models(self) -> Iterable[str]:
+        """All of which a failure is remembered."""
+        return self._records
 
     def left(self, model: str, now: float) -> float:
         """Seconds until the model may be tried again; 0: at once."""

@@ -125,10 +125,6 @@ class Scheduler:
     def waiting(self, model: str) -> int:
         return self._queue.waiting(model)
 
-    def position(self, ticket: int) -> int | None:
-        """The place of a waiting ticket among those that wait for the same, from 1; None: it does not wait."""
-        return self._queue.position(ticket)
-
     def last_used(self, model: str) -> float | None:
         """When the living child was last given a request, or became idle; None: never."""
         resident = self._residents.get(model)
@@ -150,6 +146,10 @@ class Scheduler:
     def failure_of(self, model: str) -> Failure | None:
         """Why the model is not there, if it failed and has not been loaded since."""
         return self._cooldowns.failure_of(model)
+
+    def restless(self) -> set[str]:
+        """The models for which somebody waits, and those that have failed."""
+        return {*(line.model for line in self._queue.lines), *self._cooldowns.models()}
 
     def living(self) -> tuple[str, ...]:
         """The models that hold a place, in the order of their start."""

@@ -92,14 +92,6 @@ class Queue:
     def oldest(self) -> Waiter | None:
         return next(iter(self._waiters.values())) if self._waiters else None
 
-    def position(self, ticket: int) -> int | None:
-        """How many stand before `ticket` in its lane, itself included (1: it is the next). O(position)."""
-        waiter = self._waiters.get(ticket)
-        if waiter is None:
-            return None
-        lane = self._lines[waiter.model].lanes[waiter.lane]
-        return next(place for place, other in enumerate(lane, start=1) if other == ticket)
-
     def join(self, waiter: Waiter) -> None:
         line = self._lines.get(waiter.model)
         if line is None:

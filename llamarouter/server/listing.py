@@ -19,15 +19,46 @@ _SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
 _SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*=.*$", re.MULTILINE)
 
 
-def list_models(inventory: Inventory, supervisor: Supervisor, downloads: Downloads, created: int) -> Any:
-    """The whole answer of `GET /models`; `created` is the unix time that every entry carries."""
-    catalog = inventory.catalog
-    entries = listed(catalog, downloads)
-    return {
-        "data": [describe(entry, inventory, supervisor, downloads, created) for entry in entries],
-        "object": "list",
-        "warnings": [{"where": each.where, "reason": each.reason} for each in _warnings(catalog, downloads)],
-    }
+class ModelList:
+    """The whole answer of `GET /models`. Of a thousand models nearly all do nothing: what is said of those is written
+    once, and kept until the next look around.
+    """
+
+    def __init__(self, supervisor: Supervisor, downloads: Downloads, created: int) -> None:
+        self._supervisor = supervisor
+        self._downloads = downloads
+        self._created = created  # the unix time that every entry carries
+        self._inventory: Inventory | None = None
+        self._quiet: dict[str, msgspec.Raw] = {}  # by id, of this inventory
+
+    def of(self, inventory: Inventory) -> Any:
+        """What is said now."""
+        if inventory is not self._inventory:
+            self._inventory = inventory
+            self._quiet.clear()
+        entries = listed(inventory.catalog, self._downloads)
+        stirring = self._stirring()
+        warnings = _warnings(inventory.catalog, self._downloads)
+        return {
+            "data": [self._describe(entry, inventory, entry.model.id in stirring) for entry in entries],
+            "object": "list",
+            "warnings": [{"where": each.where, "reason": each.reason} for each in warnings],
+        }
+
+    def _stirring(self) -> set[str]:
+        """The models of which more is to be said than what lies on the disk."""
+        supervisor, downloads = self._supervisor, self._downloads
+        lived = {*supervisor.children, *supervisor.failures, *supervisor.architectures}
+        return {*lived, *downloads.progress(), *downloads.failures, *supervisor.scheduler.restless()}
+
+    def _describe(self, entry: Entry, inventory: Inventory, stirs: bool) -> Any:
+        known = None if stirs else self._quiet.get(entry.model.id)
+        if known is not None:
+            return known
+        described = describe(entry, inventory, self._supervisor, self._downloads, self._created)
+        if not stirs:
+            self._quiet[entry.model.id] = msgspec.Raw(msgspec.json.encode(described))
+        return described
 
 
 def _warnings(catalog: Catalog, downloads: Downloads) -> list[Skipped]:

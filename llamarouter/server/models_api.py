@@ -14,7 +14,7 @@ from starlette.responses import Response
 from llamarouter.core.changes import Changes
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
 from llamarouter.server.answers import Json, object_of, success
-from llamarouter.server.listing import describe, list_models, listed
+from llamarouter.server.listing import ModelList, describe, listed
 from llamarouter.server.node import Node
 
 
@@ -23,6 +23,7 @@ class ModelsApi:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._list = ModelList(node.supervisor, node.downloads, node.created)
 
     async def list(self, request: Request) -> Response:
         shelf = self._node.shelf
@@ -30,8 +31,7 @@ class ModelsApi:
             await self._reload()
         else:
             await shelf.look()
-        node = self._node
-        return Json(list_models(shelf.inventory, node.supervisor, node.downloads, node.created))
+        return Json(self._list.of(shelf.inventory))
 
     async def one(self, request: Request) -> Response:
         node, asked = self._node, request.path_params["id"]

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -198,7 +197,6 @@ class _Life:
             self._handle_signals()
             self._folder.write_info(self._node.status())
             self._announce(self._node)
-            gc.freeze()  # what is here stays: looking at it again in each full collection would hold up every request
             self._load_on_startup()
             with cutting_silent(self._node.traffic, self._settings.timeout):
                 await self._stopping.wait()
