@@ -17,10 +17,11 @@ from bench import loads, looks, starts, streams, table
 from bench.candidates import home_of_its_own
 from bench.measure import FEWEST_PAIRS, Measure
 from bench.record import last, save, worse
+from bench.warm import warm
 from tests.tiny_gguf import write_llama
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PARTS = ("loads", "cold", "turns", "start", "commands", "memory")
+_PARTS = ("warm", "loads", "cold", "turns", "start", "commands", "memory")
 
 
 def main() -> int:
@@ -40,13 +41,9 @@ def _measure(options: argparse.Namespace, folder: Path) -> list[Measure]:
     server, rounds = Path(options.engine).absolute(), options.rounds
     parts = options.only or _PARTS
     model = write_llama(_folder(folder, "few") / "tiny.gguf")
-    measures: list[Measure] = []
-    others: list[Measure] = []
-    if "loads" in parts:
-        by_load, others = loads.put(server, model.parent, rounds, options.seconds)
-        for load in loads.LOADS:
-            table.print_load(load, by_load[load.name])
-            measures += by_load[load.name].values()
+    measures, others = _put_loads(server, model.parent, options) if "loads" in parts else ([], [])
+    if "warm" in parts:
+        others += warm(3 * rounds)
     if "memory" in parts:
         others += streams.measure(_folder(folder, "fakes"))
     if "start" in parts:
@@ -57,6 +54,16 @@ def _measure(options: argparse.Namespace, folder: Path) -> list[Measure]:
     others += _models_that_start(options, parts, model, folder)
     table.print_others(others)
     return measures + others
+
+
+def _put_loads(server: Path, folder: Path, options: argparse.Namespace) -> tuple[list[Measure], list[Measure]]:
+    """The rows of the loads, shown already, and what else was measured with them."""
+    by_load, others = loads.put(server, folder, options.rounds, options.seconds)
+    measures: list[Measure] = []
+    for load in loads.LOADS:
+        table.print_load(load, by_load[load.name])
+        measures += by_load[load.name].values()
+    return measures, others
 
 
 def _models_that_start(options: argparse.Namespace, parts: Sequence[str], model: Path, folder: Path) -> list[Measure]:
