@@ -23,6 +23,7 @@ from tests.reference.side import OURS, REFERENCE, Side, running
 from tests.reference.world import build
 
 _MAIN = ("--models-dir", "models", "--models-preset", "models.ini", "--models-max", "2", "--offline", "--top-k", "5")
+_MAIN_ENVIRON = {"LLAMA_ARG_N_PARALLEL": "2"}
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def compare(folder: Path, only: str = "") -> Comparison:
     with contextlib.closing(rows_fetched.hub_with((folder / "world" / "models" / "beta.gguf").read_bytes())) as hub:
         pairs = _pairs(
             [
-                _Pair(main, folder / "main", _MAIN),
+                _Pair(main, folder / "main", _MAIN, _MAIN_ENVIRON),
                 _Pair(rows_locked.LOCKED, folder / "locked", rows_locked.ARGUMENTS, rows_locked.ENVIRON),
                 _Pair(rows_below.BELOW, folder / "below", rows_below.ARGUMENTS, prefix=rows_below.PREFIX),
                 _Pair(rows_fetched.FETCHED, folder / "fetched", rows_fetched.ARGUMENTS, {"HF_ENDPOINT": hub.endpoint}),

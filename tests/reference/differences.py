@@ -324,15 +324,12 @@ START = (
         ),
     ),
     Difference(
-        "one-model-is-one-of-many",
-        "With `-m FILE` it is a server of that model, whatever model a request names; `/v1/models` has a list `models` "
-        "as well, as Ollama has.",
-        "It is a router with that model loaded, which answers requests that name none; another name is a 404.",
-        "An answer from a model that nobody asked for is worse than none.",
-        (
-            Claim("command line: one model: a chat that names another", "status", 200, 404),
-            Claim("command line: one model: the list", "keys"),
-        ),
+        "one-model-is-a-router-too",
+        "With `-m FILE` it is a server of that model, without a router; `/v1/models` has a list `models` as well, as "
+        "Ollama has.",
+        "It is a router with that model loaded, whatever model a request names.",
+        "One program to know; what a client asks of a server of one model works.",
+        (Claim("command line: one model: the list", "keys"),),
     ),
     Difference(
         "options-are-data",
@@ -532,7 +529,10 @@ CHILDREN = (
         "A child inherits the router's whole environment.",
         "Without `LLAMA_*`, `HF_*`, credentials and proxies: what of them concerns a child is in its command line.",
         "Then the command line that is shown is the whole truth, and no secret wanders.",
-        (Claim("life of a model: the environment of a child", "variable.LLAMA_CACHE", True, False),),
+        (
+            Claim("life of a model: the environment of a child", "variable.LLAMA_CACHE", True, False),
+            Claim("presets: *", "argument.--parallel", ABSENT, "2"),
+        ),
     ),
     Difference(
         "an-unload-is-no-failure",

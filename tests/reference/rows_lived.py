@@ -7,7 +7,7 @@ import signal
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from tests.e2e.conftest import until
+from tests.e2e.conftest import children_of, until
 from tests.reference.row import EVENTS, LIFE, MODELS, RELAYED, Rows
 from tests.reference.seen import Seen
 from tests.reference.side import Side, model_query
@@ -68,6 +68,7 @@ def _reload(side: Side) -> Seen:
         (models / "added.gguf").write_bytes((models / "beta.gguf").read_bytes())
         (models / "linked.gguf").unlink()
         answer = side.ask("GET", "/models?reload=0")
+        events.until("models_reload")
         told = events.told()
     ids = side.models()
     return {
@@ -86,7 +87,8 @@ def _changed(side: Side) -> Seen:
     with side.events() as events:
         preset.write_text(preset.read_text().replace("[prefilled]", "[prefilled]\ntop-p = 0.25"))
         answer = side.ask("GET", "/models?reload=1")
-        until(lambda: side.state("prefilled") == "unloaded")
+        events.until("models_reload")
+        events.until("status_change", "unloaded")
         told = events.told()
     return {"status": answer.status, "event": told, "the other one": side.state("alpha")}
 
@@ -157,6 +159,17 @@ def _command_line(side: Side) -> Seen:
     options.pop("--port", None)
     options["--host"] = "a socket" if str(options["--host"]).endswith(".sock") else options["--host"]
     return {"argument": options}
+
+
+@row(LIFE, "settings of a child by the environment")
+def _parallel(side: Side) -> Seen:
+    slots = {}
+    for model in ("beta", "sectioned"):
+        side.load(model)
+        props = side.ask("GET", "/props" + model_query(model)).json()
+        assert isinstance(props, dict)
+        slots[model] = props["total_slots"]
+    return {"slots": slots}
 
 
 @row(LIFE, "the environment of a child")
@@ -394,3 +407,12 @@ def _sleep(side: Side) -> Seen:
         told = events.told()
     side.unload("sleeper")
     return {"event": told, "state": asleep, "woken by a request": answer.status}
+
+
+@row(LIFE, "SIGTERM")
+def _terminated(side: Side) -> Seen:
+    side.load("alpha")
+    children = children_of(side.process.pid)
+    code = side.stop()
+    left = [pid for pid in children if os.path.exists(f"/proc/{pid}")]
+    return {"exit code": code, "children were there": bool(children), "children are left": len(left)}

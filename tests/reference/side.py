@@ -27,6 +27,7 @@ ENGINE = ROOT / "bin" / "llama-server"
 REFERENCE, OURS = "reference", "ours"
 _LISTENING = re.compile(r"listening on (?:http://[\w.\[\]:]*?:(\d+)|\S+\.sock)")
 _SECONDS = 30.0
+_STARTED = 60.0  # beside all the other starts
 
 
 @dataclass(frozen=True)
@@ -300,7 +301,7 @@ def running(
     side = _start(name, root, arguments, environ)
     side.prefix, side.key = prefix, key
     try:
-        until(lambda: _listens(side) or side.process.poll() is not None, 20)
+        until(lambda: _listens(side) or side.process.poll() is not None, _STARTED)
         assert side.process.poll() is None, f"{name} did not start:\n" + "".join(side.output)
         yield side
     finally:
@@ -326,7 +327,7 @@ def try_start(name: str, root: Path, arguments: Sequence[str], **environ: str) -
     """Start a router to see whether it serves."""
     side = _start(name, root, arguments, environ)
     try:
-        until(lambda: _listens(side) or side.process.poll() is not None, 20)
+        until(lambda: _listens(side) or side.process.poll() is not None, _STARTED)
         if side.process.poll() is not None:
             return Start(side.process.returncode)
         props = json.loads(side.ask("GET", "/props").body)

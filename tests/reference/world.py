@@ -28,7 +28,7 @@ tags = small,test
 c = 256 ; a comment behind a value
 top-k = 7
 no-warmup = true
-LLAMA_ARG_N_PARALLEL = 2
+LLAMA_ARG_N_PARALLEL = 1
 
 [alpha]
 metrics = true
