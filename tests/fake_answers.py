@@ -158,6 +158,8 @@ class Connection:
             known.pop("/props")
         if path in known:
             await self.send(known[path])
+            if path == "/health" and fake.flags.fault("late-ready-line"):
+                fake.tell("ready", fake.info())
         else:
             await self.error(404, "File Not Found", "not_found_error")
         if fake.flags.fault("close-listener"):

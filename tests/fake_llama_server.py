@@ -47,6 +47,7 @@ FAULTS = {
     "flood": "bytes without a newline to stderr once ready (and before every answer)",
     "no-state": "1: no state lines, stdin is not read, although it was asked for",
     "no-ready-line": "1: state lines, but never `ready`",
+    "late-ready-line": "1: says `ready` behind its first answer to /health",
     "no-sock": "1: refuses a UNIX socket",
     "no-tcp": "1: finds every port taken",
     "close-listener": "1: stops listening once it is ready and one connection was answered",
@@ -172,7 +173,7 @@ class Fake:
             f"srv    load_model: initializing, n_slots = {self.slots}, n_ctx_slot = {self.n_ctx}, kv_unified = 'false'",
         )
         say("I", "srv  llama_server: model loaded")
-        if not self.flags.fault("no-ready-line"):
+        if not (self.flags.fault("no-ready-line") or self.flags.fault("late-ready-line")):
             self.tell("ready", self.info())
         if self.flags.fault("odd-state"):
             self.tell(self.flags.fault("odd-state"), {})

@@ -62,6 +62,13 @@ async def test_a_missing_ready_line_does_not_block() -> None:
         assert child.load_seconds < 3
 
 
+async def test_a_child_that_answers_before_its_ready_line_is_heard_says_who_it_is() -> None:
+    # On a busy machine: the line is on its way while /health is asked already.
+    async with living(fake_spec("late-ready-line=1")) as life:
+        child = await life.ready()
+        assert "meta" in child.info
+
+
 async def test_tcp_has_a_key_that_is_not_in_argv() -> None:
     async with living(fake_spec("no-sock=1", unix_socket=False)) as life:
         child = await life.ready()

@@ -43,6 +43,7 @@ _MOST_UNKNOWN = 8  # words of a child that are wondered at
 _BIND_TRIES = 3
 # With state lines /health is the second source, for a build that words them differently.
 _FIRST_PROBE, _FIRST_STEP, _LAST_STEP = 1.0, 0.25, 1.0
+_LINE_WITHIN = 0.5  # from an answer of /health to the `ready` line that it overtook
 # Without them it is the only one.
 _FIRST_PROBE_ALONE, _FIRST_STEP_ALONE, _LAST_STEP_ALONE = 0.002, 0.002, 0.1
 
@@ -214,7 +215,8 @@ class _Life:
             if self._loaded or child.exited.is_set():
                 return None
             if loop.time() >= next_probe:
-                self._loaded = await self._is_healthy()
+                if await self._is_healthy():
+                    await self._hear_who_it_is()
                 next_probe, step = loop.time() + step, min(2 * step, last_step)
                 continue
             if loop.time() >= next_look:
@@ -222,6 +224,15 @@ class _Life:
                 if (stalled := watching.stuck_loading()) is not None:
                     return stalled
             await self._until_news(min(next_probe, next_look) - loop.time())
+
+    async def _hear_who_it_is(self) -> None:
+        """It answers; its `ready` line, which says who it is, may be on its way and is given a moment."""
+        end = self._loop.time() + (_LINE_WITHIN if self._spec.state_lines else 0.0)
+        self._heed_lines()
+        while not (self._loaded or self._child.exited.is_set()) and (left := end - self._loop.time()) > 0:
+            await self._until_news(left)
+            self._heed_lines()
+        self._loaded = True
 
     async def _is_healthy(self) -> bool:
         try:
