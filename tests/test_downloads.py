@@ -346,3 +346,10 @@ async def test_what_is_refused_is_refused_before_anything_is_unloaded(
         assert home.node.supervisor.children == children
         assert not any(child.stopping for child in children.values())
         assert file.exists()
+
+
+async def test_a_projector_that_nobody_uses_is_not_fetched(tmp_path: Path, hub: FakeHub, weights: bytes) -> None:
+    hub.add("user/repo", {FILE: weights, "mmproj-repo-F16.gguf": weights})
+    async with home_of(tmp_path, hub, "--no-mmproj") as home:
+        assert await ask(home) == (200, "")
+        assert not [seen.path for seen in hub.seen if "mmproj" in seen.path]

@@ -105,6 +105,13 @@ def test_the_projector_comes_along(pull: Pull) -> None:
     assert [Path(path).name for path in pull().files] == ["tiny-Q4_K_M.gguf", "mmproj-tiny-F16.gguf"]
 
 
+def test_the_projector_stays_there_where_nobody_wants_it(pull: Pull) -> None:
+    pull.hub.add(REPO, {"tiny-Q4_K_M.gguf": DATA, "mmproj-tiny-F16.gguf": PROJECTOR})
+    assert [Path(path).name for path in pull(projector=False).files] == ["tiny-Q4_K_M.gguf"]
+    assert len(pull.hub.fetched()) == 1
+    assert pull(projector=True).files[1].endswith("mmproj-tiny-F16.gguf")
+
+
 def test_small_files_without_lfs_are_verified_by_git_s_hash(pull: Pull) -> None:
     pull.hub.add(REPO, {"tiny-Q4_K_M.gguf": PROJECTOR}, plain=frozenset({"tiny-Q4_K_M.gguf"}))
     pull()

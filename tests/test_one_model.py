@@ -81,6 +81,21 @@ def test_what_is_not_here_is_fetched_by_the_router() -> None:
     assert (draft.launch, draft.hf_wanted) == (None, "user/draft")
 
 
+@pytest.mark.parametrize(
+    ("argv", "with_projector"),
+    [
+        ([], True),
+        (["--mmproj-auto"], True),
+        (["--no-mmproj"], False),
+        (["--no-mmproj-auto"], False),
+        (["--mmproj", "mine.gguf"], False),
+    ],
+)
+def test_the_projector_is_fetched_unless_it_is_not_used(argv: list[str], with_projector: bool) -> None:
+    entry = entry_of(catalog_of(argv=["-hf", "user/repo", *argv]), "user/repo")
+    assert (entry.hf_wanted, entry.with_projector) == ("user/repo", with_projector)
+
+
 def test_an_engine_that_cannot_download_serves_it_as_well() -> None:
     table = OptionTable(option for option in TABLE.options if "--hf-repo" not in option.names)
     catalog = catalog_of(argv=["-hf", "user/repo"], repos={"user/repo": CACHED}, tables={None: table})

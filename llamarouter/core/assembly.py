@@ -15,7 +15,7 @@ from dataclasses import replace
 from llamarouter.core.companions import EAGLE3, best_draft, draft_marks, is_eagle3
 from llamarouter.core.entry import Entry
 from llamarouter.core.flags import Given, OptionTable
-from llamarouter.core.fold import at_home, flags_of, fold, given_of, in_order, section_text
+from llamarouter.core.fold import Merged, at_home, flags_of, fold, given_of, in_order, section_text
 from llamarouter.core.ids import child_name_of
 from llamarouter.core.ini import Section
 from llamarouter.core.launch import FORCED_ORIGIN, Launch
@@ -69,7 +69,9 @@ class Assembly:
             self._note(name, wishes, common)
         entry = self._named(model, wishes, common)
         if origin.wanted is not None:
-            return replace(entry, hf_wanted=origin.wanted)
+            merged = fold((*common.layers, wishes.given))
+            own = PROJECTOR in wishes.sources  # named, or none by an empty value
+            return replace(entry, hf_wanted=origin.wanted, with_projector=not own and _takes_found_projector(merged))
         if model.problem is not None or model.files is None:
             if (given := wishes.sources.get("--model")) is not None:
                 reason = f"[{name}] cannot be used: {given.values[0]}: {model.problem}"
@@ -109,7 +111,7 @@ class Assembly:
         named = {**({} if files.draft is not None else common.drafts), **wishes.sources}
         companions = self._sources.companions(named, _spec_types(merged))
         if companions.wanted is not None:
-            return replace(entry, hf_wanted=companions.wanted)
+            return replace(entry, hf_wanted=companions.wanted, with_projector=False)
         if companions.problem is not None:
             where, _, reason = companions.problem.partition(": ")
             self._layers.warn(Skipped(where, f"[{entry.id}] cannot be used: {reason}"))
@@ -145,11 +147,16 @@ def _pair(
     if (named := companions.paths.get(PROJECTOR)) is not None:
         _put(merged, table, PROJECTOR, *named)
         return companions.projects
-    auto = merged.get("--mmproj-auto")
-    if PROJECTOR in companions.none or (auto is not None and not auto.on):
+    if PROJECTOR in companions.none or not _takes_found_projector(merged):
         _drop(merged, table, PROJECTOR)
         return ()
     return discovered
+
+
+def _takes_found_projector(merged: Merged) -> bool:
+    """Whether it is started with the projector that is found beside it: not with `--no-mmproj`."""
+    auto = merged.get("--mmproj-auto")
+    return auto is None or auto.on
 
 
 def _draft(merged: dict[str, Given], companions: Companions, files: Files, table: OptionTable) -> None:

@@ -36,6 +36,7 @@ class Wanted:
     repo: str
     tag: str | None = None
     file: str | None = None
+    projector: bool = True  # if the model has one
 
     def __str__(self) -> str:
         if self.file is not None:
@@ -146,7 +147,7 @@ def choose(paths: Iterable[str], wanted: Wanted) -> Choice:
         if shard not in known:
             raise NotInRepo(f"{wanted.repo} is incomplete: {shard} is missing")
     identity = cached_id(wanted.repo, name.tag) if name.tag else f"{wanted.repo}/{first}"
-    return Choice(identity, shards, best_projector(first, known))
+    return Choice(identity, shards, best_projector(first, known) if wanted.projector else None)
 
 
 def _first_shard(known: Sequence[str], file: str) -> str | None:

@@ -13,6 +13,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from types import TracebackType
 
 from llamarouter.core.fetch_events import EXIT_CODES, Failed, Fetched, FetchError, FetchEvent, Noted, encode_event
@@ -38,6 +39,7 @@ def fetch(
     *,
     endpoint: str | None = None,
     offline: bool = False,
+    projector: bool = True,
     stall: float = STALL_SECONDS,
     pause: Callable[[int], float] = growing_pause,
 ) -> Fetched:
@@ -45,7 +47,7 @@ def fetch(
 
     Raises `FetchError` for whatever goes wrong.
     """
-    wanted = parse_spec(spec)
+    wanted = replace(parse_spec(spec), projector=projector)
     if offline:
         raise FetchError("offline", f"--offline: {wanted} is not fetched")
     where = (endpoint or endpoint_of(environ)).rstrip("/")
@@ -90,6 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cache", required=True)
     parser.add_argument("--endpoint")
     parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--no-projector", action="store_true")
     parser.add_argument("--stall", type=float, default=STALL_SECONDS, help="seconds without a byte before a new try")
     given = parser.parse_args(arguments)
     sys.excepthook = _tell_unexpected
@@ -101,6 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             os.environ,
             endpoint=given.endpoint,
             offline=given.offline,
+            projector=not given.no_projector,
             stall=given.stall,
         )
     except FetchError as error:

@@ -33,12 +33,13 @@ async def fetch_events(
     *,
     endpoint: str | None = None,
     offline: bool = False,
+    projector: bool = True,
 ) -> AsyncGenerator[FetchEvent, None]:
     """Fetch a model into a hub cache. `environ`: for the process, with the token and the proxies that it needs.
 
     Never raises for what goes wrong in the process: that is the last event, `Failed`.
     """
-    process = await _spawned(_command(spec, cache, endpoint, offline), environ)
+    process = await _spawned(_command(spec, cache, endpoint, offline, projector), environ)
     try:
         while True:
             event = await _next_event(process)
@@ -60,13 +61,14 @@ async def _next_event(process: Process) -> FetchEvent:
     return Failed("internal_error", f"the fetching process ended without a word (exit code {await process.wait()})")
 
 
-def _command(spec: str, cache: str, endpoint: str | None, offline: bool) -> list[str]:
+def _command(spec: str, cache: str, endpoint: str | None, offline: bool, projector: bool) -> list[str]:
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     command = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     # -P: no module is taken from the folder that the router happens to be started in.
     command += [sys.executable, "-P", "-m", "llamarouter.host.fetch", "--cache", os.path.abspath(cache)]
     command += ["--endpoint", endpoint] if endpoint else []
     command += ["--offline"] if offline else []
+    command += [] if projector else ["--no-projector"]
     return [*command, "--", spec]
 
 

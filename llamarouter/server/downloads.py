@@ -15,6 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.entry import Entry
 from llamarouter.core.errors import (
     BadRequest,
     Draining,
@@ -116,17 +117,21 @@ class Downloads:
             raise BadRequest(f"model '{spec}' already exists")
         if self._offline:
             raise Offline(f"--offline: model '{spec}' is not downloaded")
-        self._start(entry.model.id if entry is not None else spec, spec)
+        if entry is None:
+            self._start(spec, spec)
+        else:
+            self._start(entry.model.id, spec, projector=entry.with_projector)
 
-    async def fetch(self, model: str, spec: str, begun: Callable[[], None] = lambda: None) -> None:
+    async def fetch(self, entry: Entry, begun: Callable[[], None] = lambda: None) -> None:
         """Join the download of a model, or start it; returns when its files are here. Raises `RouterError`.
 
         `begun` is called when it runs.
         """
+        model, spec = entry.model.id, entry.hf_wanted or entry.model.id
         error, at = self.failures.get(model, (None, 0.0))
         if error is not None and model not in self._running and self._loop.time() - at < _COOLDOWN:
             raise error
-        task = self._start(model, spec)
+        task = self._start(model, spec, projector=entry.with_projector)
         begun()
         # Not awaited itself: who leaves does not stop it, and its being stopped is not his being cancelled.
         await asyncio.wait([task])
@@ -156,7 +161,7 @@ class Downloads:
         running.task.cancel()
         return running.task
 
-    def _start(self, model: str, spec: str) -> asyncio.Task[RouterError | None]:
+    def _start(self, model: str, spec: str, *, projector: bool = True) -> asyncio.Task[RouterError | None]:
         running = self._running.get(model)
         if running is not None and running.task is not None:
             return running.task
@@ -164,25 +169,26 @@ class Downloads:
             raise _leaving()
         self.failures.pop(model, None)
         running = self._running[model] = _Download()
-        running.task = self._tasks.create_task(self._run(model, spec, running), name=f"download {model}")
+        running.task = self._tasks.create_task(self._run(model, spec, running, projector), name=f"download {model}")
         # The done-callback, because a task that is cancelled before its first step reaches no `finally`.
         running.task.add_done_callback(lambda task: self._over(model, task))
         log.info("downloading %s", spec)
         self._feed.tell(model, "model_status", {"status": "downloading"})
         return running.task
 
-    async def _run(self, model: str, spec: str, running: _Download) -> RouterError | None:
+    async def _run(self, model: str, spec: str, running: _Download, projector: bool) -> RouterError | None:
         try:
-            error = await self._fetched(model, spec, running)
+            error = await self._fetched(model, spec, running, projector)
         except OSError as failure:  # no process, no memory for one, no descriptor
             return Unavailable(f"model '{spec}' cannot be downloaded: {failure.strerror or failure}", retry_after=30)
         if error is None:
             await self._on_done()
         return error
 
-    async def _fetched(self, model: str, spec: str, running: _Download) -> RouterError | None:
+    async def _fetched(self, model: str, spec: str, running: _Download, projector: bool) -> RouterError | None:
         error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
-        async with aclosing(fetch_events(spec, self._cache, self._environ, offline=self._offline)) as events:
+        coming = fetch_events(spec, self._cache, self._environ, offline=self._offline, projector=projector)
+        async with aclosing(coming) as events:
             async for event in events:
                 match event:
                     case Planned():

@@ -104,7 +104,7 @@ class Reception:
         """The entry once its files are here."""
         try:
             async with asyncio.timeout(self._patience):
-                await self._downloads.fetch(entry.model.id, entry.hf_wanted or entry.model.id, begun)
+                await self._downloads.fetch(entry, begun)
         except TimeoutError:
             raise Downloading(f"model '{entry.model.id}' is still being downloaded", retry_after=30) from None
         return self._shelf.entry(entry.model.id)
