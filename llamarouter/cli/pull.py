@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llamarouter.core.hub_names import Wanted
 
 ALREADY = "already exists"  # in the router's message, which is the reference's
+NOT_LISTED = "feature_disabled"  # the reason of a router that serves one model
 
 
 @click.command()
@@ -73,7 +74,23 @@ def _by_itself(model: str, display: Display) -> None:
 
 
 def _through(server: ServerClient, model: str, wanted: Wanted, display: Display) -> None:
-    """Have the router fetch it, and watch. Raises `FetchError` when that fails."""
+    """Have the router fetch it, and watch. Raises `FetchError` when that fails.
+
+    A router of one model refuses what it would not list: then it is fetched here, for the next one.
+    """
+    from llamarouter.core.fetch_events import Noted
+
+    try:
+        _watched(server, model, wanted, display)
+    except RouterFailure as error:
+        if error.reason != NOT_LISTED or not server.address.is_here:
+            raise
+        where = server.address.shown
+        display.tell(Noted(f"{where} serves only what its command line names: it will not list {model}"))
+        _by_itself(model, display)
+
+
+def _watched(server: ServerClient, model: str, wanted: Wanted, display: Display) -> None:
     from llamarouter.core.fetch_events import Fetched, FetchError, Noted
 
     cache = one_line(server.get("/lr/status").get("hub_cache") or "its own cache")

@@ -68,6 +68,19 @@ def test_a_model_of_the_hub_is_fetched_by_the_router_and_its_token_is_nowhere(se
         assert len(hub.seen) == seen  # what is here is started from its file, without a question
 
 
+def test_what_lr_pull_fetches_meanwhile_is_for_the_next_router(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
+    with running() as hub:
+        hub.add("user/model", {"model-Q8_0.gguf": write_llama(tmp_path / "x.gguf").read_bytes()})
+        router = serve(None, "-m", models_dir / "a.gguf", HF_ENDPOINT=hub.endpoint)
+        pulled = router.lr("pull", "user/model")
+        assert (pulled.returncode, pulled.stderr) == (0, "")
+        assert "serves only what its command line names: it will not list user/model" in pulled.stdout
+        assert "user/model:Q8_0 is here" in pulled.stdout
+        assert list(router.models()) == ["a"]
+        router.stop()
+        assert "user/model:Q8_0" in router.lr("ls").stdout
+
+
 def test_one_that_cannot_be_fetched_says_so_to_whoever_asks(serve: Serve) -> None:
     with running() as hub:
         hub.add("user/other", {"x.gguf": b"x"})
