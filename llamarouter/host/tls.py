@@ -42,6 +42,8 @@ def _load(context: ssl.SSLContext, key_file: str, certificate_file: str) -> None
         else:
             reason = f"cannot be used: {(error.reason or str(error)).replace('_', ' ').lower()}"
         raise UsageError(f"--ssl-key-file {key_file}, --ssl-cert-file {certificate_file}: {reason}") from error
+    except OSError as error:  # it has gone since it was looked at
+        raise UsageError(f"--ssl-key-file {key_file}, --ssl-cert-file {certificate_file}: {error.strerror}") from error
 
 
 def _check(where: str, path: str, mark: str, what: str) -> None:

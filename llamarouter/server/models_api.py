@@ -111,15 +111,17 @@ class ModelsApi:
         return success()
 
     async def reload(self, request: Request) -> Response:
+        doubt = self._node.renew_certificate()
         running = tuple(self._node.supervisor.children)
         changes = await self._reload()
+        warnings = [*changes.warnings, *([doubt] if doubt is not None else [])]
         return success(
             models=len(self._node.shelf.catalog.entries),
             added=changes.added,
             changed=changes.changed,
             removed=changes.removed,
             unloading=[model for model in changes.stale if model in running],
-            warnings=[{"where": each.where, "reason": each.reason} for each in changes.warnings],
+            warnings=[{"where": each.where, "reason": each.reason} for each in warnings],
         )
 
     async def _reload(self) -> Changes:

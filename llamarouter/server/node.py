@@ -13,6 +13,7 @@ from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
 from llamarouter.core.errors import RouterError, UsageError
+from llamarouter.core.model import Skipped
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import environment_of
@@ -62,6 +63,7 @@ class Node:
         self.created = created  # unix seconds: when this router started
         self.stop = stop
         self.listening: tuple[str, ...] = ()
+        self.renew_certificate: Callable[[], Skipped | None] = lambda: None  # that of the doors; why it is not renewed
         self.environ = environ
         self._tasks = tasks
         self._started = asyncio.get_running_loop().time()

@@ -22,6 +22,7 @@ import uvicorn
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import UsageError
+from llamarouter.core.model import Skipped
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
@@ -145,16 +146,17 @@ class _Doors:
     def urls(self, prefix: str) -> tuple[str, ...]:
         return tuple(each.url + (prefix if each.port is not None else "") for each in self.bound)
 
-    def renew(self) -> None:
-        """Take the certificate again; one that cannot be used changes nothing and is in the log."""
+    def renew(self) -> Skipped | None:
+        """Take the certificate again; one that cannot be used changes nothing, and is said here and in the log."""
         if self.tls is None:
-            return
+            return None
         try:
             self.tls.renew()
         except UsageError as error:
             log.error("the certificate stays as it was: %s", error)
-        else:
-            log.info("the certificate was read again, for connections from now on")
+            return Skipped("the certificate stays as it was", str(error))
+        log.info("the certificate was read again, for connections from now on")
+        return None
 
     def configs(self, node: Node) -> Iterator[tuple[uvicorn.Config, list[socket.socket]]]:
         """How uvicorn runs them; its TLS is for all sockets of a server, and a UNIX socket needs none."""
@@ -187,6 +189,7 @@ class _Life:
         self._stopping = asyncio.Event()
         self._node = assemble(plan, folder, tasks, self._stopping.set)
         self._node.listening = doors.urls(settings.api_prefix)
+        self._node.renew_certificate = doors.renew
         self._supervisor = self._node.supervisor
 
     async def run(self) -> None:

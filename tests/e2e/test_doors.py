@@ -62,7 +62,7 @@ def test_lr_speaks_tls_to_a_router_elsewhere(serve: Serve, models_dir: Path, tmp
     assert "a " in router.lr("ls").stdout
 
 
-def test_a_hangup_takes_a_renewed_certificate(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
+def test_a_hangup_and_lr_reload_take_a_renewed_certificate(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
     old, new = new_certificate(), new_certificate()
     key, cert = old.write(tmp_path)
     router = serve(COMPILED, "--models-dir", models_dir, "--ssl-key-file", key, "--ssl-cert-file", cert)
@@ -74,6 +74,16 @@ def test_a_hangup_takes_a_renewed_certificate(serve: Serve, models_dir: Path, tm
         with router.client(verify=new.client()) as client:
             assert client.get("/health").status_code == 200
         assert kept.get("/health").status_code == 200  # the connection that was there goes on
+    old.write(tmp_path)
+    assert router.lr("reload").returncode == 0
+    with router.client(verify=old.client()) as client:
+        assert client.get("/health").status_code == 200
+    Path(cert).unlink()
+    told = router.lr("reload")
+    assert (told.returncode, told.stderr.count("\n")) == (0, 1)
+    assert f"the certificate stays as it was: --ssl-cert-file {cert}: No such file or directory" in told.stderr
+    with router.client(verify=old.client()) as client:
+        assert client.get("/health").status_code == 200
 
 
 def test_a_unix_socket_beside_tls_speaks_plainly(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
