@@ -27,10 +27,12 @@ def main() -> int:
     unexplained, outdated = comparison.unexplained(), [] if given.only else comparison.outdated()
     for line in outdated:
         sys.stdout.write(f"did not occur: {line}\n")
-    same = sum(not finding.apart for finding in comparison.findings)
+    rows = comparison.findings
+    same = sum(not row.apart for row in rows)
+    nearly = sum(row.verdict.startswith("same but") for row in rows)
     sys.stdout.write(
-        f"\n{len(comparison.findings)} rows: {same} the same, "
-        f"{len(comparison.findings) - same} apart, {len(unexplained)} fields not intended\n"
+        f"\n{len(rows)} rows: {same} the same, {nearly} but for what differs everywhere, "
+        f"{len(rows) - same - nearly} apart, {len(unexplained)} fields not intended\n"
     )
     return 1 if unexplained or outdated else 0
 

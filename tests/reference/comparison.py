@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.reference import rows_below, rows_fetched, rows_locked, rows_one, rows_timed
-from tests.reference.differences import INTENDED, OPEN
+from tests.reference.differences import EVERYWHERE, INTENDED, OPEN
 from tests.reference.intended import Claim, Difference
 from tests.reference.row import ORDER, Row, Rows
 from tests.reference.rows_asked import ASKED
@@ -36,6 +36,16 @@ class Finding:
     @property
     def codes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(found.code for _, found in self.apart if found is not None))
+
+    @property
+    def verdict(self) -> str:
+        """The row in a word, and the differences that it shows."""
+        codes = ", ".join(self.codes)
+        if not self.apart:
+            return "same"
+        if self.unexplained:
+            return f"NOT INTENDED {codes}".rstrip()
+        return f"same but for {codes}" if EVERYWHERE.issuperset(self.codes) else codes
 
     @property
     def unexplained(self) -> tuple[Apart, ...]:
@@ -165,7 +175,7 @@ def table(comparison: Comparison, *, fields: bool = False) -> Iterator[str]:
         if subject != about:
             about = subject
             yield f"\n## {about}"
-        yield f"{name:<62} {'same' if not finding.apart else ', '.join(finding.codes)}".rstrip()
+        yield f"{name:<62} {finding.verdict}"
         shown = finding.apart if fields else [(each, None) for each in finding.unexplained]
         for each, found in shown:
             code = found.code if found else "NOT INTENDED"

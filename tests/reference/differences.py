@@ -591,3 +591,14 @@ CHAPTERS: dict[str, tuple[Difference, ...]] = {
     "Models' processes": CHILDREN,
 }
 INTENDED = tuple(difference for chapter in CHAPTERS.values() for difference in chapter)
+
+# They show in nearly every answer: a row in which nothing else differs is the same but for them.
+EVERYWHERE = frozenset(
+    (
+        "connections-are-kept",
+        "origin-only-where-asked",
+        "errors-say-more",
+        "errors-say-what-to-do",
+        "answers-as-they-came",
+    )
+)
