@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import loads, looks, starts, streams, table
+from bench import limits, loads, looks, starts, streams, table
 from bench.candidates import home_of_its_own
 from bench.measure import FEWEST_PAIRS, Measure
 from bench.record import last, save, worse
@@ -63,6 +63,7 @@ def _put_loads(server: Path, folder: Path, options: argparse.Namespace) -> tuple
     for load in loads.LOADS:
         table.print_load(load, by_load[load.name])
         measures += by_load[load.name].values()
+    table.print_limits(limits.limits_of(measures))
     return measures, others
 
 

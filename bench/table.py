@@ -28,6 +28,11 @@ def print_load(load: Load, measures: dict[str, Measure]) -> None:
         print(f"  the fast lane against the slow one: {slower:.3f} x the CPU")
 
 
+def print_limits(lines: list[str]) -> None:
+    """Where one event loop ends."""
+    print("\n" + "\n".join(lines))
+
+
 def print_others(measures: list[Measure]) -> None:
     """All that is no load: a row for each measure."""
     if not measures:
