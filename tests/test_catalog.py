@@ -466,6 +466,13 @@ def test_offline_is_not_for_who_names_an_address() -> None:
     assert flags_of(catalog, "local")["--offline"] == ("", "command line")
 
 
+def test_a_password_in_an_address_reaches_no_command_line() -> None:
+    catalog = catalog_of("[local]\nmmproj-url = https://me:CANARY@x/y.gguf\n", models=[LOCAL])
+    problem = entry_of(catalog, "local").problem or ""
+    assert "p.ini:2: mmproj-url: a password in an address" in problem
+    assert not [text for text in (problem, *warnings_of(catalog)) if "CANARY" in text]
+
+
 def test_an_empty_catalogue() -> None:
     catalog = Catalog((), [Skipped("here", "why")])
     assert catalog.resolve("x") is None

@@ -33,6 +33,7 @@ def allowed(value: bytes) -> tuple[bytes, bytes]:
         (Cors(origins="http://a,http://b"), PAGE, [VARY]),
         (Cors(origins="http://a,http://b"), b"http://a,http://b", [VARY]),
         (Cors(origins="http://a,http://b"), None, []),
+        (Cors(), b"", [VARY]),
         (Cors(origins="localhost", credentials=False), b"http://localhost", [allowed(b"http://localhost"), VARY]),
         (Cors(origins="localhost"), None, []),
     ],

@@ -338,3 +338,10 @@ def test_the_endpoint_is_llama_server_s() -> None:
     assert endpoint_of({}) == "https://huggingface.co"
     assert endpoint_of({"HF_ENDPOINT": "https://a/", "MODEL_ENDPOINT": ""}) == "https://a"
     assert endpoint_of({"HF_ENDPOINT": "https://a/", "MODEL_ENDPOINT": "https://b/"}) == "https://b"
+
+
+@pytest.mark.parametrize("endpoint", ["https://me:CANARY@mirror", "https://CANARY@mirror/x", "ftp://me:CANARY@mirror"])
+def test_a_password_in_the_endpoint_is_refused_without_a_word_of_it(pull: Pull, endpoint: str) -> None:
+    with pytest.raises(FetchError, match="does not belong into the address: set HF_TOKEN") as caught:
+        pull(environ={"HF_ENDPOINT": endpoint})
+    assert "CANARY" not in str(caught.value)

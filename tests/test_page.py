@@ -204,6 +204,17 @@ def site_of(tmp_path: Path, *names: str) -> str:
     return str(site)
 
 
+async def test_hidden_files_are_for_who_has_a_key(tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    (site / ".git").mkdir(parents=True)
+    (site / ".git" / "config").write_text("x")
+    (site / ".env").write_text("x")
+    async with house(tmp_path, "--path", str(site), "--api-key", "k") as home:
+        for path in ("/.env", "/.git/config", "/%2egit/config", "/a/../.env"):
+            assert (await home.client.get(path)).status_code == 401, path
+        assert (await home.client.get("/.env", headers={"x-api-key": "k"})).text == "x"
+
+
 async def test_a_file_that_is_called_like_a_route_opens_it_to_nobody(tmp_path: Path) -> None:
     site = tmp_path / "site"
     for name in ("models/index.html", "v1/models/m", "slots/0", "lr/status", "health.html", "props", "metrics"):

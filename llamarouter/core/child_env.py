@@ -32,6 +32,11 @@ _PROXY = re.compile(r"(?:[a-z]+_)?proxy", re.IGNORECASE)
 _URL_WITH_PASSWORD = re.compile(r"://[^/@\s]*:[^/@\s]+@")
 
 
+def holds_password(text: str) -> bool:
+    """Whether there is an address with a password in it."""
+    return _URL_WITH_PASSWORD.search(text) is not None
+
+
 def child_env(environ: Mapping[str, str], extra: Mapping[str, str] | Iterable[tuple[str, str]]) -> dict[str, str]:
     """What a child gets: `environ` without credentials, settings and proxies, and `extra` over it.
 
@@ -49,5 +54,5 @@ def _is_withheld(name: str, value: str) -> bool:
         or name in _NAMES
         or _SECRET.search(name) is not None
         or _PROXY.fullmatch(name) is not None
-        or _URL_WITH_PASSWORD.search(value) is not None
+        or holds_password(value)
     )

@@ -60,4 +60,6 @@ class Cors:
     def _allows(self, origin: bytes) -> bool:
         if self.origins == LOCALHOST:
             return _LOOPBACK.fullmatch(origin) is not None
-        return self.origins == ANY or origin in [each.strip().encode() for each in self.origins.split(",")]
+        if self.origins == ANY:
+            return origin != b""
+        return origin in [each.strip().encode() for each in self.origins.split(",")]

@@ -28,7 +28,9 @@ def api_prefix_of(values: OwnValues) -> str:
         return ""
     prefix = text.rstrip("/")
     if prefix and not _PREFIX.fullmatch(prefix):
-        raise UsageError(f"--api-prefix {text}: a path of letters, digits, '.', '_', '~' and '-', as in /llm")
+        raise UsageError(
+            f"{values.written('--api-prefix')} {text}: a path of letters, digits, '.', '_', '~' and '-', as in /llm"
+        )
     return prefix
 
 
@@ -38,9 +40,9 @@ def certificate_of(values: OwnValues) -> tuple[str, str] | None:
     if key is None and certificate is None:
         return None
     if certificate is None:
-        raise UsageError(f"--ssl-key-file {key} needs its certificate, too: --ssl-cert-file FILE")
+        raise UsageError(f"{values.written('--ssl-key-file')} {key} needs its certificate, too: --ssl-cert-file FILE")
     if key is None:
-        raise UsageError(f"--ssl-cert-file {certificate} needs its key, too: --ssl-key-file FILE")
+        raise UsageError(f"{values.written('--ssl-cert-file')} {certificate} needs its key, too: --ssl-key-file FILE")
     return key, certificate
 
 
@@ -60,7 +62,7 @@ def _header_text(values: OwnValues, name: str, standard: str) -> str:
     if text is None:
         return standard
     if _CONTROL.search(text):
-        raise UsageError(f"{name} {text!r}: only printable ASCII can stand in a header")
+        raise UsageError(f"{values.written(name)} {text!r}: only printable ASCII can stand in a header")
     return text.strip()
 
 

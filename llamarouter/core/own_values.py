@@ -127,7 +127,7 @@ class OwnValues:
         if text is None:
             return default
         if text.lower() not in choices:
-            raise UsageError(f"{name} must be one of {', '.join(choices)}, not {text!r}")
+            raise UsageError(f"{self.written(name)} must be one of {', '.join(choices)}, not {text!r}")
         return text.lower()
 
 

@@ -17,6 +17,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from llamarouter.core.child_env import holds_password
 from llamarouter.core.flags import Given, Match, Option, OptionTable, boolean_of
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Key, Section
 from llamarouter.core.model import Skipped
@@ -203,6 +204,8 @@ def _take(match: Match, key: Key, wishes: Wishes) -> str | None:
     role = role_of(match.option)
     if role is Role.REMOTE:
         return f"{key.name} would let the child download: write hf-repo = user/repo:QUANT, or model = PATH"
+    if holds_password(key.value):
+        return f"{key.name}: a password in an address would stand in the list of processes; fetch it and name the file"
     if role is Role.ROUTER or role is Role.ACTION:
         wishes.warnings.append(Skipped(key.where, f"{key.name} is ignored: {role.value}"))
     elif role is Role.ALIAS:

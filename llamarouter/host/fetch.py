@@ -51,8 +51,7 @@ def fetch(
     if offline:
         raise FetchError("offline", f"--offline: {wanted} is not fetched")
     where = (endpoint or endpoint_of(environ)).rstrip("/")
-    if not where.startswith(("http://", "https://")):
-        raise FetchError("bad_request", f"MODEL_ENDPOINT or HF_ENDPOINT: {where!r} does not begin with https://")
+    _check_endpoint(where)
     cache_is_writable(cache)
     # Read when the library is imported: it would look for torch and ask the Hub for a list of coding agents, to say in
     # its user agent beside what it runs.
@@ -69,6 +68,15 @@ def fetch(
     finally:
         downloader.close()
     return _published(plan, tell)
+
+
+def _check_endpoint(where: str) -> None:
+    """Raise `FetchError` unless it is an address that may be shown, as it is in messages and lists."""
+    if "@" in where:
+        message = "MODEL_ENDPOINT or HF_ENDPOINT: a user or password does not belong into the address: set HF_TOKEN"
+        raise FetchError("bad_request", message)
+    if not where.startswith(("http://", "https://")):
+        raise FetchError("bad_request", f"MODEL_ENDPOINT or HF_ENDPOINT: {where!r} does not begin with https://")
 
 
 def _published(plan: FetchPlan, tell: Callable[[FetchEvent], None]) -> Fetched:

@@ -40,7 +40,7 @@ class Page:
         """Whether a path is an asset: assets are public."""
         name = path.removeprefix("/")
         if self._folder is not None:
-            return name == _WORKER or self._folder.has(name)
+            return name == _WORKER or self._folder.is_public(name)
         return name == _WORKER if not self._enabled else name in self._store.assets or name == INDEX
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -35,6 +35,10 @@ class PageFolder:
         """Whether there is something to be answered: a file, or a folder that has an index."""
         return self._find(name) is not None
 
+    def is_public(self, name: str) -> bool:
+        """Whether it needs no key: what is there, but for files that are hidden, as `.git` is."""
+        return not any(part.startswith(".") for part in name.split("/")) and self.has(name)
+
     async def answer(self, name: str, request: Request) -> Response:
         """The file `name`; of a folder, its index. Raises `NotFound`."""
         found = await asyncio.to_thread(self._find, name)
