@@ -288,6 +288,41 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         assert await busy.at_end() == b""
 
 
+@pytest.mark.parametrize(
+    ("begun", "status"),
+    [
+        (b"POST /tokenize HTTP/1.1\r\nhost: h\r\nx-", 408),
+        (b"POST /tokenize HTTP/1.1\r\nhost: h\r\ncontent-length: 9\r\n\r\n{", 408),
+        (b"POST /tokenize HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n", 408),
+        # Read by the application, which is told that its client has gone.
+        (b"POST /tokenize HTTP/1.1\r\nhost: h\r\nx-conversation-id: c\r\ncontent-length: 9\r\n\r\n{", None),
+    ],
+)
+async def test_a_request_of_which_nothing_more_comes_is_given_up(begun: bytes, status: int | None) -> None:
+    async with relay("fast", "/nowhere", keep_alive=0.1) as rig:
+        client = await rig.client()
+        client.send(begun)
+        if status is not None:
+            assert (await client.answer()).status == status
+        assert await client.at_end() == b""
+        await until(lambda: not rig.protocols or rig.protocols[0].parser is None)
+
+
+@pytest.mark.parametrize("more", [b"", b"x-conversation-id: c\r\n"])
+async def test_a_request_that_comes_slowly_is_waited_for(child: str, more: bytes) -> None:
+    async with relay("fast", child) as rig:
+        client = await rig.client()
+        client.send(b"POST /tokenize HTTP/1.1\r\nhost: h\r\n%bcontent-length: 20\r\n\r\n" % more)
+        come = 0
+        for piece in (b'{"mo', b'del":', b'"m"'):
+            client.send(piece)
+            come += len(piece)
+            await until(lambda come=come: (now := rig.protocols[0]._incoming) and now.body_bytes == come)  # type: ignore[misc]
+            rig.protocols[0]._idle._look()  # as the timer does: something has come since
+        client.send(b"       }")
+        assert (await client.answer()).status == 200
+
+
 async def test_with_an_unknown_uvicorn_the_fast_lane_is_off(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

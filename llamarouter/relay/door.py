@@ -20,7 +20,7 @@ from typing import Any, cast
 import httptools
 
 from llamarouter.core.body import model_of_json
-from llamarouter.core.errors import BadRequest, RouterError, UnnamedModel
+from llamarouter.core.errors import BadRequest, RequestTimeout, RouterError, UnnamedModel
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.closing import SoftClosing, close_idle
@@ -53,7 +53,14 @@ class Door(WayOut):
         self._feeding = 0  # bytes in the read that is being parsed
         self._ended_one = False  # a request ended within that read
         self._advancing = False
-        self._idle = IdleTimer(self.loop, self.timeout_keep_alive, self._is_busy, self.timeout_keep_alive_handler)
+        self._idle = IdleTimer(
+            self.loop,
+            self.timeout_keep_alive,
+            busy=self._is_busy,
+            reading=self._reading,
+            closed=self.timeout_keep_alive_handler,
+            stalled=self._stalled,
+        )
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -89,6 +96,20 @@ class Door(WayOut):
 
     def _is_busy(self) -> bool:
         return self._current is not None or self._incoming is not None
+
+    def _reading(self) -> tuple[Incoming, bool, int] | None:
+        """How far the request is that is being read; None where none is, or the one before it is answered."""
+        incoming = self._incoming
+        if incoming is None or self._current not in (None, incoming):
+            return None
+        return incoming, incoming.head_complete, incoming.body_bytes
+
+    def _stalled(self) -> None:
+        """Nothing more has come of a request: give its place up."""
+        if self._current is None:
+            self._turn_away(RequestTimeout("the rest of the request did not come"))
+        else:
+            self._hang_up()  # the application waits for its body, and is told so
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -197,6 +218,7 @@ class Door(WayOut):
         if incoming is None or self._deaf:
             return
         if incoming.handed_over:
+            incoming.body_bytes += len(body)
             super().on_body(body)
             return
         incoming.add_body(body)
