@@ -120,19 +120,21 @@ class Desk:
     def __init__(self) -> None:
         self.told: list[tuple[str, str]] = []
         self.last: Detached | None = None
+        self._former: Detached | None = None
 
     def name_of(self, headers: Headers) -> str | None:
         value = dict(headers)[b"x-conversation-id"].decode()
         return f"private-{value}" if value else None
 
-    def begin(self, detached: Detached) -> Detached | None:
+    def begin(self, detached: Detached) -> None:
         self.told.append(("begin", detached.conversation))
-        former, self.last = self.last, detached
-        return former if former is not None and former.stage is not Stage.OVER else None
+        self._former, self.last = self.last, detached
 
-    async def stop(self, detached: Detached) -> None:
-        self.told.append(("stop", detached.conversation))
-        detached.cancel(BadRequest("stopped"))
+    async def until_free(self, conversation: str) -> None:
+        former, self._former = self._former, None
+        if former is not None and former.stage is not Stage.OVER:
+            self.told.append(("stop", conversation))
+            former.cancel(BadRequest("stopped"))
 
     def ended(self, detached: Detached) -> None:
         self.told.append(("ended", detached.conversation))

@@ -195,6 +195,23 @@ async def test_a_stop_before_the_first_byte_is_the_answer(way: str) -> None:
         assert rig.board.held == 0
 
 
+async def test_a_stop_of_what_has_not_begun_is_the_answer_and_the_child_is_read_on(way: str) -> None:
+    go_on = asyncio.Event()
+    async with scripted_child(answering(go_on)) as (path, made), relay(way, path) as rig:
+        client = await ask(rig)
+        await until(lambda: made and rig.traffic.count == 1)
+        assert rig.desk.last is not None
+        assert not rig.desk.last.begun
+        rig.desk.last.hush(BadRequest("enough"))
+        assert (await client.answer()).json()["error"]["message"] == "enough"
+        assert rig.board.held == rig.traffic.count == 1
+        assert not made[0].gone.is_set()
+        go_on.set()
+        await rig.desk.last.until_over(5.0)
+        assert rig.desk.last.begun
+        assert rig.board.outcomes[0].complete
+
+
 async def test_a_stop_in_mid_answer_leaves_the_end_to_the_child(way: str) -> None:
     go_on = asyncio.Event()
     async with scripted_child(answering(go_on, b"data: 1\n\n")) as (path, _), relay(way, path) as rig:

@@ -53,6 +53,7 @@ async def test_a_sleeping_model_is_shown_as_such_and_woken_by_a_request(tmp_path
         listening = asyncio.create_task(listen())  # noqa: TID251
         await asleep(home)
         assert await value(home) == "sleeping"
+        await until(lambda: told and told[-1]["data"]["status"] == "sleeping")
         told.clear()
         answer = await home.client.post("/v1/chat/completions", json={"model": "m"})
         assert answer.status_code == 200
@@ -122,6 +123,31 @@ async def test_an_answer_whose_owner_wakes_asks_to_come_again(tmp_path: Path) ->
         assert (early.status, early.json()["error"]["message"]) == (503, "Stream owner model is loading, retry later")
         await until(lambda: in_flight(home) == 0)
         assert (await raw(home, "GET", "/v1/stream?conv_id=c")).body.endswith(b"[DONE]\n\n")
+
+
+@pytest.mark.parametrize("leaves", [False, True])
+async def test_a_stop_while_it_wakes_ends_what_it_would_begin(tmp_path: Path, leaves: bool) -> None:
+    """A child that wakes up knows nothing of the request that waits in it: told once, it would answer for nobody."""
+    async with sleepy(tmp_path, wake_seconds="0.5") as home:
+        await asleep(home)
+        client = await begin(home, tokens=1_000_000, delay=0.01)
+        await until(lambda: home.node.supervisor.children["m"].stage.value == "loading")
+        if leaves:
+            client.close()
+        stopping = asyncio.ensure_future(raw(home, "DELETE", "/v1/stream?conv_id=c"))
+        if leaves:
+            assert (await stopping).status == 204
+        else:
+            answer = await client.answer()
+            assert (answer.status, answer.json()["error"]["message"]) == (400, "request cancelled by a stop")
+            assert (await raw(home, "GET", "/v1/stream?conv_id=c")).status == 404
+            assert in_flight(home) == 1  # till the child has ended it, its place is taken
+        again = await begin(home, tokens=2)  # the next of the conversation is not taken for it
+        assert (await again.answer()).body.endswith(b"[DONE]\n\n")
+        assert (await stopping).status == 204
+        await until(lambda: in_flight(home) == 0)
+        slots = (await home.client.get("/slots?model=m")).json()
+        assert not any(slot["is_processing"] for slot in slots)
 
 
 async def test_a_client_that_leaves_while_it_wakes_leaves_no_place_taken(tmp_path: Path) -> None:

@@ -295,6 +295,31 @@ async def test_the_same_conversation_in_another_model_leaves_the_first_alone(tmp
         assert b"n-0 " in (await raw(home, "GET", "/v1/stream?conv_id=c")).body
 
 
+async def test_nobodys_answer_in_another_model_is_stopped(tmp_path: Path) -> None:
+    """Nobody could take it up again, nor stop it: the conversation has another answer now."""
+    async with house(tmp_path, preset=ini(tmp_path, m="", n="")) as home:
+        first = await begin(home, tokens=1_000_000, delay=0.01)
+        await first.reader.readuntil(b"m-0 ")
+        first.close()
+        await until(lambda: all(exchange.unattended for exchange in home.node.traffic.running()))
+        assert (await (await begin(home, model="n")).answer()).whole
+        await until(lambda: in_flight(home) == 0)
+
+
+async def test_an_answer_of_a_model_that_has_just_come_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knew the model when the request came; there it is, and so can its answer be stopped."""
+    monkeypatch.setattr("llamarouter.server.shelf._LOOK_INTERVAL", 0.0)
+    async with house(tmp_path) as home:
+        add_model(home.models, "m")
+        client = await begin(home, tokens=1_000_000, delay=0.01)
+        await client.reader.readuntil(b"m-0 ")
+        client.close()
+        await until(lambda: all(exchange.unattended for exchange in home.node.traffic.running()))
+        assert [entry["conversation_id"] for entry in await look_up(home, "c")] == ["c"]
+        assert (await raw(home, "DELETE", "/v1/stream?conv_id=c")).status == 204
+        await until(lambda: in_flight(home) == 0)
+
+
 async def test_what_is_refused_takes_no_answers_place(tmp_path: Path) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         whole = (await (await begin(home)).answer()).body

@@ -11,6 +11,7 @@ of the answer, or the user who stops the conversation, gives the place back.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 import logging
 from typing import Protocol
@@ -40,12 +41,12 @@ class Conversations(Protocol):
         """The conversation that a request belongs to, as the child is to know it. Raises `RouterError`."""
         ...
 
-    def begin(self, detached: Detached) -> Detached | None:
-        """It answers its conversation from now on; the one that must be stopped before it may go on."""
+    def begin(self, detached: Detached) -> None:
+        """It answers its conversation from now on; the one that did before may have to be stopped."""
         ...
 
-    async def stop(self, detached: Detached) -> None:
-        """End a request, and what the child keeps of its answer."""
+    async def until_free(self, conversation: str) -> None:
+        """Return when no request of a conversation is being stopped: the next would be taken for it."""
         ...
 
     def ended(self, detached: Detached) -> None:
@@ -84,17 +85,29 @@ class Detached:
         self._client_left = False
         self._exchange: Exchange | None = None
         self._waiting: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
 
     def start(self) -> None:
         """Be remembered, now; then wait for a place, and answer."""
-        former = self._conversations.begin(self)
-        self._waiting = self._traffic.spawn(self._wait(former))
+        self._conversations.begin(self)
+        self._waiting = self._traffic.spawn(self._wait())
         self._waiting.add_done_callback(self._waited)
 
     @property
     def unheard(self) -> bool:
         """Whether its answer is made for nobody."""
         return self.stage is Stage.INSIDE and self._client_left
+
+    @property
+    def begun(self) -> bool:
+        """Whether its child knows of it, as far as can be seen: it has begun to answer."""
+        return self.stage is Stage.OVER or (self._exchange is not None and self._exchange.begun)
+
+    async def until_over(self, seconds: float) -> None:
+        """Return when its lease has ended, after `seconds` at the latest."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ended.wait()
 
     def client_left(self) -> None:
         """Nobody listens any more."""
@@ -103,8 +116,13 @@ class Detached:
             self._exchange.client_left()
         self._sink = _Nobody()
 
+    def hush(self, error: RouterError) -> None:
+        """The user wants no more of it, and its child is being told: who listens for a beginning hears `error`."""
+        if self._exchange is not None:
+            self._exchange.hush(error)
+
     def cancel(self, error: RouterError) -> None:
-        """The user wants no more of it; who still listens for a beginning hears `error`."""
+        """The user wants no more of it, and its child knows; who still listens for a beginning hears `error`."""
         if self.stage is Stage.WAITING:
             self._refuse(error)
             if self._waiting is not None:
@@ -114,10 +132,9 @@ class Detached:
 
     # --- inside -------------------------------------------------------------------------------------------------------
 
-    async def _wait(self, former: Detached | None) -> None:
+    async def _wait(self) -> None:
         try:
-            if former is not None:
-                await self._conversations.stop(former)
+            await self._conversations.until_free(self.conversation)
             lease = await self._switchboard.lease(self.ask)
         except RouterError as error:
             self._refuse(error)
@@ -147,6 +164,7 @@ class Detached:
         """Its lease has ended."""
         self.stage = Stage.OVER
         self._exchange = None
+        self._ended.set()
         self._conversations.ended(self)
 
 

@@ -205,6 +205,19 @@ class Exchange:
         """Nobody hears the answer."""
         return self._sink is None
 
+    @property
+    def begun(self) -> bool:
+        """The child has begun to answer."""
+        return self._status != 0
+
+    def hush(self, error: RouterError) -> None:
+        """The child is to stop: who has heard nothing of the answer yet hears `error`; the child is read on."""
+        sink = self._sink
+        if sink is not None and not self._status:
+            self._sink = None
+            self.resume()
+            sink.refuse(error)
+
     def stopped(self, error: RouterError) -> None:
         """The child was told to stop: it ends the answer of a client that hears one, all else ends now."""
         self._conversation = False

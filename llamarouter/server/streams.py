@@ -3,7 +3,7 @@
     POST with X-Conversation-Id    begin: remembered before the model is loaded; end: kept for as long as the child does
     GET /v1/stream                 relayed from the child that has it, also while that sleeps; 503 while it loads
     POST /v1/streams/lookup        asked of the children that have some of the ids
-    DELETE /v1/stream              leaves the queue, or is told to the child
+    DELETE /v1/stream              leaves the queue, or is told to the child, until that has heard it
 
 Everything here knows conversations by the ids that the children know (see `core.conversation_ids`).
 """
@@ -38,6 +38,8 @@ from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
 
 _WITHIN = 2.0  # seconds for a child to answer
+# Between two times that a child is told to stop what it may not know yet (seconds).
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.02, 0.5
 _MOST_GUESTS = 8  # readers that are inside a child without a place of their own
 
 
@@ -50,7 +52,9 @@ class Streams:
         self._reception = reception
         self._known: Conversations[Detached] = Conversations()
         self._marks = Marks(secrets.token_bytes(32))
-        self._clock = asyncio.get_running_loop().time
+        self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
+        self._stopping: dict[str, asyncio.Task[None]] = {}  # by conversation: a request that was inside its child
         self._guests = 0
 
     # --- for the relay: what is said about requests -------------------------------------------------------------------
@@ -61,16 +65,22 @@ class Streams:
         conversation = id_of(values[-1]) if values else None
         return None if conversation is None else self._marks.marked(conversation, self._key_of(headers))
 
-    def begin(self, detached: Detached) -> Detached | None:
-        """It answers its conversation now. One before it that still runs in the same model must be stopped first."""
+    def begin(self, detached: Detached) -> None:
+        """It answers its conversation now. One before it that runs in the same model, or for nobody, is stopped."""
         model = self._shelf.id_of(detached.ask.model)
-        if model is None:  # what is refused, as this will be, takes nobody's place
-            return None
+        if model is None and self._known.find(detached.conversation, self._clock()) is not None:
+            return  # what is refused, as this will most likely be, takes nobody's place
         former = self._known.begin(detached.conversation, detached, self._clock())
         if former is None or former.stage is Stage.OVER:
-            return None
+            return
         same = self._shelf.id_of(former.ask.model) == model
-        return former if same or former.stage is Stage.WAITING else None
+        if same or former.stage is Stage.WAITING or former.unheard:
+            self._stop(former)
+
+    async def until_free(self, conversation: str) -> None:
+        """Return when no request of a conversation is being stopped."""
+        while (stopping := self._stopping.get(conversation)) is not None:
+            await asyncio.wait([stopping])
 
     def ended(self, detached: Detached) -> None:
         """It is complete: the child keeps it for a while."""
@@ -80,17 +90,13 @@ class Streams:
         """It has no answer."""
         self._known.drop(detached.conversation, detached)
 
-    async def stop(self, detached: Detached) -> None:
-        """Take a request out of the queue, or end it and what its child keeps."""
-        child = self._home_of(detached)
-        if child is not None:
-            await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(detached.conversation, safe='')}")
-        when = " while the model was loading" if detached.stage is Stage.WAITING else ""
-        detached.cancel(BadRequest(f"request cancelled by a stop{when}"))
-
     async def stop_unheard(self) -> None:
         """The router goes, nobody can come back: a child that makes an answer for nobody would not end by itself."""
-        await asyncio.gather(*(self.stop(each) for each in self._known.requests() if each.unheard))
+        for each in self._known.requests():
+            if each.unheard:
+                self._stop(each)
+        if self._stopping:
+            await asyncio.wait(self._stopping.values(), timeout=_WITHIN)
 
     # --- the routes ---------------------------------------------------------------------------------------------------
 
@@ -115,20 +121,22 @@ class Streams:
         conversation = _conversation_of(parse_qs(request.scope["query_string"].decode("latin-1")))
         marked = self._marks.marked(conversation, self._key_of(request.scope["headers"]))
         if (detached := self._known.forget(marked)) is not None:
-            await self.stop(detached)
+            self._stop(detached)
+        if (stopping := self._stopping.get(marked)) is not None:
+            await asyncio.wait([stopping], timeout=_WITHIN)
         return Response(status_code=204, media_type="application/json")
 
     async def lookup(self, request: HttpRequest) -> Response:
         """`POST /v1/streams/lookup {"conversation_ids": [...]}`: what is known of these; nothing of a bad body."""
         key = self._key_of(request.scope["headers"])
-        homes: defaultdict[Child, list[str]] = defaultdict(list)
+        homes: defaultdict[Child, dict[str, None]] = defaultdict(dict)
         for conversation in await _asked_in(request):
             marked = self._marks.marked(conversation, key)
             detached = self._known.find(marked, self._clock())
             child = None if detached is None else self._home_of(detached)
-            if child is not None and marked not in homes[child]:
-                homes[child].append(marked)
-        answers = await asyncio.gather(*(_look_up(child, ids) for child, ids in homes.items()))
+            if child is not None:
+                homes[child][marked] = None
+        answers = await asyncio.gather(*(_look_up(child, list(ids)) for child, ids in homes.items()))
         found = []
         for entry in (entry for answer in answers for entry in answer):
             bare = self._marks.bare(str(entry.get("conversation_id")), key)
@@ -137,6 +145,31 @@ class Streams:
         return Json(found)
 
     # --- inside -------------------------------------------------------------------------------------------------------
+
+    def _stop(self, detached: Detached) -> None:
+        """Take a request out of the queue, or have it ended, and what its child keeps of it."""
+        if detached.stage is Stage.WAITING:
+            detached.cancel(BadRequest("request cancelled by a stop while the model was loading"))
+            return
+        error = BadRequest("request cancelled by a stop")
+        detached.hush(error)
+        stopping = self._loop.create_task(self._stop_inside(detached, error))
+        self._stopping[detached.conversation] = stopping
+        stopping.add_done_callback(lambda _: self._stopping.pop(detached.conversation))
+
+    async def _stop_inside(self, detached: Detached, error: RouterError) -> None:
+        """Tell the child until it has begun to answer, or has ended: one that wakes up, or has not read the request
+        to its end, knows of nothing to stop, and would make the answer for nobody. Till then its place is taken.
+        """
+        pause = _FIRST_PAUSE
+        while (child := self._home_of(detached)) is not None:
+            begun = detached.begun
+            await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(detached.conversation, safe='')}")
+            if begun:
+                break
+            await detached.until_over(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+        detached.cancel(error)
 
     def _key_of(self, headers: Headers) -> bytes:
         return self._reception.key_of(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
