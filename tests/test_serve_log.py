@@ -42,6 +42,18 @@ def test_it_is_on_standard_error_and_in_the_file(tmp_path: Path, capsys: pytest.
     assert file.read_text(encoding="utf-8") == shown.err
 
 
+def test_what_a_file_is_called_begins_no_line_and_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_log(Settings())
+    log.info("loading %s", "x\n2026-01-01 00:00:00,000 E all is lost\x1b[2J")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("I loading x 2026-01-01 00:00:00,000 E all is lost?[2J")
+    try:
+        raise ValueError("why")
+    except ValueError:
+        log.exception("broken")
+    assert "\nTraceback (most recent call last):\n" in capsys.readouterr().err
+
+
 def test_as_json_it_is_on_standard_output(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     set_up_log(Settings(log_file=str(tmp_path / "log"), log_jsonl=True))
     log.warning('a "quote"\nand a line')

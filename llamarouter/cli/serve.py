@@ -6,14 +6,18 @@ spellings such as `-hf`, `-lv` and `-ctk`, and every option of every llama-serve
 
 from __future__ import annotations
 
+import json
 import logging
 import os
+import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from llamarouter.cli.failures import one_line
 from llamarouter.cli.naming import nearest
 
 if TYPE_CHECKING:
@@ -113,33 +117,36 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _announce(plan: Plan, node: Node) -> None:
+    write = logging.getLogger("llamarouter").info if plan.settings.log_jsonl else click.echo
+    for line in _first_words(plan, node):
+        # The blanks in front are ours. What files are called must not steer a terminal.
+        write(" " * (len(line) - len(line.lstrip(" "))) + one_line(line))
+    if not plan.settings.log_jsonl:
+        _try_it(plan, node)
+    sys.stdout.flush()
+
+
+def _first_words(plan: Plan, node: Node) -> Iterator[str]:
     from llamarouter.host.engine import EngineKind
 
-    say = logging.getLogger("llamarouter").info if plan.settings.log_jsonl else click.echo
     catalog = plan.inventory.catalog
     # What cannot be started stands among the warnings below, with its reason.
     models = [entry.model.id for entry in catalog.entries.values() if entry.problem is None and not entry.hidden]
-    say(f"llamarouter serves {_count(len(models), 'model')} with {plan.engine.build} ({plan.engine.origin})")
+    yield f"llamarouter serves {_count(len(models), 'model')} with {plan.engine.build} ({plan.engine.origin})"
     if plan.engine.kind is EngineKind.EMBEDDED:
-        say("note: this is the EMBEDDED engine, on the CPU only; for a native one (and the GPU): lr engine build")
-    for model in models[:_MOST_MODELS]:
-        say(f"  {model}")
+        yield "note: this is the EMBEDDED engine, on the CPU only; for a native one (and the GPU): lr engine build"
+    yield from (f"  {model}" for model in models[:_MOST_MODELS])
     if (left := len(models) - _MOST_MODELS) > 0:
-        say(f"  ... and {left} more: lr ls")
-    for warning in catalog.skipped[:_MOST_WARNINGS]:
-        say(f"  warning: {warning}")
+        yield f"  ... and {left} more: lr ls"
+    yield from (f"  warning: {warning}" for warning in catalog.skipped[:_MOST_WARNINGS])
     if (left := len(catalog.skipped) - _MOST_WARNINGS) > 0:
-        say(f"  ... and {left} more warnings: lr ls")
+        yield f"  ... and {left} more warnings: lr ls"
     if not catalog.entries:
-        say("  no models yet: lr pull ggml-org/gemma-3-4b-it-GGUF:Q4_K_M, or --models-dir PATH")
-    for url in node.listening:
-        say(f"listening on {url}")
+        yield "  no models yet: lr pull ggml-org/gemma-3-4b-it-GGUF:Q4_K_M, or --models-dir PATH"
+    yield from (f"listening on {url}" for url in node.listening)
     if (default := plan.settings.default_model) is not None:
         which = "all requests" if plan.settings.answers_to_any_name else "requests that name no model"
-        say(f"{which} are for {default}")
-    if catalog.entries and not plan.settings.log_jsonl:
-        _try_it(plan, node)
-    sys.stdout.flush()
+        yield f"{which} are for {default}"
 
 
 def _try_it(plan: Plan, node: Node) -> None:
@@ -148,10 +155,11 @@ def _try_it(plan: Plan, node: Node) -> None:
     if model is None or url is None:
         return
     key = " -H 'Authorization: Bearer YOUR_KEY'" if plan.settings.api_keys else ""
-    body = f'{{"model": "{model}", "messages": [{{"role": "user", "content": "Hello"}}]}}'
+    # Somebody will paste it into a shell.
+    body = shlex.quote(json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]}))
     # Whose name the certificate bears is not ours to know: on this machine, for a first try, nobody checks it.
     curl = "curl -k" if url.startswith("https") else "curl"
-    click.echo(f"try: {curl} {url}/v1/chat/completions{key} -d '{body}'")
+    click.echo(f"try: {curl} {url}/v1/chat/completions{key} -d {body}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -12,6 +12,7 @@ import logging
 import sys
 from typing import TYPE_CHECKING
 
+from llamarouter.cli.failures import one_line
 from llamarouter.core.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +21,13 @@ if TYPE_CHECKING:
 _LINE = "%(asctime)s %(levelname).1s %(message)s"
 _QUIET = ("uvicorn", "uvicorn.error", "asyncio", "httpx")
 _LEVELS = {"WARNING": "warn", "CRITICAL": "error"}  # where llama-server's word is another
+
+
+class PlainLines(logging.Formatter):
+    """One line a record, whatever files are called; a traceback stands below it."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record))
 
 
 class JsonLines(logging.Formatter):
@@ -41,7 +49,7 @@ def set_up_log(settings: Settings) -> None:
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout if settings.log_jsonl else sys.stderr)]
     if settings.log_file is not None:
         handlers.append(_file(settings.log_file))
-    formatter = JsonLines() if settings.log_jsonl else logging.Formatter(_LINE)
+    formatter = JsonLines() if settings.log_jsonl else PlainLines(_LINE)
     root = logging.getLogger()
     root.setLevel(settings.log_level.upper())
     for handler in handlers:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 from pathlib import Path
 
@@ -42,6 +43,21 @@ def test_a_model_that_fails_at_the_start_stops_nothing(serve: Serve, models_dir:
     with router.client() as client:
         assert client.get("/readyz").status_code == 200
     assert router.stop() == 0
+
+
+def test_what_a_file_is_called_steers_no_terminal_and_no_shell(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    (models_dir / "a.gguf").rename(folder / "x'; touch pasted; '.gguf")
+    (models_dir / "b.gguf").rename(folder / "\x1b[2J\nlistening on http:evil.gguf")
+    router = serve(None, "--models-dir", folder)
+    until(lambda: [line for line in router.output if line.startswith("try: ")])
+    (line,) = [line for line in router.output if line.startswith("try: ")]
+    words = shlex.split(line.removeprefix("try: "))
+    assert json.loads(words[-1])["model"] == "x'; touch pasted; '"
+    assert words[:1] == ["curl"]
+    assert len(words) == 4
+    assert not [line for line in router.output if "\x1b" in line or line.startswith("listening on http:evil")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
