@@ -1,15 +1,13 @@
 """Every failure a client can see, as a tree: status, type and reason sit on the class.
 
     RouterError
-    |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded RemoteMediaForbidden
-    |                         MissingModel (UnnamedModel)
-    |- InvalidApiKey 401      Forbidden 403 (AdminRequired FeatureDisabled)    NotFound 404 (ModelNotFound)
-    |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
-    |- HeadersTooLarge 431
-    |- QueueFull 429
+    |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
+    |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
+    |- MethodNotAllowed 405   Conflict 409   RequestTooLarge 413   UriTooLong 414
+    |- QueueFull 429          HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
-    |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout Overloaded ModelUnloaded Offline
-    `- LoadTimeout 504  UpstreamTimeout 504  NeverFits 507  NoSpace 507
+    |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout ModelUnloaded Downloading Offline
+    `- LoadTimeout 504        UpstreamTimeout 504    NoSpace 507
 
 The body is llama-server's own shape with two words more: `param` (always null, as OpenAI's clients expect)
 and `reason`, which a program can compare. `UsageError` is not among them: it ends `lr` with exit code 2.
@@ -71,10 +69,6 @@ class NotLoaded(BadRequest):
     reason = "model_not_loaded"
 
 
-class RemoteMediaForbidden(BadRequest):
-    reason = "remote_media_forbidden"
-
-
 class InvalidApiKey(RouterError):
     status = 401
     type = "authentication_error"
@@ -85,10 +79,6 @@ class Forbidden(RouterError):
     status = 403
     type = "permission_error"
     reason = "forbidden"
-
-
-class AdminRequired(Forbidden):
-    reason = "admin_required"
 
 
 class FeatureDisabled(Forbidden):
@@ -114,12 +104,6 @@ class MethodNotAllowed(RouterError):
     def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allow = allow
-
-
-class RequestTimeout(RouterError):
-    status = 408
-    type = "invalid_request_error"
-    reason = "request_timeout"
 
 
 class Conflict(RouterError):
@@ -204,10 +188,6 @@ class QueueTimeout(Unavailable):
     reason = "queue_timeout"
 
 
-class Overloaded(Unavailable):
-    reason = "overloaded"
-
-
 class ModelUnloaded(Unavailable):
     """Somebody unloaded the model while this request waited for it."""
 
@@ -236,12 +216,6 @@ class LoadTimeout(RouterError):
 class UpstreamTimeout(RouterError):
     status = 504
     reason = "upstream_timeout"
-    should_retry = False
-
-
-class NeverFits(RouterError):
-    status = 507
-    reason = "insufficient_memory"
     should_retry = False
 
 
