@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from bench.candidates import Candidate
+from bench.process import cpu_of
 
-_TICKS = os.sysconf("SC_CLK_TCK")
 _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
 
@@ -50,7 +48,7 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(lua)
         script.flush()
-        before = _cpu_of(candidate.pid)
+        before = cpu_of(candidate.pid) if candidate.pid is not None else 0.0
         how = ["-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", "-s", script.name]
         output = subprocess.run(
             ["wrk", *how, candidate.url + load.path],
@@ -58,7 +56,7 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
             capture_output=True,
             text=True,
         ).stdout
-        spent = _cpu_of(candidate.pid) - before
+        spent = cpu_of(candidate.pid) - before if candidate.pid is not None else 0.0
     requests = int(_one(r"(\d+) requests in", output))
     return Figure(
         requests=requests,
@@ -68,14 +66,6 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
         cpu=spent * 1e6 / max(1, requests),
         failed=_failed(output),
     )
-
-
-def _cpu_of(pid: int | None) -> float:
-    """Seconds of user and system time of a process, without its children, as the kernel counts them."""
-    if pid is None:
-        return 0.0
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
 def _one(pattern: str, text: str) -> str:
