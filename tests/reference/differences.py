@@ -439,8 +439,8 @@ PRESETS = (
     Difference(
         "quotes-are-quotes",
         "Quotes in a preset are part of the value, and `;` or `#` cut it wherever they stand.",
-        "A value in quotes is what is between them; `;` and `#` begin a comment only behind a blank, outside of quotes "
-        "and brackets.",
+        "A value in quotes is what is between them; `;` and `#` begin a comment only behind a blank, outside of "
+        "quotes.",
         "JSON and lists of samplers could not be written.",
         (
             Claim("presets: [cut]", "argument.--samplers"),
