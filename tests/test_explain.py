@@ -175,9 +175,9 @@ def test_llama_server_accepts_it(tmp_path: Path) -> None:
     assert "--no-jinja" in arguments
 
 
-@pytest.mark.parametrize("id", ["user/a--b:Q8_0", "alone:Q8_0", "user/repo/plain.gguf"])
+@pytest.mark.parametrize("id", ["user/a--b:Q8_0", "alone:Q8_0", "user/repo/plain.gguf", "user/no-ref:Q8_0"])
 def test_a_cached_model_that_llama_server_does_not_find_is_named_by_its_file(id: str) -> None:
-    model = replace(renamed(CACHED, id), repo=id)
+    model = replace(renamed(CACHED, id), repo=id, unreferenced="no-ref" in id)
     text = as_llama_server_ini(catalog_of(models=[model]))
     assert "hf-repo" not in text
     assert "model = /hub/models--user--repo/snapshots/c/R-Q4_K_M.gguf" in text

@@ -85,7 +85,10 @@ def test_another_ref_where_main_leads_nowhere(tmp_path: Path, main: str) -> None
     add(snapshot(tmp_path, commit=COMMITS[0], ref="v1"), "a-Q4_0.gguf")
     add(snapshot(tmp_path, commit=COMMITS[1], ref=""), "b-Q8_0.gguf")
     (tmp_path / "models--user--repo" / "refs" / "main").write_text(main)
-    assert list(search(tmp_path)) == ["user/repo:Q4_0"]
+    models = search(tmp_path)
+    assert list(models) == ["user/repo:Q4_0"]
+    # llama-server passes over what is no commit, and finds nothing where the commit is not here.
+    assert models["user/repo:Q4_0"].unreferenced is (main == "f" * 40)
 
 
 def test_the_newest_snapshot_without_refs(tmp_path: Path) -> None:
@@ -94,7 +97,9 @@ def test_the_newest_snapshot_without_refs(tmp_path: Path) -> None:
     oldest = snapshot(tmp_path, commit=COMMITS[1], ref="")
     add(oldest, "b-Q8_0.gguf")
     os.utime(oldest, (1, 1))
-    assert list(search(tmp_path)) == ["user/repo:Q4_0"]
+    models = search(tmp_path)
+    assert list(models) == ["user/repo:Q4_0"]
+    assert models["user/repo:Q4_0"].unreferenced
 
 
 def test_refs_that_cannot_be_read_are_not_waited_for(tmp_path: Path) -> None:

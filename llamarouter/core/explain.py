@@ -102,10 +102,11 @@ def _for_people(flags: Iterable[Flag]) -> list[Flag]:
 def _is_in_hub_cache(entry: Entry) -> bool:
     """Whether llama-server's router lists this id by itself.
 
-    It knows neither the old flat layout, nor files without a tag, nor repositories without a user or with `--`.
+    It knows neither the old flat layout, nor files without a tag, nor repositories without a user, without a ref or
+    with `--` in their name.
     """
     files, (repo, colon, _) = entry.model.files, entry.id.partition(":")
-    listed = bool(colon) and is_repo(repo) and "--" not in repo
+    listed = bool(colon) and is_repo(repo) and "--" not in repo and not entry.model.unreferenced
     return listed and files is not None and entry.model.repo == entry.id and "/snapshots/" in files.model
 
 

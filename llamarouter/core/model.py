@@ -64,6 +64,7 @@ class Model:
     source: Source
     files: Files | None = None  # None: not on this machine yet (a preset's `hf-repo`)
     repo: str | None = None  # `user/repo:TAG`, where it came from the Hub
+    unreferenced: bool = False  # in the hub's cache, but the refs lead elsewhere: llama-server does not see it
     size: int = 0  # bytes on disk, over all shards, without projector and draft
     header: Header | None = None
     problem: str | None = None  # why it cannot be started, in one line; None when it can

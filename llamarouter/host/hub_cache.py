@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamarouter.core.hub_names import NotInRepo, Wanted, choose, folder_of
 from llamarouter.core.ids import REPO_PREFIX, best_projector, cached_id, is_draft, is_model, name_of, repo_of_folder
@@ -33,6 +33,7 @@ class Repository:
 
     repo: str
     snapshot: str
+    by_ref: bool  # whether llama-server takes this snapshot, too
     paths: tuple[str, ...]
 
 
@@ -64,23 +65,28 @@ def _repositories(root: str, reader: FolderReader) -> Iterator[Repository]:
 
 
 def _repository(repo: str, folder: str, reader: FolderReader) -> Repository | None:
-    snapshot = _snapshot_of(folder, reader)
-    if snapshot is None:
+    found = _snapshot_of(folder, reader)
+    if found is None:
         return None
-    return Repository(repo, snapshot, tuple(path for path in reader.files_below(snapshot) if name_of(path)))
+    snapshot, by_ref = found
+    return Repository(repo, snapshot, by_ref, tuple(path for path in reader.files_below(snapshot) if name_of(path)))
 
 
-def _snapshot_of(folder: str, reader: FolderReader) -> str | None:
-    """The folder of the commit that `refs/main` names, else another ref, else the newest snapshot that is there."""
+def _snapshot_of(folder: str, reader: FolderReader) -> tuple[str, bool] | None:
+    """The folder of the commit that `refs/main` names, else another ref, else the newest snapshot that is there; and
+    whether it is the one that llama-server takes, which looks at nothing else where a ref leads nowhere.
+    """
     snapshots = {entry.name: entry for entry in reader.entries(os.path.join(folder, "snapshots")) if is_folder(entry)}
     if not snapshots:
         return None
     refs = reader.entries(os.path.join(folder, "refs"))
+    by_ref = True
     for ref in sorted(refs, key=lambda entry: entry.name != "main"):
         commit = _commit_in(ref.path)
         if commit in snapshots:
-            return snapshots[commit].path
-    return max(snapshots.values(), key=_mtime_ns).path
+            return snapshots[commit].path, by_ref
+        by_ref = by_ref and commit is None
+    return max(snapshots.values(), key=_mtime_ns).path, False
 
 
 def _commit_in(path: str) -> str | None:
@@ -118,7 +124,7 @@ def _models_of(repository: Repository, headers: HeaderCache) -> Iterator[Model]:
 def _model(repository: Repository, path: str, id: str, headers: HeaderCache) -> Model:
     projector = best_projector(path, repository.paths)
     sidecars = [os.path.join(repository.snapshot, each) for each in repository.paths if is_draft(each)]
-    return model_of(
+    model = model_of(
         headers,
         os.path.join(repository.snapshot, path),
         id=id,
@@ -127,3 +133,4 @@ def _model(repository: Repository, path: str, id: str, headers: HeaderCache) -> 
         mmproj=os.path.join(repository.snapshot, projector) if projector else None,
         sidecars=sidecars,
     )
+    return replace(model, unreferenced=not repository.by_ref)
