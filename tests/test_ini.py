@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamarouter.core.ini import Ini, parse_ini
+from llamarouter.core.ini import KEYS_MAX, Ini, parse_ini
 
 
 def _values(text: str) -> dict[str, str]:
@@ -103,6 +103,16 @@ def test_the_keys_under_a_bad_header_go_nowhere_else(header: str) -> None:
     problem = ini.sections[1].problem
     assert problem is not None
     assert problem.where == "p.ini:3"
+
+
+def test_a_section_that_never_ends_is_read_no_further() -> None:
+    key = "x = 1\n"
+    text = f"[a]\n{key * KEYS_MAX}[b]\n{key * (KEYS_MAX + 9)}[c]\n"
+    full, more, after = parse_ini(text, "p").sections
+    assert (full.problem, after.problem) == (None, None)
+    assert more.problem is not None
+    assert str(more.problem) == f"p:{2 * KEYS_MAX + 3}: more than {KEYS_MAX} keys in one section"
+    assert len(more.keys) == KEYS_MAX
 
 
 def test_a_long_bad_line_is_shown_short_and_printable() -> None:

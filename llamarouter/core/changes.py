@@ -29,6 +29,7 @@ class Changes:
 def changes_between(before: Catalog, after: Catalog) -> Changes:
     """What is different in `after`; where a line moved in its file is no change."""
     old, new = before.entries, after.entries
+    said = frozenset(before.skipped)
     return Changes(
         added=tuple(id for id in new if id not in old),
         changed=tuple(id for id in new if id in old and new[id] != old[id]),
@@ -36,7 +37,7 @@ def changes_between(before: Catalog, after: Catalog) -> Changes:
         stale=tuple(id for id, entry in old.items() if _is_stale(entry, new.get(id))),
         replaced=tuple(id for id in new if id in old and new[id].model.stamp != old[id].model.stamp),
         warnings=after.skipped,
-        news=tuple(each for each in after.skipped if each not in before.skipped),
+        news=tuple(each for each in after.skipped if each not in said),
     )
 
 

@@ -27,6 +27,7 @@ from llamarouter.core.model import Skipped
 
 DEFAULT_SECTION = "default"
 GLOBAL_SECTION = "*"
+KEYS_MAX = 2_000  # in a section; llama-server has some 260 options. What lies beyond is no preset, and is not read
 
 _LINE_END = re.compile(r"\r\n|\n|\r")
 _HEADER = re.compile(r"[ \t]*\[([^]]*)\][ \t]*(?:[;#].*)?")
@@ -127,6 +128,9 @@ def _header(line: str, number: int, file: str) -> _Open:
 
 
 def _add_key(section: _Open, line: str, number: int, file: str) -> None:
+    if len(section.keys) == KEYS_MAX:
+        section.spoil(file, number, f"more than {KEYS_MAX} keys in one section")
+        return
     match = _KEY.fullmatch(line.lstrip(_BLANKS))
     if match is None:
         section.spoil(file, number, _what_is_wrong(line))
