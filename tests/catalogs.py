@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from llamarouter.core.catalog import Catalog, Entry, build_catalog
 from llamarouter.core.flags import OptionTable
-from llamarouter.core.ini import parse_ini
+from llamarouter.core.ini import Ini, parse_ini
 from llamarouter.core.model import Files, Header, Model, Source
 from llamarouter.core.settings import parse_settings
 from tests.engine_table import TABLE
@@ -56,7 +56,7 @@ def catalog_of(
     models: Sequence[Model] = (),
     argv: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
-    config: str = "",
+    config: str | Ini = "",
     repos: Mapping[str, Model] | None = None,
     tables: Mapping[str | None, OptionTable] | None = None,
     previous: Catalog | None = None,
@@ -64,7 +64,7 @@ def catalog_of(
 ) -> Catalog:
     """The catalogue of all this, with `preset` as the file p.ini and `config` as config.ini."""
     variables = environ or {}
-    config_ini = parse_ini(config, "config.ini") if config else None
+    config_ini = (parse_ini(config, "config.ini") if isinstance(config, str) else config) if config else None
     cached = repos or {}
     return build_catalog(
         models=models,

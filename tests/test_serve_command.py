@@ -70,7 +70,7 @@ CASES = {
     "--models-dir TMP/nowhere": "TMP/nowhere: there is no such folder",
     "--models-dir TMP/file": "TMP/file",
     "--models-preset TMP/nowhere.ini": "TMP/nowhere.ini: cannot be read (No such file or directory)",
-    "--models-preset TMP/latin1.ini": "TMP/latin1.ini: cannot be read (not UTF-8 text)",
+    "--models-preset TMP/latin1.ini": "TMP/latin1.ini: cannot be read (line 1 is not UTF-8 text)",
     "--models-preset TMP": "TMP: cannot be read (Is a directory)",
     "--api-key-file TMP/nowhere": "TMP/nowhere",
     "--path TMP/nowhere": "TMP/nowhere: there is no such folder",

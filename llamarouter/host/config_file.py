@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Mapping
-from pathlib import Path
 
 from llamarouter.core.config_ini import SYSTEM
-from llamarouter.core.ini import Ini, parse_ini
+from llamarouter.core.ini import GLOBAL_SECTION, Ini, Section
+from llamarouter.core.model import Skipped
+from llamarouter.host.ini_file import UnreadableIni, read_ini
 
 
-def read_config(environ: Mapping[str, str]) -> Ini | None:
-    """What both say; None where neither is there, or can be read."""
+def read_config(environ: Mapping[str, str], system: str = SYSTEM) -> Ini | None:
+    """What both say; None where neither is there. One that cannot be read says nothing but that, in a warning."""
     home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
     config: Ini | None = None
-    for path in (SYSTEM, os.path.join(home, "llama.cpp", "config.ini")):
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            found = parse_ini(Path(path).read_text(encoding="utf-8-sig"), path)
+    for path in (system, os.path.join(home, "llama.cpp", "config.ini")):
+        if os.path.lexists(path):
+            found = _read(path)
             config = found if config is None else config.joined(found)
     return config
+
+
+def _read(path: str) -> Ini:
+    try:
+        return read_ini(path)
+    except UnreadableIni as error:
+        problem = Skipped(path, f"left out: cannot be read ({error})")
+        return Ini(path, (Section(GLOBAL_SECTION, (), path, 0, problem),))

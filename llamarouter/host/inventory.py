@@ -12,17 +12,17 @@ import os
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from llamarouter.core.catalog import Catalog, build_catalog, engines_wanted
 from llamarouter.core.errors import UsageError
-from llamarouter.core.ini import Ini, parse_ini
+from llamarouter.core.ini import Ini
 from llamarouter.core.model import Model, Skipped
 from llamarouter.core.settings import Settings
 from llamarouter.host.config_file import read_config
 from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
 from llamarouter.host.engine import Engine, checkout_of, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.ini_file import UnreadableIni, read_ini
 from llamarouter.host.state import data_dir
 
 _Stamp = tuple[int, int] | None  # mtime in ns and bytes; None: no such file
@@ -95,10 +95,9 @@ def changed(inventory: Inventory) -> bool:
 
 def _read_preset(path: str) -> Ini:
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--models-preset {path}: cannot be read ({_why(error)})") from error
-    return parse_ini(text, path)
+        return read_ini(path)
+    except UnreadableIni as error:
+        raise UsageError(f"--models-preset {path}: cannot be read ({error})") from error
 
 
 def _engines(
@@ -135,7 +134,3 @@ def _stamp_of(path: str) -> _Stamp:
     except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_size
-
-
-def _why(error: Exception) -> str:
-    return error.strerror or str(error) if isinstance(error, OSError) else "not UTF-8 text"
