@@ -46,6 +46,14 @@ def test_a_port_in_use_names_who_has_it_and_leaves_nothing_bound() -> None:
             again.bind(("127.0.0.2", port))
 
 
+def test_an_address_that_another_one_takes_along_is_named() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with pytest.raises(UsageError, match=r"--host 127\.0\.0\.1: another address of the list means it as well"):
+        bind(("0.0.0.0", "127.0.0.1"), port)
+
+
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(UsageError, match=r"--host 192.0.2.1: this machine has no such address"):
         bind(("192.0.2.1",), 0)

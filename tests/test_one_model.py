@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.settings import Settings, parse_settings
 from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, flags_of, warnings_of
@@ -43,6 +44,11 @@ def names_of(argv: Sequence[str], **environ: str) -> tuple[str, tuple[str, ...]]
 )
 def test_what_it_is_called(argv: list[str], id: str, aliases: tuple[str, ...]) -> None:
     assert names_of(argv) == (id, aliases)
+
+
+def test_no_model_is_called_as_all_of_them() -> None:
+    with pytest.raises(UsageError, match="--alias \\*: that means every model in a preset"):
+        settings_of("-m", "M.gguf", "--alias", "a,*")
 
 
 def test_variables_name_it_as_well() -> None:

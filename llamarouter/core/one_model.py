@@ -16,7 +16,7 @@ from llamarouter.core.fetch_events import FetchError
 from llamarouter.core.flags import COMMAND_LINE
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.ids import id_in_models_folder
-from llamarouter.core.ini import Key, Section
+from llamarouter.core.ini import GLOBAL_SECTION, Key, Section
 from llamarouter.core.own_values import OwnValues
 
 _COMPANIONS = ("--hf-file", "--mmproj", "--alias")
@@ -71,6 +71,8 @@ def _names(alias: str | None, where: str) -> list[str]:
     names = [name for part in (alias or "").split(",") if (name := part.strip())]
     if alias is not None and not names:
         raise UsageError(f"{where} {alias!r} holds no name")
+    if GLOBAL_SECTION in names:
+        raise UsageError(f"{where} {GLOBAL_SECTION}: that means every model in a preset, and can be none's name")
     return list(dict.fromkeys(names))
 
 

@@ -54,7 +54,9 @@ def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]
     several = len([host for host in hosts if not host.endswith(".sock")]) > 1
     try:
         for host in hosts:
-            bound.append(_bind_unix(host) if host.endswith(".sock") else _bind_tcp(host, port, scheme, v6only=several))
+            ours = {str(os.fstat(each.socket.fileno()).st_ino) for each in bound}
+            unix = host.endswith(".sock")
+            bound.append(_bind_unix(host) if unix else _bind_tcp(host, port, scheme, ours, v6only=several))
             if port == 0 and bound[-1].port is not None:
                 port = bound[-1].port or 0
     except UsageError:
@@ -64,7 +66,7 @@ def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]
     return bound
 
 
-def _bind_tcp(host: str, port: int, scheme: str, *, v6only: bool) -> Bound:
+def _bind_tcp(host: str, port: int, scheme: str, ours: set[str], *, v6only: bool) -> Bound:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
@@ -78,7 +80,7 @@ def _bind_tcp(host: str, port: int, scheme: str, *, v6only: bool) -> Bound:
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise UsageError(_refusal(host, port, error)) from error
+        raise UsageError(_refusal(host, port, error, ours)) from error
     listener.setblocking(False)
     shown = f"[{host}]" if ":" in host else host
     return Bound(listener, f"{scheme}://{shown}:{listener.getsockname()[1]}")
@@ -132,9 +134,13 @@ def _why_not(path: str, error: OSError) -> str:
     return f"in use{f' by {owner}' if owner else ''}; choose another name"
 
 
-def _refusal(host: str, port: int, error: OSError) -> str:
+def _refusal(host: str, port: int, error: OSError, ours: set[str]) -> str:
+    """`ours`: the inodes of what is bound already."""
     if error.errno == errno.EADDRINUSE:
-        owner = _process_with(_inodes_of_port(port))
+        takers = _inodes_of_port(port)
+        if takers and takers <= ours:
+            return f"--host {host}: another address of the list means it as well; leave one of them out"
+        owner = _process_with(takers - ours)
         who = f" by {owner}" if owner else ""
         return f"port {port} on {host} is in use{who}; choose another with --port N (0: any that is free)"
     if error.errno == errno.EACCES:

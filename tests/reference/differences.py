@@ -219,7 +219,7 @@ KEYS = (
     Difference(
         "page-is-public",
         "With `--path DIR` and a key, only `/` is public: what the page loads next is a 401.",
-        "The page's files are public, and all that they call needs the key.",
+        "The page's files are public, but for hidden ones (`.git`), and all that they call needs the key.",
         "A browser cannot send a key for a script; so the page never came up.",
         tuple(
             Claim(f"page: a folder's page without a key: {path}", "*")
