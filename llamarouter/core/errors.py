@@ -3,7 +3,7 @@
     RouterError
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
-    |- MethodNotAllowed 405   Conflict 409   RequestTooLarge 413   UriTooLong 414
+    |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
     |- QueueFull 429          HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout ModelUnloaded Downloading Offline
@@ -104,6 +104,12 @@ class MethodNotAllowed(RouterError):
     def __init__(self, message: str, *, allow: tuple[str, ...]) -> None:
         super().__init__(message)
         self.allow = allow
+
+
+class RequestTimeout(RouterError):
+    status = 408
+    type = "invalid_request_error"
+    reason = "request_timeout"
 
 
 class Conflict(RouterError):
