@@ -48,6 +48,7 @@ class Stage:
     ends: dict[str, asyncio.Future[Exit]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    last_moments: asyncio.Event | None = None  # a child that is to go stays until then
 
     def prepare(self, model: str, started: float) -> Child:
         if model in self.missing:
@@ -64,6 +65,8 @@ class Stage:
             return await self.ends[model]
         except asyncio.CancelledError:
             self.cancelled.append(model)
+            if self.last_moments is not None:
+                await self.last_moments.wait()
             raise
 
     async def ready(self, model: str) -> None:
@@ -254,6 +257,20 @@ async def test_who_is_cut_is_told_why() -> None:
         assert (told_why.reason, told_why.message) == ("draining", "the router is shutting down")
         for lease in leases:
             lease.end(DONE)
+
+
+async def test_who_is_cut_is_told_why_though_the_child_takes_its_time_to_go() -> None:
+    stage = Stage(last_moments=asyncio.Event())
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        lease = await task
+        router.unload("a", 0.0)
+        assert (await lease.failure()).reason == "model_unloaded"
+        assert "a" in router.children
+        lease.end(DONE)
+        assert stage.last_moments is not None
+        stage.last_moments.set()
 
 
 async def test_a_supervision_that_fails_is_one_models_failure() -> None:

@@ -340,6 +340,7 @@ class Supervisor:
             return
         if not child.stopping:
             child.stopping = True
+            child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
             log.info("stopping %s (%s)", command.model, command.reason.value)
             child.task.cancel()
         elif command.cut:
