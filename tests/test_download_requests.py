@@ -168,6 +168,16 @@ async def test_a_delete_stops_a_download_and_keeps_its_part_and_one_more_deletes
         following.cancel()
 
 
+async def test_of_several_deletes_at_once_one_deletes(tmp_path: Path, hub: FakeHub, weights: bytes) -> None:
+    hub.add("user/new", {"new-Q8_0.gguf": weights})
+    async with house(tmp_path, environ=at(hub)) as home:
+        assert await ask_for(home, SPEC) == (200, {"success": True})
+        await until(lambda: not home.node.downloads.progress(), 20)
+        ends = await asyncio.gather(*(delete(home, SPEC) for _ in range(5)))
+        assert sorted(map(str, ends)) == ["(200, {'success': True})"] + ["(404, 'model_not_found')"] * 4
+        assert SPEC not in await listed(home)
+
+
 async def test_a_delete_lets_answers_end_and_turns_the_others_away(
     tmp_path: Path, hub: FakeHub, weights: bytes
 ) -> None:

@@ -12,7 +12,7 @@ import llamarouter
 from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
-from llamarouter.core.errors import RouterError, UsageError
+from llamarouter.core.errors import ModelNotFound, RouterError, UsageError
 from llamarouter.core.model import Skipped
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
@@ -66,6 +66,7 @@ class Node:
         self.renew_certificate: Callable[[], Skipped | None] = lambda: None  # that of the doors; why it is not renewed
         self.environ = environ
         self._tasks = tasks
+        self._deleting: set[str] = set()
         self._started = asyncio.get_running_loop().time()
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
@@ -131,8 +132,19 @@ class Node:
     async def remove(self, entry: Entry, *, force: bool = False) -> None:
         """Delete the files of a cached model, after its child has drained and gone.
 
-        Raises `Conflict` where that cannot be; unless `force`, also where another listed model has one of the files.
+        Raises `Conflict` where that cannot be; unless `force`, also where another listed model has one of the files;
+        `ModelNotFound` where somebody deletes it already.
         """
+        model = entry.model.id
+        if model in self._deleting:
+            raise ModelNotFound(f"model '{model}' is being deleted")
+        self._deleting.add(model)
+        try:
+            await self._remove(entry, force)
+        finally:
+            self._deleting.discard(model)
+
+    async def _remove(self, entry: Entry, force: bool) -> None:
         model = entry.model.id
         others = {
             each.model.id: files_of(each.model)
