@@ -184,6 +184,23 @@ async def test_a_refusal_keeps_the_connection(way: str, child: str, body: bytes,
             assert (await client.ask()).status == 200
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        (b"x-api-key: k\r\nx-api-key: x", 200),
+        (b"x-api-key: x\r\nx-api-key: k", 401),
+        (b"authorization: Bearer k\r\nauthorization: Bearer x", 200),
+        (b"authorization: Bearer x\r\nauthorization: Bearer k", 401),
+    ],
+)
+async def test_of_two_keys_the_first_counts_at_every_door(way: str, child: str, lines: bytes, status: int) -> None:
+    async with relay(way, child) as rig:
+        rig.board.key = b"k"
+        client = await rig.client()
+        client.send(post("/tokenize", {"model": "m"}).replace(b"\r\n", b"\r\n" + lines + b"\r\n", 1))
+        assert (await client.answer()).status == status
+
+
 async def test_a_wrong_key_is_refused_before_the_body_is_looked_at(way: str, child: str) -> None:
     async with relay(way, child) as rig:
         rig.board.key = b"k"

@@ -6,6 +6,8 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from llamarouter.core.errors import UsageError
 from llamarouter.host.tls import Tls, server_context
@@ -29,6 +31,10 @@ def test_each_wrong_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     key, cert = certificate().write(tmp_path)
     other_key, _ = new_certificate().write(tmp_path, "other")
     locked_key, locked_cert = new_certificate(password=b"secret").write(tmp_path, "locked")
+    rsa_key = tmp_path / "rsa.key"
+    rsa_key.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
     gone = str(tmp_path / "gone")
     garbage = tmp_path / "garbage.pem"
     garbage.write_text("-----BEGIN CERTIFICATE-----\nnonsense\n-----END CERTIFICATE-----\n")
@@ -41,6 +47,10 @@ def test_each_wrong_file_is_named_with_what_is_wrong(tmp_path: Path) -> None:
     assert refusal(key, key) == f"--ssl-cert-file {key}: holds no certificate in PEM form (BEGIN CERTIFICATE)"
     both = f"--ssl-key-file {other_key}, --ssl-cert-file {cert}"
     assert refusal(other_key, cert) == f"{both}: the key is not the one of this certificate"
+    assert refusal(str(rsa_key), cert).endswith("the key is not the one of this certificate")
+    half = tmp_path / "half.pem"
+    half.write_bytes(Path(cert).read_bytes()[:200])
+    assert refusal(key, str(half)).endswith("cannot be used: one of them is damaged")
     assert f"--ssl-cert-file {garbage}: cannot be used" in refusal(key, str(garbage))
     assert f"--ssl-key-file {bad_key}, " in refusal(str(bad_key), cert)
     passphrase = refusal(locked_key, locked_cert)

@@ -9,6 +9,9 @@ import ssl
 
 from llamarouter.core.errors import UsageError
 
+# The last is what OpenSSL 3 says of a key of another kind.
+_MISMATCHES = ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH", "NO_CERTIFICATE_ASSIGNED")
+
 
 class Tls:
     """TLS with a certificate that can be renewed while the router runs. Raises `UsageError` in one line."""
@@ -37,10 +40,12 @@ def _load(context: ssl.SSLContext, key_file: str, certificate_file: str) -> None
     try:
         context.load_cert_chain(certificate_file, key_file, password=lambda: _no_passphrase(key_file))
     except ssl.SSLError as error:
-        if error.reason in ("KEY_VALUES_MISMATCH", "KEY_TYPE_MISMATCH"):
+        if error.reason in _MISMATCHES:
             reason = "the key is not the one of this certificate"
+        elif not error.reason:  # None, where a line in the middle is missing
+            reason = "cannot be used: one of them is damaged"
         else:
-            reason = f"cannot be used: {(error.reason or str(error)).replace('_', ' ').lower()}"
+            reason = f"cannot be used: {error.reason.replace('_', ' ').lower()}"
         raise UsageError(f"--ssl-key-file {key_file}, --ssl-cert-file {certificate_file}: {reason}") from error
     except OSError as error:  # it has gone since it was looked at
         raise UsageError(f"--ssl-key-file {key_file}, --ssl-cert-file {certificate_file}: {error.strerror}") from error

@@ -107,9 +107,9 @@ class Incoming:
         elif name == b"content-type":
             self.plain = self.plain and not is_multipart(value)
         elif name == b"authorization":
-            self.authorization = value
+            self.authorization = _first_of(self.authorization, value)
         elif name == b"x-api-key":
-            self.x_api_key = value
+            self.x_api_key = _first_of(self.x_api_key, value)
         elif name == b"x-conversation-id":
             self.plain = False  # its client may leave while it waits: see `Detached`
         elif name == b"transfer-encoding":
@@ -222,6 +222,11 @@ class Incoming:
 
     def should_upgrade(self) -> bool:
         return False
+
+
+def _first_of(before: bytes | None, value: bytes) -> bytes:
+    """Of a header that comes twice the first counts, as for everybody else who looks for one."""
+    return value if before is None else before
 
 
 def model_in(query: bytes) -> str | None:
