@@ -27,8 +27,6 @@ from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
 from llamarouter.core.own_values import OwnValues
 from llamarouter.core.ownership import Role, refusal_of, role_of
 
-GivenOption = Given
-
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
@@ -70,7 +68,7 @@ class Settings:
     log_file: str | None = None
     log_jsonl: bool = False
     runtime_dir: str | None = None
-    options: tuple[GivenOption, ...] = ()  # llama-server's, for every child; of one option the last only
+    options: tuple[Given, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
 
     @property

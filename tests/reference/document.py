@@ -1,4 +1,4 @@
-"""`docs/differences.md`, written from the two tables: the intended differences and the weaknesses."""
+"""`docs/differences.md`, written from the three tables: the intended differences, those shown elsewhere, the weaknesses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.reference.differences import CHAPTERS
+from tests.reference.elsewhere import ELSEWHERE
 from tests.reference.weaknesses import WEAKNESSES, Weakness
 
 FILE = Path(__file__).resolve().parents[2] / "docs" / "differences.md"
@@ -26,7 +27,7 @@ This page is written from the tables in `tests/reference/`, by `scripts/compare-
 
 def text() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *_differences(), *_weaknesses()])
+    return "\n".join([_HEAD, *_differences(), *_elsewhere(), *_weaknesses()])
 
 
 def _differences() -> Iterator[str]:
@@ -38,6 +39,15 @@ def _differences() -> Iterator[str]:
         for each in chapter:
             yield _row(f"`{each.code}`", each.there, each.here, each.why)
         yield ""
+
+
+def _elsewhere() -> Iterator[str]:
+    yield "### What no question to both can show\n"
+    yield "| llama-server's router | here | why | shown by |"
+    yield "|---|---|---|---|"
+    for each in ELSEWHERE:
+        yield _row(each.there, each.here, each.why, _names_of(each.tests))
+    yield ""
 
 
 def _weaknesses() -> Iterator[str]:
@@ -53,8 +63,12 @@ def _weaknesses() -> Iterator[str]:
 def _shown(weakness: Weakness) -> str:
     if weakness.why_not:
         return f"*not shown:* {weakness.why_not}"
-    tests = [test.removeprefix("tests/").partition("::") for test in weakness.tests]
-    return "<br>".join(f"`{file}` {name.removeprefix('test_').replace('_', ' ')}" for file, _, name in tests)
+    return _names_of(weakness.tests)
+
+
+def _names_of(tests: tuple[str, ...]) -> str:
+    parts = [test.removeprefix("tests/").partition("::") for test in tests]
+    return "<br>".join(f"`{file}` {name.removeprefix('test_').replace('_', ' ')}" for file, _, name in parts)
 
 
 def _row(*cells: str) -> str:

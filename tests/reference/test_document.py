@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.reference import document
 from tests.reference.differences import INTENDED, OPEN
+from tests.reference.elsewhere import ELSEWHERE
 from tests.reference.side import ROOT
 
 
@@ -16,6 +17,11 @@ def test_every_difference_says_all_it_has_to() -> None:
     assert len({difference.code for difference in INTENDED}) == len(INTENDED)
     for difference in INTENDED:
         assert all((difference.there, difference.here, difference.why, difference.claims)), difference.code
+
+
+def test_what_is_shown_elsewhere_says_all_it_has_to() -> None:
+    for each in ELSEWHERE:
+        assert all((each.there, each.here, each.why, each.tests)), each.here
 
 
 def test_the_readme_leads_to_it() -> None:

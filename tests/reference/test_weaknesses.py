@@ -1,10 +1,11 @@
-"""The table of weaknesses is whole, and every test that it names is there."""
+"""The table of weaknesses is whole, and every test that it, or the one of differences shown elsewhere, names is there."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
+from tests.reference.elsewhere import ELSEWHERE
 from tests.reference.side import ROOT
 from tests.reference.weaknesses import WEAKNESSES
 
@@ -28,7 +29,7 @@ def test_few_are_excused_and_those_that_matter_never() -> None:
 
 
 def test_every_test_that_is_named_is_collected() -> None:
-    named = sorted({test for weakness in WEAKNESSES for test in weakness.tests})
+    named = sorted({test for each in (*WEAKNESSES, *ELSEWHERE) for test in each.tests})
     # Without the project's plug-ins: where a tier is left out, its tests are there all the same.
     command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:cacheprovider", *named]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=50, check=False)
