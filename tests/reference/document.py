@@ -1,4 +1,4 @@
-"""`docs/differences.md`, written from the three tables: the intended differences, those shown elsewhere, the weaknesses."""
+"""`docs/differences.md`, written from the tables: intended differences, those shown elsewhere, weaknesses."""
 
 from __future__ import annotations
 

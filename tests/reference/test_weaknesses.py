@@ -1,4 +1,4 @@
-"""The table of weaknesses is whole, and every test that it, or the one of differences shown elsewhere, names is there."""
+"""The table of weaknesses is whole, and every test that it or the one of `elsewhere` names is there."""
 
 from __future__ import annotations
 
