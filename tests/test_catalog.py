@@ -142,6 +142,8 @@ def test_a_draft_model_of_the_hub_is_wanted_too() -> None:
     flags = flags_of(catalog_of(text, models=[LOCAL], repos={"user/draft:Q4_0": draft}), "local")
     assert flags["--model-draft"] == ("/hub/d.gguf", "p.ini:2 (in the cache)")
     assert "--hf-repo-draft" not in flags
+    none = catalog_of("[local]\nhfd =\n", models=[LOCAL])
+    assert flags_of(none, "local")["--model-draft"] == ("/models/mtp-local.gguf", "found in --models-dir")
 
 
 @pytest.mark.parametrize(
@@ -365,6 +367,7 @@ def test_a_folder_of_several_models_answers_to_its_name() -> None:
     assert entry is not None
     assert entry.id == "D/b"
     assert entry_of(catalog_of(models=models), "E/a").aliases == ()
+    assert warnings_of(catalog_of(models=models)) == []  # that the name means `E` is nobody's mistake
     # A section over one of them, or one that says the name itself, changes nothing.
     for section in ("[D/c]\ntemp = 1\n", "[D/c]\nalias = D\n"):
         assert entry_of(catalog_of(section, models=models), "D/c").aliases == ("D",)
@@ -386,6 +389,9 @@ def test_files_of_a_deduplicating_section_are_listed_once() -> None:
         "user/repo:Q4_K_M": True,
     }
     assert catalog.resolve("user/repo:Q4_K_M") is not None
+    drafting = "[mine]\nmodel = a.gguf\nhfd = user/repo:Q4_K_M\ndedup-cache-models = true\n"
+    catalog = catalog_of(drafting, models=[CACHED, other], repos={"user/repo:Q4_K_M": CACHED})
+    assert [entry.id for entry in catalog.entries.values() if entry.hidden] == ["user/repo:Q4_K_M"]
 
 
 SMALL = OptionTable.parse("-m, --model FILE   the model\n-c, --context N    tokens\n")

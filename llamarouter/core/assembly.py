@@ -21,9 +21,9 @@ from llamarouter.core.ini import Section
 from llamarouter.core.launch import FORCED_ORIGIN, Launch
 from llamarouter.core.layers import Common, Layers
 from llamarouter.core.model import Files, Model, Skipped, Source
-from llamarouter.core.preset import DEDUP, LOAD_ON_STARTUP, STOP_TIMEOUT, Wishes, read_section
 from llamarouter.core.settings import Settings
 from llamarouter.core.sources import DRAFT, PROJECTOR, Companions, Origin, Sources
+from llamarouter.core.wishes import DEDUP, LOAD_ON_STARTUP, STOP_TIMEOUT, Wishes, read_section
 
 
 class Assembly:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from llamarouter.core.ids import DRAFT_MARKS, SUFFIX, best_sibling, is_draft, name_of, tag_of
+from llamarouter.core.ids import DRAFT_MARKS, NUMBERS, SUFFIX, best_sibling, is_draft, name_of, tag_of
 
 EAGLE3 = "draft-eagle3"
 _TYPES = {f"draft-{mark.rstrip('-')}": mark for mark in DRAFT_MARKS}
@@ -20,7 +20,7 @@ _NONE = "none"
 
 _WORDS = re.compile(r"[^\W_]+")
 _MARKS = frozenset(("mmproj", *(mark.rstrip("-") for mark in DRAFT_MARKS)))
-_QUANT = re.compile(r"[-.](?:ud[-.])?(?:i?q|tq|f|bf|fp|mxfp|nvfp)[0-9]\w*\Z", re.ASCII | re.IGNORECASE)
+_QUANT = re.compile(rf"[-.](?:ud[-.])?{NUMBERS}\w*\Z", re.ASCII | re.IGNORECASE)
 
 
 def draft_marks(spec_types: str | None, *, by_default: Iterable[str] = ()) -> tuple[str, ...]:

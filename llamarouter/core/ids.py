@@ -17,6 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 SUFFIX = ".gguf"
+NUMBERS = "(?:i?q|tq|f|bf|fp|mxfp|nvfp)[0-9]"  # how the name of a quantisation begins, in any case
 REPO_PREFIX = "models--"
 DEFAULT_TAGS = ("Q4_K_M", "Q8_0")  # what a repository without a tag means, where it has one of them
 DRAFT_MARKS = ("mtp-", "dspark-", "dflash-", "eagle3-")  # in the order of preference

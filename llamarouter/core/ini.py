@@ -1,4 +1,4 @@
-"""INI presets, as text: sections of keys, each with its file and line. What a key means is said in `preset`.
+"""INI presets, as text: sections of keys, each with its file and line. What a key means is said in `wishes`.
 
     ; comment            # comment               a comment begins a line, or follows a blank
     version = 1                                  keys before any section belong to `default`

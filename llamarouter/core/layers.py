@@ -15,8 +15,9 @@ from llamarouter.core.flags import Given, OptionTable
 from llamarouter.core.fold import defaults_of, in_table
 from llamarouter.core.ini import Ini, Section
 from llamarouter.core.model import Skipped
-from llamarouter.core.preset import Wishes, engine_key_of, read_environment, read_for_everyone, take_option
+from llamarouter.core.preset import engine_key_of
 from llamarouter.core.settings import Settings
+from llamarouter.core.wishes import Wishes, read_environment, read_for_everyone, take_option
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Layers:
 
     def engine_key(self, section: Section | None) -> str | None:
         """The `lr-engine` of a section, else that of `[*]`."""
-        for each in (section, *reversed(self._everyone)):
+        for each in (section, *self._everyone):
             if each is not None and (key := engine_key_of(each)) is not None:
                 return key
         return None

@@ -15,7 +15,7 @@ from llamarouter.core.flags import Given
 from llamarouter.core.hub_names import parse_spec
 from llamarouter.core.ids import DRAFT_MARKS
 from llamarouter.core.model import Model, Source
-from llamarouter.core.preset import Wishes
+from llamarouter.core.wishes import Wishes
 
 PROJECTOR, DRAFT = "--mmproj", "--model-draft"
 
