@@ -135,6 +135,12 @@ def test_a_repository_that_is_not_here_is_wanted() -> None:
     assert catalog.skipped == ()
 
 
+def test_a_file_that_is_named_goes_before_a_repository() -> None:
+    flags = flags_of(catalog_of("[a]\nhf-repo = user/repo:Q4_K_M\nmodel = a.gguf\n", models=[CACHED]), "a")
+    assert flags["--model"] == ("/cwd/a.gguf", "p.ini:3")
+    assert "--mmproj" not in flags
+
+
 def test_a_draft_model_of_the_hub_is_wanted_too() -> None:
     text = "[local]\nhfd = user/draft:Q4_0\n"
     assert entry_of(catalog_of(text, models=[LOCAL]), "local").hf_wanted == "user/draft:Q4_0"

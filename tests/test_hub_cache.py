@@ -9,7 +9,7 @@ import pytest
 
 from llamarouter.core.hub_names import Wanted
 from llamarouter.core.model import Model, Source
-from llamarouter.host.folder_reader import FolderReader
+from llamarouter.host.folder_reader import DEPTH_MAX, FolderReader
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.hub_cache import model_in_hub_cache, models_in_hub_cache
 from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
@@ -142,7 +142,7 @@ def test_folders_are_not_followed_by_links_and_not_for_ever(tmp_path: Path) -> N
     add(folder, "M-Q8_0.gguf")
     (folder / "again").symlink_to(folder)
     deep = folder
-    for _ in range(20):
+    for _ in range(DEPTH_MAX + 2):
         deep = deep / "x"
     deep.mkdir(parents=True)
     reader = FolderReader()

@@ -10,7 +10,7 @@ import pytest
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.model import Model, Source
-from llamarouter.host.folder_reader import FolderReader
+from llamarouter.host.folder_reader import DEPTH_MAX, FolderReader
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.models_folder import models_in_folder
 from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
@@ -205,11 +205,12 @@ def test_folders_at_any_depth(tmp_path: Path, small: Put) -> None:
 
 
 def test_what_lies_too_deep_is_a_note(tmp_path: Path, small: Put) -> None:
-    small("/".join("12345678") + "/in.gguf")
-    small("/".join("123456789") + "/out.gguf")
+    deep = "/".join(f"{number}" for number in range(DEPTH_MAX))
+    small(f"{deep}/in.gguf")
+    small(f"{deep}/more/out.gguf")
     reader = FolderReader()
-    assert list(search(tmp_path, reader)) == ["1/2/3/4/5/6/7/8/in"]
-    assert [str(note) for note in reader.skipped] == [f"{tmp_path}/1/2/3/4/5/6/7/8/9: too deep; left out"]
+    assert list(search(tmp_path, reader)) == [f"{deep}/in"]
+    assert [str(note) for note in reader.skipped] == [f"{tmp_path}/{deep}/more: too deep; left out"]
 
 
 def test_a_bound_cuts_off_the_farthest(tmp_path: Path, small: Put) -> None:
@@ -243,16 +244,17 @@ def test_links_out_of_the_folder_are_followed_below_them_too(tmp_path: Path, sma
 
 
 def test_no_model_is_lost_to_another_of_the_same_name(tmp_path: Path, small: Put) -> None:
-    for inside in ("X.gguf", "X/M.gguf", "Y/a.gguf", "Y/a.gguf.gguf"):
+    for inside in ("X.gguf", "X/M.gguf", "Y/a.gguf", "Y/a.gguf.gguf", "Z/b-00001-of-00001.gguf", "Z/b.gguf"):
         small(inside)
     write_sharded_llama(tmp_path / "X.gguf")
     reader = FolderReader()
-    assert sorted(search(tmp_path, reader)) == ["X", "X.gguf", "X/M", "Y/a", "Y/a.gguf.gguf"]
+    assert sorted(search(tmp_path, reader)) == ["X", "X.gguf", "X/M", "Y/a", "Y/a.gguf.gguf", "Z/b", "Z/b.gguf"]
     reasons = sorted(note.reason for note in reader.skipped)
     assert reasons == [
         "has the id 'X', which is taken already in this folder: listed as 'X.gguf'",
         "has the id 'X', which is taken already in this folder: listed as 'X/M'",
         "has the id 'Y/a', which is taken already in this folder: listed as 'Y/a.gguf.gguf'",
+        "has the id 'Z/b', which is taken already in this folder: listed as 'Z/b.gguf'",
     ]
 
 

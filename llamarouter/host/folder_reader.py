@@ -15,7 +15,7 @@ from pathlib import Path
 from llamarouter.core.model import Skipped
 
 ENTRIES_MAX = 50_000  # entries looked at in one search, over all its folders
-DEPTH_MAX = 8  # folders below a snapshot, or below --models-dir
+DEPTH_MAX = 32  # folders below a snapshot, or below --models-dir: more than anybody sorts models into
 
 _TOO_MANY = "too many files; the rest is left out"
 _Identity = tuple[int, int]  # device and inode

@@ -133,9 +133,9 @@ def _ids_of(folder: Folder, name: str, *, alone: bool) -> tuple[str, ...]:
 
 def _first_files(names: Sequence[str]) -> list[str]:
     """One file name a model: of shards the lowest that is there, so that a missing first one is noticed."""
-    first: dict[tuple[str, int], str] = {}
+    first: dict[tuple[str, int], str] = {}  # by what shards have in common, and how many they are
     for file in names:
         name = None if is_projector(file) or is_draft(file) or is_imatrix(file) else name_of(file)
         if name is not None:
-            first.setdefault((name.stem, name.count), file)
+            first.setdefault((name.stem if name.count > 1 else file, name.count), file)
     return list(first.values())
