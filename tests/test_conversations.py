@@ -88,6 +88,7 @@ def test_the_living_are_not_counted_against_the_limit() -> None:
         (b"  ", None),
         ("größe".encode(), "größe"),
         (b"a%3A%3Ab", "a%3A%3Ab"),
+        (b"c" * MAX_BYTES, "c" * MAX_BYTES),
     ],
 )
 def test_an_id_is_taken_as_it_is(value: bytes, conversation: str | None) -> None:

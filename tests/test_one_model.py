@@ -35,10 +35,13 @@ def names_of(argv: Sequence[str], **environ: str) -> tuple[str, tuple[str, ...]]
         (["-m", "M", "--alias", "gpt-4"], "gpt-4", ("M",)),
         (["-m", "M.gguf", "--alias", "b, a,b"], "b", ("M", "a")),
         (["-m", "M.gguf", "--alias", "M"], "M", ()),
+        (["-m", "a,b.gguf"], "a,b", ()),
+        (["-m", "a,b.gguf", "--alias", "c"], "c", ()),
         (["-hf", "user/repo"], "user/repo", ()),
         (["-hf", "user/repo:q8_0"], "user/repo:Q8_0", ()),
         (["-hf", "https://huggingface.co/user/repo"], "user/repo", ()),
         (["-hfr", "user/repo", "-hff", "sub/x.gguf"], "user/repo/sub/x.gguf", ()),
+        (["-hf", "user/repo:Q8_0", "-hff", "x.gguf"], "user/repo/x.gguf", ()),
         (["-hf", "user/repo", "-a", "mine"], "mine", ("user/repo",)),
     ],
 )
@@ -123,6 +126,8 @@ def test_a_section_of_its_name_is_laid_over_it() -> None:
     assert flags_of(catalog, "M")["--ctx-size"] == ("5", "p.ini:2")
     assert flags_of(catalog, "M")["--model"] == ("/cwd/M.gguf", "command line")
     assert entry_of(catalog, "M").aliases == ("y",)
+    own = catalog_of("[M]\nmmproj = own.gguf\n", argv=["-m", "M.gguf", "--mmproj", "other.gguf"])
+    assert flags_of(own, "M")["--mmproj"] == ("/cwd/own.gguf", "p.ini:2")
     broken = catalog_of("[M]\nfrobnicate = 5\n", argv=["-m", "M.gguf"])
     assert "frobnicate" in (entry_of(broken, "M").problem or "")
 

@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from llamarouter.core.errors import RouterError, UsageError
-from llamarouter.core.page_rules import takes_gzip
+from llamarouter.core.page_rules import content_type_of, takes_gzip
 from llamarouter.server.answers import answer
 from llamarouter.server.page import Page
 from llamarouter.server.page_folder import PageFolder
@@ -162,7 +162,7 @@ async def test_assets_are_public_compressed_or_not_and_known_by_their_etag(tmp_p
                 assert (answer.status_code, answer.content) == (200, text), (path, accept)
                 assert answer.headers.get("content-encoding", "identity") == accept
                 assert answer.headers["vary"] == "Accept-Encoding"
-            for known in ('"v1"', 'W/"v1"', '"v0", "v1"'):
+            for known in ('"v1"', 'W/"v1"', '"v0", "v1"', "*"):
                 same = await home.client.get(path, headers={"if-none-match": known})
                 assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", '"v1"')
         page = await home.client.get("/")
@@ -324,6 +324,12 @@ async def test_what_the_page_is_told_stands_in_props(tmp_path: Path) -> None:
 )
 def test_who_takes_gzip(header: str | None, taken: bool) -> None:
     assert takes_gzip(header) is taken
+
+
+def test_what_the_systems_table_may_not_know_has_its_type() -> None:
+    assert content_type_of("_app/APP.JS") == content_type_of("x.mjs") == "application/javascript"
+    assert content_type_of("manifest.webmanifest") == "application/manifest+json"
+    assert content_type_of("js") is content_type_of("a.b/c") is None
 
 
 def test_a_folder_that_is_not_there_ends_the_start(tmp_path: Path) -> None:

@@ -42,5 +42,5 @@ def changes_between(before: Catalog, after: Catalog) -> Changes:
 
 
 def _is_stale(before: Entry, now: Entry | None) -> bool:
-    """Whether a child of the entry as it was must go; another alias or tag needs no new one."""
-    return now is None or now.launch != before.launch or now.problem != before.problem
+    """Whether a child of the entry as it was must go; what has a problem has no launch."""
+    return now is None or now.launch != before.launch
