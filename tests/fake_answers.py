@@ -205,8 +205,9 @@ class Connection:
 
     async def until_gone_or_done(self, path: str) -> None:
         """Generate until the client leaves, as llama-server does with streams; one with a session, until it is told."""
-        work = asyncio.ensure_future(self.stream(path) if self.data.get("stream") is True else self.whole(path))
-        end = self.session.cancelled if self.session is not None else self.reader.gone
+        streamed = self.data.get("stream") is True
+        work = asyncio.ensure_future(self.stream(path) if streamed else self.whole(path))
+        end = self.session.cancelled if self.session is not None and streamed else self.reader.gone
         gone = asyncio.ensure_future(end.wait())
         await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
         gone.cancel()

@@ -196,6 +196,20 @@ async def test_a_stop_before_the_first_token_is_heard(tmp_path: Path) -> None:
         client.close()
 
 
+async def test_a_stop_ends_an_answer_that_is_not_streamed(tmp_path: Path) -> None:
+    """Of such an answer a child heeds nothing but the end of its connection."""
+    async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
+        client = await home.knock()
+        client.send(post(CHAT, {"model": "m", "fake": {"tokens": 1_000_000, "delay": 0.01}}, x_conversation_id="c"))
+        await until_inside(home)
+        assert (await raw(home, "DELETE", "/v1/stream?conv_id=c")).status == 204
+        assert (await client.answer()).json()["error"]["message"] == "request cancelled by a stop"
+        await until(lambda: in_flight(home) == 0)
+        processing = [True]
+        while any(processing):
+            processing = [slot["is_processing"] for slot in (await home.client.get("/slots?model=m")).json()]
+
+
 async def test_a_stop_of_a_finished_answer_frees_what_the_child_keeps(tmp_path: Path) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         await (await begin(home)).answer()

@@ -3,7 +3,7 @@
     POST with X-Conversation-Id    begin: remembered before the model is loaded; end: kept for as long as the child does
     GET /v1/stream                 relayed from the child that has it, also while that sleeps; 503 while it loads
     POST /v1/streams/lookup        asked of the children that have some of the ids
-    DELETE /v1/stream              leaves the queue, or is told to the child, until that has heard it
+    DELETE /v1/stream              leaves the queue, or is told to the child, once that knows of it
 
 Everything here knows conversations by the ids that the children know (see `core.conversation_ids`).
 """
@@ -158,14 +158,16 @@ class Streams:
         stopping.add_done_callback(lambda _: self._stopping.pop(detached.conversation))
 
     async def _stop_inside(self, detached: Detached, error: RouterError) -> None:
-        """Tell the child until it has begun to answer, or has ended: one that wakes up, or has not read the request
-        to its end, knows of nothing to stop, and would make the answer for nobody. Till then its place is taken.
+        """Tell the child as soon as it knows of the request: one that wakes up, or has not read it to its end, has
+        nothing to stop, and would make the answer for nobody. Till then its place is taken.
+
+        The end of the connection is needed as well: of an answer that is not streamed, or not begun, it is all that
+        llama-server heeds.
         """
-        pause = _FIRST_PAUSE
+        conversation, pause = detached.conversation, _FIRST_PAUSE
         while (child := self._home_of(detached)) is not None:
-            begun = detached.begun
-            await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(detached.conversation, safe='')}")
-            if begun:
+            if detached.begun or await _knows(child, conversation):
+                await _tell(child, "DELETE", f"/v1/stream?conv_id={quote(conversation, safe='')}")
                 break
             await detached.until_over(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -241,6 +243,18 @@ async def _asked_in(request: HttpRequest) -> list[str]:
     except InvalidJson:
         return []
     return [each for each in ids if isinstance(each, str) and each] if isinstance(ids, list) else []
+
+
+async def _knows(child: Child, conversation: str) -> bool:
+    """Whether a child has begun to make the answer of a conversation; also if it is one that keeps none."""
+    body = await _tell(child, "POST", "/v1/streams/lookup", msgspec.json.encode({"conversation_ids": [conversation]}))
+    if not body:
+        return False
+    try:
+        found = msgspec.json.decode(body, type=list[dict[str, Any]])
+    except msgspec.DecodeError:
+        return True
+    return any(entry.get("conversation_id") == conversation for entry in found)
 
 
 async def _look_up(child: Child, ids: list[str]) -> list[dict[str, Any]]:
