@@ -14,7 +14,7 @@ from llamarouter.core.model import Model, Skipped, Source
 def entry(
     id: str, size: str = "512", *, line: int = 1, aliases: tuple[str, ...] = (), problem: str | None = None
 ) -> Entry:
-    launch = Launch(id, None, (Flag("--ctx-size", (size,), f"p.ini:{line}"),))
+    launch = Launch(None, (Flag("--ctx-size", (size,), f"p.ini:{line}"),))
     model = Model(id=id, source=Source.PRESET)
     return Entry(model=model, launch=None if problem else launch, problem=problem, aliases=aliases)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -28,32 +29,35 @@ def test_the_whole_command_and_where_it_came_from() -> None:
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nsystem = \nlora = my file.gguf\n", models=[LOCAL])
     assert entry_of(catalog, "local").problem is not None
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nlora = my file.gguf\n", models=[LOCAL], argv=["-c", "9"])
-    explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"))
-    assert explanation.shell == (
+    explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"), lambda launch: {"A": "b"})
+    assert shlex.join(explanation["command"]) == (
         "numactl llama-server --lora 'my file.gguf' --metrics --offline --model-draft /models/mtp-local.gguf "
         "--temperature 1 --threads-http 64 --alias local --ctx-size 9 --model /models/local.gguf"
     )
-    assert [(row.option, row.value, row.origin) for row in explanation.rows] == [
-        ("--alias", "local", "llamarouter (always)"),
-        ("--ctx-size", "9", "command line"),
-        ("--lora", "my file.gguf", "p.ini:4"),
-        ("--metrics", "", "llamarouter (default)"),
-        ("--model", "/models/local.gguf", "found in --models-dir"),
-        ("--model-draft", "/models/mtp-local.gguf", "found in --models-dir"),
-        ("--offline", "", "llamarouter (default)"),
-        ("--temperature", "1", "p.ini:2"),
-        ("--threads-http", "64", "llamarouter (default)"),
+    assert [(flag["option"], flag["values"], flag["origin"]) for flag in explanation["flags"]] == [
+        ("--lora", ["my file.gguf"], "p.ini:4"),
+        ("--metrics", [], "llamarouter (default)"),
+        ("--offline", [], "llamarouter (default)"),
+        ("--model-draft", ["/models/mtp-local.gguf"], "found in --models-dir"),
+        ("--temperature", ["1"], "p.ini:2"),
+        ("--threads-http", ["64"], "llamarouter (default)"),
+        ("--alias", ["local"], "llamarouter (always)"),
+        ("--ctx-size", ["9"], "command line"),
+        ("--model", ["/models/local.gguf"], "found in --models-dir"),
     ]
-    assert explanation.stop_timeout == 10
-    assert explanation.problem is None
+    assert (explanation["env"], explanation["problem"]) == ({"A": "b"}, None)
 
 
 def test_without_a_launch_there_is_the_reason() -> None:
     catalog = catalog_of("[a]\nhf = u/r:Q8_0\n[b]\ntemp = 1\n")
-    assert explain(entry_of(catalog, "a"), ("x",)).problem == "its files must be fetched first: u/r:Q8_0"
-    explanation = explain(entry_of(catalog, "b"), ("x",))
-    assert explanation.command == ()
-    assert explanation.problem is not None
+    wanted = explain(entry_of(catalog, "a"), ("x",), lambda launch: {})
+    assert wanted == {
+        "model": "a",
+        "problem": "its files are not here yet: u/r:Q8_0 is fetched at the first request",
+    }
+    broken = explain(entry_of(catalog, "b"), ("x",), lambda launch: {})
+    assert set(broken) == {"model", "problem"}
+    assert "no such model was found" in broken["problem"]
 
 
 PRESET = """

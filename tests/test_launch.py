@@ -11,7 +11,7 @@ from tests.engine_table import TABLE
 
 def test_argv_has_every_word_in_order() -> None:
     flags = (Flag("--a", ("1", "2"), "here"), Flag("--b", (), "there"), Flag("--c", ("",), "x"))
-    assert Launch("m", None, flags).argv() == ("--a", "1", "2", "--b", "--c", "")
+    assert Launch(None, flags).argv() == ("--a", "1", "2", "--b", "--c", "")
 
 
 def test_the_last_layer_that_names_an_option_wins() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from llamarouter.server.listing import without_secrets
+from llamarouter.core.launch import without_secrets
 from tests.node_kit import House, add_model, engine_with, house
 
 pytestmark = pytest.mark.anyio

@@ -53,7 +53,7 @@ class Stage:
     def prepare(self, model: str, started: float) -> Child:
         if model in self.missing:
             raise ModelInvalid(f"{model} has no file")
-        return Child(model, Launch(model, None, ()), ENGINE, ("llama-server",), started)
+        return Child(model, Launch(None, ()), ENGINE, ("llama-server",), started)
 
     async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
         model = child.model

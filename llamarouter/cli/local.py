@@ -52,15 +52,7 @@ def local_explanation(flags: list[str], model: str) -> Mapping[str, Any]:
     from llamarouter.core.explain import explain
 
     key = entry.launch.engine_key if entry.launch is not None else None
-    explanation = explain(entry, inventory.engine_of(key).command)
-    launch_flags = entry.launch.flags if entry.launch is not None else ()
-    return {
-        "model": entry.id,
-        "command": list(explanation.command),
-        "env": environment_of(entry.launch, os.environ),
-        "flags": [{"option": flag.option, "values": list(flag.values), "origin": flag.origin} for flag in launch_flags],
-        "problem": explanation.problem,
-    }
+    return explain(entry, inventory.engine_of(key).command, lambda launch: environment_of(launch, os.environ))
 
 
 def local_preset(flags: list[str], model: str | None) -> str:

@@ -5,56 +5,44 @@ catalogue as an INI preset that llama-server's own router reads.
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
 from llamarouter.core.ids import is_repo
 from llamarouter.core.ini import GLOBAL_SECTION
-from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag
+from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag, Launch, without_secrets
 
 # What ends or changes a value in llama-server's INI, which knows no quotes.
 _UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
 _FILES = ("--model", "--mmproj")
 
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One flag for people: `--ctx-size`, `8192`, `presets/demo.ini:12`."""
-
-    option: str
-    value: str
-    origin: str
+Explanation = dict[str, Any]  # as JSON: model, command, env, flags, problem
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """How a model would be started; without a launch there is only the problem."""
+def explain(
+    entry: Entry, engine_command: Sequence[str], environment: Callable[[Launch], dict[str, str]]
+) -> Explanation:
+    """How a model would be started, and where each flag came from; of one that cannot be only why.
 
-    model: str
-    command: tuple[str, ...]  # binary and arguments, without `--host` and `--port`
-    env: tuple[tuple[str, str], ...]  # what is added to the child's environment
-    rows: tuple[Row, ...]
-    stop_timeout: float | None  # seconds
-    problem: str | None
-
-    @property
-    def shell(self) -> str:
-        """The command as a shell takes it, on one line."""
-        return shlex.join((*(f"{name}={value}" for name, value in self.env), *self.command))
-
-
-def explain(entry: Entry, engine_command: Sequence[str]) -> Explanation:
-    """The exact command of an entry and the origin of each of its flags."""
+    `environment`: what its process would get. Secrets are starred.
+    """
     launch = entry.launch
     if launch is None:
-        wanted = f"its files must be fetched first: {entry.hf_wanted}" if entry.hf_wanted else None
-        return Explanation(entry.id, (), (), (), None, entry.problem or wanted)
-    rows = tuple(Row(flag.option, " ".join(flag.values), flag.origin) for flag in _for_people(launch.flags))
-    command = (*engine_command, *launch.argv())
-    return Explanation(entry.id, command, launch.env, rows, launch.stop_timeout, entry.problem)
+        wanted = entry.hf_wanted and f"its files are not here yet: {entry.hf_wanted} is fetched at the first request"
+        return {"model": entry.id, "problem": entry.problem or wanted}
+    flags = [
+        {"option": flag.option, "values": without_secrets((flag.option, *flag.values))[1:], "origin": flag.origin}
+        for flag in launch.flags
+    ]
+    return {
+        "model": entry.id,
+        "command": without_secrets((*engine_command, *launch.argv())),
+        "env": environment(launch),
+        "flags": flags,
+        "problem": entry.problem,
+    }
 
 
 def as_llama_server_ini(catalog: Catalog) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 DEFAULT_ORIGIN = "llamarouter (default)"
 FORCED_ORIGIN = "llamarouter (always)"  # nobody can say otherwise
+_SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,6 @@ class Flag:
 class Launch:
     """How the child of one model is started, but for the binary and where it listens."""
 
-    model_id: str
     engine_key: str | None  # the `lr-engine` that it asks for; None: the engine of the router
     flags: tuple[Flag, ...]  # in llama-server's order
     env: tuple[tuple[str, str], ...] = ()  # added to the child's environment
@@ -34,3 +34,13 @@ class Launch:
     def argv(self) -> tuple[str, ...]:
         """The arguments, without the binary, `--host` and `--port`."""
         return tuple(word for flag in self.flags for word in (flag.option, *flag.values))
+
+
+def without_secrets(argv: tuple[str, ...]) -> list[str]:
+    """A command line as it may be shown: the values of secret options are starred."""
+    shown = []
+    hide = False
+    for word in argv:
+        shown.append("***" if hide else word)
+        hide = word in _SECRET_OPTIONS
+    return shown

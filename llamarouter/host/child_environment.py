@@ -13,7 +13,7 @@ from llamarouter.core.launch import Launch
 from llamarouter.host.state import state_dir
 
 
-def environment_of(launch: Launch | None, environ: Mapping[str, str]) -> dict[str, str]:
+def environment_of(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     """What the child of `launch` gets of the router's environment, and what its preset adds."""
     ours = {"XDG_CONFIG_HOME": str(state_dir(environ) / "child-config")}
-    return child_env(environ, ours | dict(launch.env if launch is not None else ()))
+    return child_env(environ, ours | dict(launch.env))

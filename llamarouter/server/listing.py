@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from llamarouter.core.catalog import Catalog, Entry
+from llamarouter.core.launch import without_secrets
 from llamarouter.core.model import Model, Skipped, Source
 from llamarouter.host.inventory import Inventory
 from llamarouter.server.child import Child, Stage
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.supervisor import Supervisor
 
-_SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
 _SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*=.*$", re.MULTILINE)
 
 
@@ -186,13 +186,3 @@ def _failure(entry: Entry, supervisor: Supervisor, downloads: Downloads) -> dict
         error, at = refused
         return {"reason": error.reason, "message": error.message, "last_words": [], "seconds_ago": now - at}
     return None
-
-
-def without_secrets(argv: tuple[str, ...]) -> list[str]:
-    """A command line as it may be shown: the values of secret options are starred."""
-    shown = []
-    hide = False
-    for word in argv:
-        shown.append("***" if hide else word)
-        hide = word in _SECRET_OPTIONS
-    return shown

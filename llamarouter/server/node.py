@@ -13,6 +13,7 @@ from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
 from llamarouter.core.errors import ModelNotFound, RouterError, UsageError
+from llamarouter.core.explain import Explanation, explain
 from llamarouter.core.model import Skipped
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
@@ -21,7 +22,6 @@ from llamarouter.host.removal import check_shared, drop_partials, files_of, plan
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
-from llamarouter.server.listing import without_secrets
 from llamarouter.server.page import Page
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
@@ -217,23 +217,8 @@ class Node:
             "draining": self.supervisor.closing,
         }
 
-    def explain(self, entry: Entry) -> dict[str, Any]:
+    def explain(self, entry: Entry) -> Explanation:
         """How a model would be started, and where each flag came from."""
-        launch = entry.launch
-        if launch is None:
-            wanted = (
-                entry.hf_wanted and f"its files are not here yet: {entry.hf_wanted} is fetched at the first request"
-            )
-            return {"model": entry.model.id, "problem": entry.problem or wanted}
-        engine = self.shelf.inventory.engine_of(launch.engine_key)
-        flags = [
-            {"option": flag.option, "values": without_secrets((flag.option, *flag.values))[1:], "origin": flag.origin}
-            for flag in launch.flags
-        ]
-        return {
-            "model": entry.model.id,
-            "command": without_secrets((*engine.command, *launch.argv())),
-            "env": environment_of(launch, self.environ),
-            "flags": flags,
-            "problem": entry.problem,
-        }
+        key = entry.launch.engine_key if entry.launch is not None else None
+        command = self.shelf.inventory.engine_of(key).command
+        return explain(entry, command, lambda launch: environment_of(launch, self.environ))
