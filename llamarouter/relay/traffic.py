@@ -1,4 +1,4 @@
-"""Every request that is being relayed now: counted, waited for, and cut at the end of a drain.
+"""Every request that is being relayed now: counted, and at the end of the router cut where nobody hears it.
 
 uvicorn does not know these requests (they are in none of its tasks), so whoever shuts the server down asks here.
 """
@@ -25,7 +25,6 @@ class Traffic:
         self.total = 0  # requests that ever reached a child
         self._running: set[Exchange] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._none_left: asyncio.Event | None = None
 
     @property
     def count(self) -> int:
@@ -42,8 +41,6 @@ class Traffic:
 
     def end(self, exchange: Exchange) -> None:
         self._running.discard(exchange)
-        if self._none_left is not None and not self._running:
-            self._none_left.set()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what an exchange must wait for, outside of it; the exchange cancels it if it ends earlier."""
@@ -52,20 +49,9 @@ class Traffic:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def until_none(self) -> None:
-        """Return when nothing is being relayed."""
-        while self._running:
-            self._none_left = asyncio.Event()
-            await self._none_left.wait()
-
     def close(self, error: RouterError) -> None:
         """The router goes: from now on nobody can come back for an answer. End what nobody hears already."""
         self.closing = True
         for exchange in tuple(self._running):
             if exchange.unattended:
                 exchange.cut(error)
-
-    def cut_all(self, error: RouterError) -> None:
-        """End every relayed request now: a stream gets `error` as its last event."""
-        for exchange in tuple(self._running):
-            exchange.cut(error)
