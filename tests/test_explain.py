@@ -29,7 +29,7 @@ def test_the_whole_command_and_where_it_came_from() -> None:
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nsystem = \nlora = my file.gguf\n", models=[LOCAL])
     assert entry_of(catalog, "local").problem is not None
     catalog = catalog_of("[*]\ntemp = 1\n[local]\nlora = my file.gguf\n", models=[LOCAL], argv=["-c", "9"])
-    explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"), lambda launch: {"A": "b"})
+    explanation = explain(entry_of(catalog, "local"), ("numactl", "llama-server"), {"A": "b"})
     assert shlex.join(explanation["command"]) == (
         "numactl llama-server --lora 'my file.gguf' --metrics --offline --model-draft /models/mtp-local.gguf "
         "--temperature 1 --threads-http 64 --alias local --ctx-size 9 --model /models/local.gguf"
@@ -50,12 +50,12 @@ def test_the_whole_command_and_where_it_came_from() -> None:
 
 def test_without_a_launch_there_is_the_reason() -> None:
     catalog = catalog_of("[a]\nhf = u/r:Q8_0\n[b]\ntemp = 1\n")
-    wanted = explain(entry_of(catalog, "a"), ("x",), lambda launch: {})
+    wanted = explain(entry_of(catalog, "a"), ("x",), {})
     assert wanted == {
         "model": "a",
         "problem": "its files are not here yet: u/r:Q8_0 is fetched at the first request",
     }
-    broken = explain(entry_of(catalog, "b"), ("x",), lambda launch: {})
+    broken = explain(entry_of(catalog, "b"), ("x",), {})
     assert set(broken) == {"model", "problem"}
     assert "no such model was found" in broken["problem"]
 

@@ -128,7 +128,7 @@ class Assembly:
         told = [given_of(table, name, (value,), FORCED_ORIGIN) for name, value in said]
         forced = {**merged, **{given.option.canonical: given for given in told if given is not None}}
         ordered = in_order(forced)
-        launch = Launch(key, flags_of(ordered), (), stop_timeout)
+        launch = Launch(key, flags_of(ordered), stop_timeout)
         own = (given for given in ordered if given.origin != FORCED_ORIGIN)
         text = section_text(entry.id, own, self._ours(entry, timeout))
         return replace(entry, launch=launch, preset_text=text, projects=projects)

@@ -5,14 +5,14 @@ catalogue as an INI preset that llama-server's own router reads.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
 from llamarouter.core.ids import is_repo
 from llamarouter.core.ini import GLOBAL_SECTION
-from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag, Launch, without_secrets
+from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag, without_secrets
 
 # What ends or changes a value in llama-server's INI, which knows no quotes.
 _UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
@@ -21,12 +21,10 @@ _FILES = ("--model", "--mmproj")
 Explanation = dict[str, Any]  # as JSON: model, command, env, flags, problem
 
 
-def explain(
-    entry: Entry, engine_command: Sequence[str], environment: Callable[[Launch], dict[str, str]]
-) -> Explanation:
+def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, str]) -> Explanation:
     """How a model would be started, and where each flag came from; of one that cannot be only why.
 
-    `environment`: what its process would get. Secrets are starred.
+    `environment`: what every process gets. Secrets are starred.
     """
     launch = entry.launch
     if launch is None:
@@ -39,7 +37,7 @@ def explain(
     return {
         "model": entry.id,
         "command": without_secrets((*engine_command, *launch.argv())),
-        "env": environment(launch),
+        "env": environment,
         "flags": flags,
         "problem": entry.problem,
     }

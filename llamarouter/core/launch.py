@@ -28,7 +28,6 @@ class Launch:
 
     engine_key: str | None  # the `lr-engine` that it asks for; None: the engine of the router
     flags: tuple[Flag, ...]  # in llama-server's order
-    env: tuple[tuple[str, str], ...] = ()  # added to the child's environment
     stop_timeout: float = 10.0  # seconds from the wish that it ends until it is killed
 
     def argv(self) -> tuple[str, ...]:

@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamarouter.core.child_env import child_env
-from llamarouter.core.launch import Launch
 from llamarouter.host.state import state_dir
 
 
-def environment_of(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
-    """What the child of `launch` gets of the router's environment, and what its preset adds."""
-    ours = {"XDG_CONFIG_HOME": str(state_dir(environ) / "child-config")}
-    return child_env(environ, ours | dict(launch.env))
+def child_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """What every child gets of the router's environment, and the folder."""
+    return child_env(environ, {"XDG_CONFIG_HOME": str(state_dir(environ) / "child-config")})

@@ -17,7 +17,7 @@ from llamarouter.core.explain import Explanation, explain
 from llamarouter.core.model import Skipped
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
-from llamarouter.host.child_environment import environment_of
+from llamarouter.host.child_environment import child_environment
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.downloads import Downloads
@@ -221,4 +221,4 @@ class Node:
         """How a model would be started, and where each flag came from."""
         key = entry.launch.engine_key if entry.launch is not None else None
         command = self.shelf.inventory.engine_of(key).command
-        return explain(entry, command, lambda launch: environment_of(launch, self.environ))
+        return explain(entry, command, child_environment(self.environ))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from llamarouter.core.errors import ModelInvalid
 from llamarouter.core.exits import Exit, without_paths
 from llamarouter.core.settings import Settings
-from llamarouter.host.child_environment import environment_of
+from llamarouter.host.child_environment import child_environment
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver, ChildSpec, live
 from llamarouter.host.runtime_folder import RuntimeFolder
@@ -38,7 +38,7 @@ class Spawner:
         spec = ChildSpec(
             model=child.model,
             command=child.command,
-            env=environment_of(child.launch, self._environ),
+            env=child_environment(self._environ),
             unix_socket=child.engine.unix_socket,
             state_lines=child.engine.state_lines,
             stop_timeout=child.launch.stop_timeout,
