@@ -420,7 +420,7 @@ async def test_a_head_of_a_stream_has_no_body(tmp_path: Path) -> None:
 async def test_leaving_and_stopping_in_turn_leaves_nothing_behind(tmp_path: Path) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="parallel = 1")) as home:
         for turn in range(6):
-            client = await begin(home, f"c{turn % 2}", tokens=1000, delay=0.01)
+            client = await begin(home, f"c{turn % 2}", tokens=50, delay=0.01)
             await client.reader.readuntil(b"m-0 ")
             client.close()
         await asyncio.gather(*(home.client.delete(f"/v1/stream?conv_id=c{n}") for n in range(2)))

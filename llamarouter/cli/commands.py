@@ -30,7 +30,9 @@ class Listed:
 COMMANDS = {
     "serve": Listed("Serve", "llamarouter.cli.commands", "serve", "Find the models and serve them on one address."),
     "stop": Listed("Serve", "llamarouter.cli.stop", "stop", "Let running requests end, then stop the router."),
-    "reload": Listed("Serve", "llamarouter.cli.reload", "reload", "Have the router read presets and folders again."),
+    "reload": Listed(
+        "Serve", "llamarouter.cli.reload", "reload", "Have the router read presets, folders and its certificate again."
+    ),
     "ls": Listed("Models", "llamarouter.cli.ls", "ls", "List the models that can be asked for."),
     "pull": Listed("Models", "llamarouter.cli.pull", "pull", "Fetch a model from Hugging Face."),
     "rm": Listed("Models", "llamarouter.cli.rm", "rm", "Delete a fetched model's files."),

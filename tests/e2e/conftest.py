@@ -122,11 +122,13 @@ Serve = Callable[..., Router]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
+def serve(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Serve]:
     """Starts routers: `serve(engine, "--models-dir", folder, ...)`; stops them at the end."""
     routers: list[Router] = []
+    has_mark = request.node.get_closest_marker("compiled") is not None
 
     def start(engine: Path | None, *arguments: object, **environ: str) -> Router:
+        assert engine != COMPILED or has_mark, "mark it `compiled`: it fails where nothing is compiled"
         env = clean_environment(tmp_path) | environ
         command = [sys.executable, "-m", "llamarouter", "serve", "--port", "0", *map(str, arguments)]
         command += ["--engine", str(engine) if engine is not None else "embedded"]

@@ -86,6 +86,7 @@ def tools(client: anthropic.Anthropic) -> None:
     assert again.usage.output_tokens == 4
 
 
+@pytest.mark.compiled
 def test_what_fails_is_its_exception_and_is_asked_again_only_where_that_helps(serve: Serve, tmp_path: Path) -> None:
     arguments = write_models(tmp_path)
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 40)
@@ -113,6 +114,7 @@ def test_what_fails_is_its_exception_and_is_asked_again_only_where_that_helps(se
             assert client.sent == 2, text
 
 
+@pytest.mark.compiled
 def test_an_answer_that_dies_is_an_error_and_is_not_made_twice(serve: Serve, tmp_path: Path) -> None:
     router = serve(COMPILED, *write_models(tmp_path))
     with client_of(router) as client:

@@ -149,6 +149,7 @@ def embeddings(client: openai.OpenAI) -> None:
     assert packed.data[0].embedding != packed.data[1].embedding
 
 
+@pytest.mark.compiled
 def test_what_fails_is_its_exception_and_is_asked_again_only_where_that_helps(serve: Serve, tmp_path: Path) -> None:
     arguments = write_models(tmp_path)
     (tmp_path / "models" / "broken.gguf").write_bytes(b"GGUF" + b"\0" * 40)
@@ -179,6 +180,7 @@ def test_what_fails_is_its_exception_and_is_asked_again_only_where_that_helps(se
             assert client.sent == 2, text
 
 
+@pytest.mark.compiled
 def test_an_answer_that_dies_is_an_error_and_is_not_made_twice(serve: Serve, tmp_path: Path) -> None:
     write_slow(tmp_path / "models")
     router = serve(COMPILED, "--models-dir", tmp_path / "models", "--threads", 1)
@@ -196,6 +198,7 @@ def test_an_answer_that_dies_is_an_error_and_is_not_made_twice(serve: Serve, tmp
         assert again.usage.completion_tokens == 2
 
 
+@pytest.mark.compiled
 def test_a_full_queue_is_a_rate_limit(serve: Serve, tmp_path: Path) -> None:
     write_slow(tmp_path / "models")
     router = serve(COMPILED, "--models-dir", tmp_path / "models", "--parallel", 1, "--threads", 1)
@@ -235,6 +238,7 @@ def write_slow(folder: Path) -> None:
 
 
 @pytest.mark.anyio
+@pytest.mark.compiled
 async def test_a_call_that_is_cancelled_frees_its_slot(serve: Serve, tmp_path: Path) -> None:
     write_slow(tmp_path / "models")
     router = serve(COMPILED, "--models-dir", tmp_path / "models", "--parallel", 1, "--threads", 1)
