@@ -12,6 +12,7 @@ import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,11 +67,24 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         else:
             left_out[tier] += 1
             out.append(item)
-    config.stash[_left_out] = left_out
-    config.stash[_reasons] = {tier: why(tier) for tier in left_out}
+    _note(config, left_out, {tier: why(tier) for tier in left_out})
     if out:
         config.hook.pytest_deselected(items=out)
         items[:] = kept
+
+
+def _note(config: pytest.Config, left_out: Counter[str], reasons: dict[str, str | None]) -> None:
+    config.stash[_left_out], config.stash[_reasons] = left_out, reasons
+    if hasattr(config, "workeroutput"):  # one of several processes: the one that reports has collected nothing itself
+        config.workeroutput.update(left_out=dict(left_out), reasons=reasons)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A process of pytest-xdist has ended; each of them has collected everything."""
+    said = getattr(node, "workeroutput", {})
+    if "left_out" in said:
+        _note(node.config, Counter(said["left_out"]), said["reasons"])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
