@@ -242,7 +242,7 @@ def _out_of_memory(*, others: int = 1) -> Scheduler:
 def test_a_load_that_dies_of_memory_is_tried_once_more_when_an_idle_model_is_gone() -> None:
     scheduler = play(_out_of_memory(others=2), (12, gone("c", MEMORY), evict("a")))
     assert scheduler.phase_of("c") is Phase.STARTING
-    assert scheduler.ready_since("c") is None
+    assert scheduler.phase_of("c") is not Phase.READY
     play(
         scheduler,
         (12, ready("c")),  # nothing is there that could say so
@@ -251,7 +251,7 @@ def test_a_load_that_dies_of_memory_is_tried_once_more_when_an_idle_model_is_gon
         (14, gone("a"), start("c")),
         (16, ready("c", slots=2), grant(9, "c"), grant(8, "c")),
     )
-    assert scheduler.ready_since("c") == 16
+    assert scheduler.phase_of("c") is Phase.READY
 
 
 def test_the_second_time_every_waiter_is_told() -> None:

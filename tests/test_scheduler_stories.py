@@ -228,7 +228,7 @@ def test_views_of_an_absent_model() -> None:
     scheduler = Scheduler(Limits())
     assert scheduler.phase_of("a") is Phase.ABSENT
     assert scheduler.in_flight("a") == scheduler.waiting("a") == 0
-    assert scheduler.last_used("a") is scheduler.ready_since("a") is None
+    assert scheduler.last_used("a") is None
     assert scheduler.failure_of("a") is None
     assert scheduler.cooldown_left("a", 0.0) == 0.0
     assert not scheduler.is_claimed("a")

@@ -130,10 +130,6 @@ class Scheduler:
         resident = self._residents.get(model)
         return None if resident is None else resident.last_used
 
-    def ready_since(self, model: str) -> float | None:
-        resident = self._residents.get(model)
-        return None if resident is None or not resident.slots else resident.ready_at
-
     def is_claimed(self, model: str) -> bool:
         """Whether the child takes no newcomers because its place is wanted."""
         resident = self._residents.get(model)
