@@ -154,7 +154,7 @@ async def house(
                     node.feed.end()
                     node.downloads.end()
                     node.supervisor.close(0.0)
-                    await node.supervisor.until_empty()
+                    await node.supervisor.lives.until_empty()
                     server.close()
                     for each in home.knocked:
                         each.close()

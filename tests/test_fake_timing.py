@@ -59,7 +59,7 @@ async def test_a_load_that_is_stopped_before_its_process_is_there_is_over_at_onc
         await until(lambda: "m" in supervisor.children)
         supervisor.unload("m", 0.0)
         await until(lambda: "m" not in supervisor.children, 1.0)
-        assert not supervisor.failures
+        assert not supervisor.lives.failures
         await asyncio.wait([asking])
         assert asking.exception() is not None
 

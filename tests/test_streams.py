@@ -359,7 +359,7 @@ async def test_the_answers_of_a_child_that_is_gone_are_gone(tmp_path: Path) -> N
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         await (await begin(home)).answer()
         home.node.supervisor.unload("m", 0.0)
-        await home.node.supervisor.until_gone("m")
+        await home.node.supervisor.lives.until_gone("m")
         assert (await raw(home, "GET", "/v1/stream?conv_id=c")).status == 404
         await (await begin(home, "d")).answer()
         assert (await raw(home, "GET", "/v1/stream?conv_id=c")).status == 404
@@ -380,7 +380,7 @@ async def test_a_model_that_is_to_go_lets_its_running_answer_be_taken_up_again(t
         again = await raw(home, "GET", "/v1/stream?conv_id=c")
         assert again.status == 200
         assert b"m-40 " in again.body
-        await home.node.supervisor.until_gone("m")
+        await home.node.supervisor.lives.until_gone("m")
 
 
 async def test_a_reader_that_leaves_ends_its_reading_and_nothing_else(tmp_path: Path) -> None:

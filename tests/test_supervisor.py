@@ -170,7 +170,7 @@ async def test_a_failed_load_tells_every_waiter_why() -> None:
         errors = [await task for task in waiting]
         assert {error.message for error in errors} == {"model 'a': crashed with SIGSEGV; its last words: boom"}
         assert "a" not in router.children
-        assert router.failures["a"][0].signal == "SIGSEGV"
+        assert router.lives.failures["a"][0].signal == "SIGSEGV"
 
 
 async def test_a_model_that_cannot_be_prepared_is_refused_and_others_go_on() -> None:
@@ -223,8 +223,8 @@ async def test_unload_while_loading_refuses_who_waits() -> None:
         await until(lambda: "a" in stage.started)
         router.unload("a", 10)
         await waiting
-        await router.until_gone("a")
-        assert "a" not in router.failures
+        await router.lives.until_gone("a")
+        assert "a" not in router.lives.failures
 
 
 async def test_closing_lets_the_running_end_and_leaves_no_child() -> None:
@@ -234,7 +234,7 @@ async def test_closing_lets_the_running_end_and_leaves_no_child() -> None:
         await stage.ready("a")
         lease = await task
         router.close(60)
-        empty = group.create_task(router.until_empty())
+        empty = group.create_task(router.lives.until_empty())
         await asyncio.wait([empty], timeout=0)
         assert "a" in router.children
         lease.end(DONE)

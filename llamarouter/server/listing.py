@@ -48,7 +48,7 @@ class ModelList:
     def _stirring(self) -> set[str]:
         """The models of which more is to be said than what lies on the disk."""
         supervisor, downloads = self._supervisor, self._downloads
-        lived = {*supervisor.children, *supervisor.failures, *supervisor.architectures}
+        lived = {*supervisor.children, *supervisor.lives.failures, *supervisor.lives.architectures}
         return {*lived, *downloads.progress(), *downloads.failures, *supervisor.scheduler.restless()}
 
     def _describe(self, entry: Entry, inventory: Inventory, stirs: bool) -> Any:
@@ -91,7 +91,7 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
         "owned_by": "llamacpp",
         "created": created,
         "status": _status(entry, inventory, supervisor, child, downloads),
-        "architecture": _architecture(entry) | supervisor.architectures.get(model.id, {}),
+        "architecture": _architecture(entry) | supervisor.lives.architectures.get(model.id, {}),
         "source": model.source.value,
         "can_remove": model.removable,
         "lr": _ours(entry, supervisor, child, download) | {"failure": _failure(entry, supervisor, downloads)},
@@ -117,7 +117,7 @@ def _status(
         status["progress"] = msgspec.to_builtins(child.progress)
     elif child is None and progress is not None:
         status["progress"] = progress
-    if child is None and (failed := supervisor.failures.get(entry.model.id)) is not None:
+    if child is None and (failed := supervisor.lives.failures.get(entry.model.id)) is not None:
         status["exit_code"] = failed[0].exit_code
         status["failed"] = True
     return status
@@ -173,7 +173,7 @@ def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
 def _failure(entry: Entry, supervisor: Supervisor, downloads: Downloads) -> dict[str, Any] | None:
     """Why the last child of a model ended, or why its files are not here."""
     now = asyncio.get_running_loop().time()
-    if (failed := supervisor.failures.get(entry.model.id)) is not None:
+    if (failed := supervisor.lives.failures.get(entry.model.id)) is not None:
         end, at = failed
         return {
             "reason": end.cause.name.lower(),

@@ -81,7 +81,7 @@ class ModelsApi:
             raise BadRequest("model is not running")
         node.supervisor.unload(model, 0.0 if body.get("force") else node.settings.drain_timeout)
         if body.get("wait"):
-            await node.supervisor.until_gone(model)
+            await node.supervisor.lives.until_gone(model)
         return success()
 
     async def download(self, request: Request) -> Response:

@@ -157,7 +157,7 @@ class Node:
         with self.shelf.withdrawn(model):
             if model in self.supervisor.children:
                 self.supervisor.unload(model, self.settings.drain_timeout)
-                await self.supervisor.until_gone(model)
+                await self.supervisor.lives.until_gone(model)
             await asyncio.to_thread(lambda: remove(plan_removal(entry.model)))
             await self.shelf.look(force=True)
         self.feed.tell(model, "model_remove")

@@ -31,9 +31,9 @@ class OwnApi:
         if not asked:
             raise MissingModel(_WHICH)
         entry = await node.shelf.find(asked)
-        ring = node.supervisor.rings.get(entry.model.id)
+        ring = node.supervisor.lives.rings.get(entry.model.id)
         if request.query_params.get("follow"):
-            follow = node.supervisor.ring_of(entry.model.id).subscribe()
+            follow = node.supervisor.lives.ring_of(entry.model.id).subscribe()
             return streamed(request, _lines(follow), "text/plain; charset=utf-8")
         if ring is None:
             raise NotFound(f"model '{entry.model.id}' has no log yet: it was not started")

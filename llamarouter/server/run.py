@@ -247,8 +247,8 @@ class _Life:
         self._supervisor.close(self._settings.drain_timeout)
         await self._node.streams.stop_unheard()
         self._node.traffic.close(draining())
-        await self._supervisor.until_empty()
-        for ring in self._supervisor.rings.values():
+        await self._supervisor.lives.until_empty()
+        for ring in self._supervisor.lives.rings.values():
             ring.end()
 
 

@@ -28,7 +28,7 @@ def snapshot_of(node: Node) -> Iterator[Record]:
 def _state_of(node: Node, model: str) -> dict[str, object]:
     child = node.supervisor.children.get(model)
     if child is None:
-        failed = node.supervisor.failures.get(model)
+        failed = node.supervisor.lives.failures.get(model)
         return {"status": "unloaded", **ending_of(None if failed is None else failed[0])}
     state: dict[str, object] = {"status": child.stage.value}
     if child.stage is Stage.LOADING and child.progress is not None:

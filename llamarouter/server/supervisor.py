@@ -4,27 +4,23 @@
                         ^-------------------- Ready, Exited -----------------------------------------'
 
 `_dispatch` is a plain function that never awaits: what happens while it runs (a grant whose relay ends at once) waits
-in the inbox, which the outermost call empties. A child's life is one task; its end is announced by the task's
-done-callback, because a task that is cancelled before its first step never reaches a `finally`.
+in the inbox, which the outermost call empties. How children live is in `lives`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Protocol, Self, assert_never
+from typing import Self, assert_never
 
-from llamarouter.core.child_protocol import modalities_of
-from llamarouter.core.errors import Internal, ModelUnloaded, RouterError
+from llamarouter.core.errors import Internal, RouterError
 from llamarouter.core.events import (
     Arrived,
     Closing,
     Command,
     Event,
-    Exited,
     Forgotten,
     Grant,
     Left,
@@ -35,33 +31,15 @@ from llamarouter.core.events import (
     TimePassed,
     UnloadAsked,
 )
-from llamarouter.core.exits import Cause, Exit
-from llamarouter.core.failures import ending_of, error_of
-from llamarouter.core.refusals import draining, unloaded_while_loading
+from llamarouter.core.refusals import unloaded_while_loading
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
-from llamarouter.host.child_log import LogRing
-from llamarouter.host.process import ChildObserver
 from llamarouter.server.child import Child, Lease
 from llamarouter.server.feed import Feed
-from llamarouter.server.observer import Observer
-
-log = logging.getLogger("llamarouter")
+from llamarouter.server.lives import Lives, Spawner
 
 # Taken from the class, they would cost 0.2 us for each request.
 _SLOT, _OPEN = Lane.SLOT, Lane.OPEN
-
-
-class Spawner(Protocol):
-    """Prepares and lives children: what the supervisor needs of the machine."""
-
-    def prepare(self, model: str, started: float) -> Child:
-        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
-        ...
-
-    async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
-        """Run the child until it is reaped."""
-        ...
 
 
 class Supervisor:
@@ -69,9 +47,6 @@ class Supervisor:
 
     def __init__(self, scheduler: Scheduler, spawner: Spawner, feed: Feed, on_ready: Callable[[Child], None]) -> None:
         self._scheduler = scheduler
-        self._spawner = spawner
-        self._feed = feed
-        self._on_ready = on_ready
         self._tasks = asyncio.TaskGroup()
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
@@ -83,18 +58,11 @@ class Supervisor:
         self._waiting: dict[int, asyncio.Future[Lease | None]] = {}
         # Tickets without a client, which are over as soon as their model is ready, and the models.
         self._loads: dict[int, str] = {}
-        self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
         self._granted: Lease | None = None
         self._refused: RouterError | None = None
         self._quick = 0  # the ticket that `lease_now` is asking for, else 0
-        self.children: dict[str, Child] = {}
-        self.rings: dict[str, LogRing] = {}
-        self.failures: dict[str, tuple[Exit, float]] = {}
-        # By model: the modalities that its last child has said.
-        self.architectures: dict[str, dict[str, list[str]]] = {}
-        self.closing = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.lives = Lives(spawner, feed, self._tasks, self._dispatch, on_ready)
+        self.children = self.lives.children
 
     async def __aenter__(self) -> Self:
         await self._tasks.__aenter__()
@@ -105,9 +73,7 @@ class Supervisor:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for child in self.children.values():
-            if child.task is not None:
-                child.task.cancel()
+        self.lives.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
     # --- the relay's side -------------------------------------------------------------------------------------------
@@ -148,16 +114,8 @@ class Supervisor:
             self._loads[ticket] = model
             return Arrived(ticket, model, slot=False, ends_with_load=True)
 
-        child = self.children.get(model)
-        if child is not None and child.pid is not None and not child.stopping:
-            begun()
-        self._begun.setdefault(model, []).append(begun)
-        try:
+        with self.lives.telling(model, begun):
             await self._wait(arrival)
-        finally:
-            self._begun[model].remove(begun)
-            if not self._begun[model]:
-                del self._begun[model]
 
     async def _wait(self, arrival: Callable[[int], Arrived]) -> Lease | None:
         self._tickets = ticket = self._tickets + 1
@@ -193,31 +151,22 @@ class Supervisor:
 
     def forget(self, model: str, drain: float) -> None:
         """The model was changed or removed: drain its child, forget its failures."""
-        self.failures.pop(model, None)
-        self.architectures.pop(model, None)
+        self.lives.forget(model)
         self._dispatch(Forgotten(model, drain))
 
     def close(self, drain: float) -> None:
         """Refuse newcomers and waiters; running requests may end within `drain` seconds. May be called again."""
-        self.closing = True
+        self.lives.closing = True
         self._dispatch(Closing(drain))
 
-    def ring_of(self, model: str) -> LogRing:
-        """The log of a model's children, also before there is one."""
-        return self.rings.setdefault(model, LogRing())
+    @property
+    def closing(self) -> bool:
+        """Whether the router goes away."""
+        return self.lives.closing
 
     def is_wanted(self, model: str) -> bool:
         """Whether a load without a client waits for its turn, or for its end."""
         return model in self._loads.values()
-
-    async def until_gone(self, model: str) -> None:
-        """Return when the process that a model has now is gone; the next requests may have started another."""
-        if (child := self.children.get(model)) is not None:
-            await child.gone.wait()
-
-    async def until_empty(self) -> None:
-        """Return when no child is left."""
-        await self._idle.wait()
 
     def cooldown_left(self, model: str) -> float:
         """Seconds until a model that failed may be tried again; 0.0 when it may be now."""
@@ -263,9 +212,9 @@ class Supervisor:
             case Refuse(ticket, error):
                 self._refuse(ticket, error)
             case Start(model):
-                self._start(model)
+                self.lives.start(model)
             case Stop():
-                self._stop(command)
+                self.lives.stop(command)
             case _:
                 assert_never(command)
 
@@ -301,73 +250,3 @@ class Supervisor:
         future = self._waiting.pop(ticket, None)
         if future is not None and not future.done():
             future.set_exception(error)
-
-    def _start(self, model: str) -> None:
-        try:
-            child = self._spawner.prepare(model, self._loop.time())
-        except RouterError as error:
-            self._inbox.append(Exited(model, error, deterministic=True))
-            return
-        self.children[model] = child
-        self._idle.clear()
-        ring = self.ring_of(model)
-        observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
-        child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
-        child.task.add_done_callback(lambda task: self._ended(child, task))
-        log.info("loading %s", model)
-        self._feed.tell(model, "model_status", {"status": "loading"})
-
-    def _spawned(self, child: Child) -> None:
-        for begun in self._begun.get(child.model, ()):
-            begun()
-
-    def _loaded(self, child: Child) -> None:
-        self.failures.pop(child.model, None)
-        if child.ready is not None:
-            self.architectures[child.model] = modalities_of(child.ready.info)
-        self._on_ready(child)
-
-    async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
-        try:
-            return await self._spawner.live(child, ring, observer)
-        except Exception as error:
-            log.exception("the supervision of %s failed", child.model)
-            return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {error}")
-
-    def _stop(self, command: Stop) -> None:
-        child = self.children.get(command.model)
-        if child is None or child.task is None:
-            return
-        if not child.stopping:
-            child.stopping = True
-            child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
-            log.info("stopping %s (%s)", command.model, command.reason.value)
-            child.task.cancel()
-        elif command.cut:
-            child.task.cancel()
-
-    def _why_stopped(self, model: str) -> RouterError:
-        """What those are told who were still inside."""
-        if self.closing:
-            return draining()
-        return ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
-
-    def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
-        end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
-        model = child.model
-        if child.connections is not None:
-            child.connections.close()
-        error = None if child.stopping else error_of(model, end)
-        child.error = error or self._why_stopped(model)
-        if error is not None:
-            self.failures[model] = (end, self._loop.time())
-            log.warning("%s ended: %s", model, end.message)
-        else:
-            log.info("%s is gone", model)
-        del self.children[model]
-        child.gone.set()
-        if not self.children:
-            self._idle.set()
-        ending = ending_of(None if error is None else end)
-        self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
-        self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))

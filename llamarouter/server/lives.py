@@ -1,0 +1,182 @@
+"""The lives of the children: started, stopped, ended as the supervisor is told, and what is left of those before.
+
+    Start -> a task that lives the child -> Ready, Exited, told to the supervisor
+    Stop  -> its cancellation
+
+A child's life is one task; its end is announced by the task's done-callback, because a task that is cancelled before
+its first step never reaches a `finally`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from llamarouter.core.child_protocol import modalities_of
+from llamarouter.core.errors import ModelUnloaded, RouterError
+from llamarouter.core.events import Event, Exited, Stop
+from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.failures import ending_of, error_of
+from llamarouter.core.refusals import draining
+from llamarouter.host.child_log import LogRing
+from llamarouter.host.process import ChildObserver
+from llamarouter.server.child import Child
+from llamarouter.server.feed import Feed
+from llamarouter.server.observer import Observer
+
+log = logging.getLogger("llamarouter")
+
+
+class Spawner(Protocol):
+    """Prepares and lives children: what the supervisor needs of the machine."""
+
+    def prepare(self, model: str, started: float) -> Child:
+        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+        ...
+
+    async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
+        """Run the child until it is reaped."""
+        ...
+
+
+class Lives:
+    """The children that live, by model, and of the others their logs, failures and what they said of themselves."""
+
+    def __init__(
+        self,
+        spawner: Spawner,
+        feed: Feed,
+        tasks: asyncio.TaskGroup,
+        dispatch: Callable[[Event], None],
+        on_ready: Callable[[Child], None],
+    ) -> None:
+        self._spawner = spawner
+        self._feed = feed
+        self._tasks = tasks
+        self._dispatch = dispatch
+        self._on_ready = on_ready
+        self._loop = asyncio.get_running_loop()
+        self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
+        self.closing = False
+        self.children: dict[str, Child] = {}
+        self.rings: dict[str, LogRing] = {}
+        self.failures: dict[str, tuple[Exit, float]] = {}
+        # By model: the modalities that its last child has said.
+        self.architectures: dict[str, dict[str, list[str]]] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def ring_of(self, model: str) -> LogRing:
+        """The log of a model's children, also before there is one."""
+        return self.rings.setdefault(model, LogRing())
+
+    def forget(self, model: str) -> None:
+        """What is left of children of a model that is another now."""
+        self.failures.pop(model, None)
+        self.architectures.pop(model, None)
+
+    @contextmanager
+    def telling(self, model: str, begun: Callable[[], None]) -> Iterator[None]:
+        """In the block `begun` is called as soon as a process of the model is spawned; at once where there is one."""
+        child = self.children.get(model)
+        if child is not None and child.pid is not None and not child.stopping:
+            begun()
+        self._begun.setdefault(model, []).append(begun)
+        try:
+            yield
+        finally:
+            self._begun[model].remove(begun)
+            if not self._begun[model]:
+                del self._begun[model]
+
+    async def until_gone(self, model: str) -> None:
+        """Return when the process that a model has now is gone; the next requests may have started another."""
+        if (child := self.children.get(model)) is not None:
+            await child.gone.wait()
+
+    async def until_empty(self) -> None:
+        """Return when no child is left."""
+        await self._idle.wait()
+
+    def cancel(self) -> None:
+        """The supervisor goes: so does every child."""
+        for child in self.children.values():
+            if child.task is not None:
+                child.task.cancel()
+
+    # --- what the supervisor is told to do --------------------------------------------------------------------------
+
+    def start(self, model: str) -> None:
+        """Spawn the one child of a model."""
+        try:
+            child = self._spawner.prepare(model, self._loop.time())
+        except RouterError as error:
+            self._dispatch(Exited(model, error, deterministic=True))
+            return
+        self.children[model] = child
+        self._idle.clear()
+        ring = self.ring_of(model)
+        observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
+        child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
+        child.task.add_done_callback(lambda task: self._ended(child, task))
+        log.info("loading %s", model)
+        self._feed.tell(model, "model_status", {"status": "loading"})
+
+    def _spawned(self, child: Child) -> None:
+        for begun in self._begun.get(child.model, ()):
+            begun()
+
+    def _loaded(self, child: Child) -> None:
+        self.failures.pop(child.model, None)
+        if child.ready is not None:
+            self.architectures[child.model] = modalities_of(child.ready.info)
+        self._on_ready(child)
+
+    async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
+        try:
+            return await self._spawner.live(child, ring, observer)
+        except Exception as error:
+            log.exception("the supervision of %s failed", child.model)
+            return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {error}")
+
+    def stop(self, command: Stop) -> None:
+        """End a child; asked again with `cut`, at once."""
+        child = self.children.get(command.model)
+        if child is None or child.task is None:
+            return
+        if not child.stopping:
+            child.stopping = True
+            child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
+            log.info("stopping %s (%s)", command.model, command.reason.value)
+            child.task.cancel()
+        elif command.cut:
+            child.task.cancel()
+
+    def _why_stopped(self, model: str) -> RouterError:
+        """What those are told who were still inside."""
+        if self.closing:
+            return draining()
+        return ModelUnloaded(f"model '{model}' was unloaded", retry_after=1)
+
+    def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
+        end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
+        model = child.model
+        if child.connections is not None:
+            child.connections.close()
+        error = None if child.stopping else error_of(model, end)
+        child.error = error or self._why_stopped(model)
+        if error is not None:
+            self.failures[model] = (end, self._loop.time())
+            log.warning("%s ended: %s", model, end.message)
+        else:
+            log.info("%s is gone", model)
+        del self.children[model]
+        child.gone.set()
+        if not self.children:
+            self._idle.set()
+        ending = ending_of(None if error is None else end)
+        self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
+        self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
