@@ -33,7 +33,7 @@ class Parts:
     compute: int = 0
     projector: int = 0  # its weights and its graph
     other: int = 0  # what nobody has split: a draft model, what a measurement found beyond the known buffers
-    mapped: bool = False  # the weights are pages of their file, which the kernel may drop and read again
+    mapped: int = 0  # of the weights: pages of their file, which the kernel may drop and read again
 
     @property
     def total(self) -> int:
@@ -42,17 +42,17 @@ class Parts:
     @property
     def unmapped(self) -> int:
         """What is taken for good: all but weights that are pages of a file."""
-        return self.total - (self.weights if self.mapped else 0)
+        return self.total - self.mapped
 
     def __add__(self, other: Parts) -> Parts:
-        """Both together; weights are pages of a file if those of each are."""
+        """Both together."""
         return Parts(
             weights=self.weights + other.weights,
             kv=self.kv + other.kv,
             compute=self.compute + other.compute,
             projector=self.projector + other.projector,
             other=self.other + other.other,
-            mapped=(self.mapped or not self.weights) and (other.mapped or not other.weights),
+            mapped=self.mapped + other.mapped,
         )
 
 
