@@ -20,7 +20,6 @@ from typing import assert_never
 
 from llamarouter.core import refusals
 from llamarouter.core.admission import Limits, lane_of, may_load, objection
-from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import (
     Arrived,
@@ -41,23 +40,21 @@ from llamarouter.core.events import (
     UnloadAsked,
 )
 from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
+from llamarouter.core.ledger import Ledger
 from llamarouter.core.residents import Leaving, Phase, Resident
-from llamarouter.core.waiting import Lane, Line, Mark, Queue, Waiter
+from llamarouter.core.waiting import Lane, Line, Mark, Waiter
 
 __all__ = ["Limits", "Phase", "Scheduler"]
 
 _NEVER = float("inf")
 
 
-class Scheduler:
+class Scheduler(Ledger):
     """The one owner of who may be where. Called by one thread, never from within itself."""
 
     def __init__(self, limits: Limits, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        super().__init__(jitter)
         self._limits = limits
-        self._queue = Queue()
-        self._residents: dict[str, Resident] = {}
-        self._inside: dict[int, tuple[Resident, Lane]] = {}
-        self._cooldowns = Cooldowns(jitter)
         self._closing = False
         self._marks = 0
         self._wake = _NEVER
@@ -110,50 +107,6 @@ class Scheduler:
     def deadline(self) -> float | None:
         """When to call again with `TimePassed`, if nothing happens before; None: not at all."""
         return None if self._wake == _NEVER else self._wake
-
-    # --- views ------------------------------------------------------------------------------------------------------
-
-    def phase_of(self, model: str) -> Phase:
-        resident = self._residents.get(model)
-        return Phase.ABSENT if resident is None else resident.phase
-
-    def in_flight(self, model: str) -> int:
-        """Requests inside the child that lives now."""
-        resident = self._residents.get(model)
-        return 0 if resident is None else resident.in_flight
-
-    def waiting(self, model: str) -> int:
-        return self._queue.waiting(model)
-
-    def last_used(self, model: str) -> float | None:
-        """When the living child was last given a request, or became idle; None: never."""
-        resident = self._residents.get(model)
-        return None if resident is None else resident.last_used
-
-    def is_claimed(self, model: str) -> bool:
-        """Whether the child takes no newcomers because its place is wanted."""
-        resident = self._residents.get(model)
-        leaving = None if resident is None else resident.leaving
-        return leaving is not None and leaving.reason is StopReason.EVICTED
-
-    def cooldown_left(self, model: str, now: float) -> float:
-        return self._cooldowns.left(model, now)
-
-    def failure_of(self, model: str) -> Failure | None:
-        """Why the model is not there, if it failed and has not been loaded since."""
-        return self._cooldowns.failure_of(model)
-
-    def restless(self) -> set[str]:
-        """The models for which somebody waits, and those that have failed."""
-        return {*(line.model for line in self._queue.lines), *self._cooldowns.models()}
-
-    def living(self) -> tuple[str, ...]:
-        """The models that hold a place, in the order of their start."""
-        return tuple(self._residents)
-
-    def idle(self) -> bool:
-        """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""
-        return not self._residents and not self._queue and not self._inside
 
     # --- events -----------------------------------------------------------------------------------------------------
 

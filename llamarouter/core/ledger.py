@@ -1,0 +1,65 @@
+"""The ledger: who waits, who lives, who is inside and what has failed; the scheduler writes it, everybody may look.
+
+Nothing here decides or changes anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llamarouter.core.cooldown import Cooldowns, Failure
+from llamarouter.core.events import StopReason
+from llamarouter.core.residents import Phase, Resident
+from llamarouter.core.waiting import Lane, Queue
+
+
+class Ledger:
+    """The state of the scheduler, and its views."""
+
+    def __init__(self, jitter: Callable[[], float]) -> None:
+        self._queue = Queue()
+        self._residents: dict[str, Resident] = {}
+        self._inside: dict[int, tuple[Resident, Lane]] = {}
+        self._cooldowns = Cooldowns(jitter)
+
+    def phase_of(self, model: str) -> Phase:
+        resident = self._residents.get(model)
+        return Phase.ABSENT if resident is None else resident.phase
+
+    def in_flight(self, model: str) -> int:
+        """Requests inside the child that lives now."""
+        resident = self._residents.get(model)
+        return 0 if resident is None else resident.in_flight
+
+    def waiting(self, model: str) -> int:
+        return self._queue.waiting(model)
+
+    def last_used(self, model: str) -> float | None:
+        """When the living child was last given a request, or became idle; None: never."""
+        resident = self._residents.get(model)
+        return None if resident is None else resident.last_used
+
+    def is_claimed(self, model: str) -> bool:
+        """Whether the child takes no newcomers because its place is wanted."""
+        resident = self._residents.get(model)
+        leaving = None if resident is None else resident.leaving
+        return leaving is not None and leaving.reason is StopReason.EVICTED
+
+    def cooldown_left(self, model: str, now: float) -> float:
+        return self._cooldowns.left(model, now)
+
+    def failure_of(self, model: str) -> Failure | None:
+        """Why the model is not there, if it failed and has not been loaded since."""
+        return self._cooldowns.failure_of(model)
+
+    def restless(self) -> set[str]:
+        """The models for which somebody waits, and those that have failed."""
+        return {*(line.model for line in self._queue.lines), *self._cooldowns.models()}
+
+    def living(self) -> tuple[str, ...]:
+        """The models that hold a place, in the order of their start."""
+        return tuple(self._residents)
+
+    def idle(self) -> bool:
+        """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""
+        return not self._residents and not self._queue and not self._inside
