@@ -113,8 +113,10 @@ def _show(explanation: Explanation) -> None:
     if environment:
         say()
         say(styled("environment", dim=True))
+        origins = {each["name"]: each["origin"] for each in explanation.get("variables") or ()}
         for name in sorted(environment):
-            say(f"  {name}={shlex.quote(environment[name])}")
+            origin = f"   ({origins[name]})" if name in origins else ""
+            say(f"  {name}={shlex.quote(environment[name])}{origin}")
 
 
 def command_lines(command: Sequence[str], flags: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -21,6 +21,7 @@ from llamarouter.core.ini import Section
 from llamarouter.core.launch import FORCED_ORIGIN, Launch
 from llamarouter.core.layers import Common, Layers
 from llamarouter.core.model import Files, Model, Skipped, Source
+from llamarouter.core.own_environment import over
 from llamarouter.core.settings import Settings
 from llamarouter.core.sources import DRAFT, PROJECTOR, Companions, Origin, Sources
 from llamarouter.core.wishes import DEDUP, LOAD_ON_STARTUP, STOP_TIMEOUT, Wishes, read_section
@@ -94,7 +95,14 @@ class Assembly:
     def _named(self, model: Model, wishes: Wishes, common: Common) -> Entry:
         everyone = common.everyone
         load = wishes.load_on_startup if wishes.load_on_startup is not None else everyone.load_on_startup
-        return Entry(model=model, aliases=wishes.aliases, tags=wishes.tags or everyone.tags, load_on_startup=bool(load))
+        full = wishes.full_offload if wishes.full_offload is not None else everyone.full_offload
+        return Entry(
+            model=model,
+            aliases=wishes.aliases,
+            tags=wishes.tags or everyone.tags,
+            load_on_startup=bool(load),
+            require_full_offload=bool(full),
+        )
 
     def _ours(self, entry: Entry, stop_timeout: float | None) -> list[tuple[str, str]]:
         """The keys of the router that were said, as a section shows them."""
@@ -128,7 +136,7 @@ class Assembly:
         told = [given_of(table, name, (value,), FORCED_ORIGIN) for name, value in said]
         forced = {**merged, **{given.option.canonical: given for given in told if given is not None}}
         ordered = in_order(forced)
-        launch = Launch(key, flags_of(ordered), stop_timeout)
+        launch = Launch(key, flags_of(ordered), over(common.everyone.variables, wishes.variables), stop_timeout)
         own = (given for given in ordered if given.origin != FORCED_ORIGIN)
         text = section_text(entry.id, own, self._ours(entry, timeout))
         return replace(entry, launch=launch, preset_text=text, projects=projects)

@@ -24,6 +24,8 @@ _NAMES = frozenset(
         "NETRC",
     }
 )
+# Where a config.ini of llama.cpp may lie: a child is told of a folder of ours.
+CONFIG_HOME = "XDG_CONFIG_HOME"
 _SECRET = re.compile(
     r"PASSWORD|PASSWD|SECRET|(?:^|_)(?:TOKENS?|PASSPHRASE|PASS|CREDENTIALS?|COOKIE|APIKEY|KEYS?|PAT|AUTH)(?:_|$)",
     re.IGNORECASE,
@@ -42,13 +44,14 @@ def child_env(environ: Mapping[str, str], extra: Mapping[str, str] | Iterable[tu
 
     `HOME`, `PATH`, locale, driver and library variables (`CUDA_*`, `GGML_*`, `LD_LIBRARY_PATH` ...) stay.
     """
-    kept = {name: value for name, value in environ.items() if not _is_withheld(name, value)}
-    kept.pop("XDG_CONFIG_HOME", None)  # where a config.ini of llama.cpp may lie: `extra` names a folder of ours
+    kept = {name: value for name, value in environ.items() if not is_withheld(name, value)}
+    kept.pop(CONFIG_HOME, None)
     kept.update(extra)
     return kept
 
 
-def _is_withheld(name: str, value: str) -> bool:
+def is_withheld(name: str, value: str) -> bool:
+    """Whether a variable is none of a child's business."""
     return (
         name.startswith(_PREFIXES)
         or name in _NAMES

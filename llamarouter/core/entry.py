@@ -20,6 +20,7 @@ class Entry:
     load_on_startup: bool = False
     hf_wanted: str | None = None  # what the router must fetch first: `user/repo:TAG` or `user/repo/file.gguf`
     with_projector: bool = True  # whether what is fetched comes with the projector that goes with it
+    require_full_offload: bool = False  # a load that leaves layers in host memory is refused
     hidden: bool = False  # usable by its id, but not listed (`dedup-cache-models`)
     preset_text: str = ""  # `[id]\nkey = value\n...`, as llama-server shows in `status.preset`
     projects: tuple[str, ...] = ()  # what the projector that it is started with takes: of image, audio

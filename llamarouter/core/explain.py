@@ -18,13 +18,13 @@ from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag, without
 _UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
 _FILES = ("--model", "--mmproj")
 
-Explanation = dict[str, Any]  # as JSON: model, command, env, flags, problem
+Explanation = dict[str, Any]  # as JSON: model, command, env, variables, flags, problem
 
 
 def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, str]) -> Explanation:
     """How a model would be started, and where each flag came from; of one that cannot be only why.
 
-    `environment`: what every process gets. Secrets are starred.
+    `environment`: what every process gets. Secrets are starred. `variables`: what this one gets besides.
     """
     launch = entry.launch
     if launch is None:
@@ -37,7 +37,8 @@ def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, 
     return {
         "model": entry.id,
         "command": without_secrets((*engine_command, *launch.argv())),
-        "env": environment,
+        "env": environment | launch.environment(),
+        "variables": [{"name": each.name, "value": each.value, "origin": each.origin} for each in launch.variables],
         "flags": flags,
         "problem": entry.problem,
     }
@@ -74,6 +75,8 @@ def _section(entry: Entry) -> str:
     lines += [_line(flag) for flag in flags]
     names = (("alias", entry.aliases), ("tags", entry.tags))
     lines += [_written(key, ", ".join(words)) for key, words in names if words]
+    alike = "(llama-server's router gives all models its own environment)"
+    lines += [f"; lr-env = {_one_line(f'{each.name}={each.value}')}   {alike}" for each in launch.variables]
     if entry.load_on_startup:
         lines.append("load-on-startup = true")
     lines.append(f"stop-timeout = {max(1, round(launch.stop_timeout))}")

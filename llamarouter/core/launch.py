@@ -6,6 +6,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from llamarouter.core.own_environment import Variable
+
 DEFAULT_ORIGIN = "llamarouter (default)"
 FORCED_ORIGIN = "llamarouter (always)"  # nobody can say otherwise
 _SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
@@ -28,11 +30,16 @@ class Launch:
 
     engine_key: str | None  # the `lr-engine` that it asks for; None: the engine of the router
     flags: tuple[Flag, ...]  # in llama-server's order
+    variables: tuple[Variable, ...] = ()  # of its environment, besides what every child gets
     stop_timeout: float = 10.0  # seconds from the wish that it ends until it is killed
 
     def argv(self) -> tuple[str, ...]:
         """The arguments, without the binary, `--host` and `--port`."""
         return tuple(word for flag in self.flags for word in (flag.option, *flag.values))
+
+    def environment(self) -> dict[str, str]:
+        """What its environment has besides what every child gets."""
+        return {each.name: each.value for each in self.variables}
 
 
 def without_secrets(argv: tuple[str, ...]) -> list[str]:

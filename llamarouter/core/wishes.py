@@ -20,6 +20,7 @@ from llamarouter.core.child_env import holds_password
 from llamarouter.core.flags import Given, Match, Option, OptionTable, boolean_of
 from llamarouter.core.ini import Key, Section
 from llamarouter.core.model import Skipped
+from llamarouter.core.own_environment import Variable, variables_of
 from llamarouter.core.own_options import OWN_TABLE, SHARED
 from llamarouter.core.ownership import Role, refusal_of, role_of
 
@@ -30,7 +31,9 @@ STOP_TIMEOUT = "stop-timeout"
 DEDUP = "dedup-cache-models"
 # Sources that may stand where all models are spoken of.
 DRAFTS = ("--model-draft", "--hf-repo-draft")
-OUR_KEYS = (ENGINE_KEY, LOAD_ON_STARTUP, STOP_TIMEOUT, DEDUP)
+ENVIRONMENT = "lr-env"
+FULL_OFFLOAD = "lr-require-full-offload"
+OUR_KEYS = (ENGINE_KEY, ENVIRONMENT, FULL_OFFLOAD, LOAD_ON_STARTUP, STOP_TIMEOUT, DEDUP)
 _OUR_PREFIX = "lr-"
 _ENV_PREFIX = "LLAMA_ARG_"
 
@@ -47,6 +50,8 @@ class Wishes:
     load_on_startup: bool | None = None
     stop_timeout: float | None = None
     dedup: bool | None = None
+    variables: tuple[Variable, ...] = ()
+    full_offload: bool | None = None  # a load that leaves layers in host memory is refused
     problem: str | None = None  # with its `file:line`
     warnings: list[Skipped] = field(default_factory=list)
 
@@ -172,6 +177,12 @@ def _source(name: str) -> Match | None:
 def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
     if name == ENGINE_KEY:
         return None if key.value else f"{ENGINE_KEY} needs a command"
+    if name == ENVIRONMENT:
+        variables = variables_of(key.value, key.where)
+        if isinstance(variables, str):
+            return f"{name}: {variables}"
+        wishes.variables += variables
+        return None
     if name == STOP_TIMEOUT:
         seconds = _seconds_of(key.value)
         if seconds is None:
@@ -185,6 +196,8 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
         wishes.warnings.append(Skipped(key.where, f"{name} must be true or false, not {key.value!r}: taken as false"))
     if name == LOAD_ON_STARTUP:
         wishes.load_on_startup = bool(truth)
+    elif name == FULL_OFFLOAD:
+        wishes.full_offload = bool(truth)
     else:
         wishes.dedup = bool(truth)
     return None

@@ -38,7 +38,7 @@ class Spawner:
         spec = ChildSpec(
             model=child.model,
             command=child.command,
-            env=child_environment(self._environ),
+            env=child_environment(self._environ) | child.launch.environment(),
             unix_socket=child.engine.unix_socket,
             state_lines=child.engine.state_lines,
             stop_timeout=child.launch.stop_timeout,

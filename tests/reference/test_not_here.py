@@ -32,7 +32,7 @@ sleep-idle-seconds = 1
 
 [own]
 model = models/small.gguf
-lr-engine = env COLOUR_OF_THIS_MODEL=blue {engine}
+lr-env = COLOUR_OF_THIS_MODEL=blue
 """
 
 

@@ -269,7 +269,7 @@ WEAKNESSES: tuple[Weakness, ...] = (
     _weak(
         "W30",
         "The logs of all children are one stream, and no model can have an environment of its own.",
-        "`lr logs MODEL` and `/lr/logs`; `lr-engine = env NAME=VALUE llama-server` sets variables for one model.",
+        "`lr logs MODEL` and `/lr/logs`; `lr-env = NAME=value` sets variables for one model.",
         f"{_HERE}::test_each_model_has_its_log_and_may_have_its_environment",
         "tests/test_child_log.py::test_lines_come_out_as_they_went_in",
     ),
