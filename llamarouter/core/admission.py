@@ -11,6 +11,7 @@ from llamarouter.core import refusals
 from llamarouter.core.cooldown import Cooldowns
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import Arrived, StopReason
+from llamarouter.core.paces import Paces
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue
 
@@ -28,7 +29,13 @@ class Limits:
 
 
 def objection(
-    event: Arrived, resident: Resident | None, queue: Queue, limits: Limits, cooldowns: Cooldowns, now: float
+    event: Arrived,
+    resident: Resident | None,
+    queue: Queue,
+    limits: Limits,
+    cooldowns: Cooldowns,
+    paces: Paces,
+    now: float,
 ) -> RouterError | None:
     """Why a request that finds no room may not wait for some; None: it may."""
     if not may_load(event) and not _may_serve(resident):
@@ -40,9 +47,11 @@ def objection(
         return refusals.cooling(event.model, cooldowns.failure_of(event.model), left)
     waiting = queue.waiting(event.model)
     if waiting >= limits.queue_per_model:
-        return refusals.line_full(event.model, waiting, limits.max_wait)
+        again = paces.retry_after(event.model, resident, waiting, max_wait=limits.max_wait, now=now)
+        return refusals.line_full(event.model, waiting, again)
     if len(queue) >= limits.queue_in_all or queue.bytes + event.body_bytes > limits.queue_bytes:
-        return refusals.queue_full(len(queue), queue.bytes, limits.max_wait)
+        again = paces.retry_after(event.model, resident, waiting, max_wait=limits.max_wait, now=now)
+        return refusals.queue_full(len(queue), queue.bytes, again)
     return None
 
 

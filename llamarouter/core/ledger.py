@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.events import StopReason
+from llamarouter.core.paces import Paces
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue
 
@@ -19,8 +20,9 @@ class Ledger:
     def __init__(self, jitter: Callable[[], float]) -> None:
         self._queue = Queue()
         self._residents: dict[str, Resident] = {}
-        self._inside: dict[int, tuple[Resident, Lane]] = {}
+        self._inside: dict[int, tuple[Resident, Lane, float]] = {}  # where, and since when
         self._cooldowns = Cooldowns(jitter)
+        self._paces = Paces()
 
     def phase_of(self, model: str) -> Phase:
         resident = self._residents.get(model)

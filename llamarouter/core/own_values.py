@@ -14,8 +14,10 @@ from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, boolean_of
 from llamarouter.core.model import Skipped
 from llamarouter.core.own_options import OWN_TABLE, SHARED
+from llamarouter.core.sizes import bytes_of
 
 _MAX_SECONDS = 1e9
+_MAX_BYTES = 1 << 50
 _OPTIONS = {name: option for option in OWN_TABLE.options for name in option.names}
 
 
@@ -119,6 +121,16 @@ class OwnValues:
             if math.isnan(number) or number < 0 or number > _MAX_SECONDS or (number == 0 and not may_be_zero):
                 least = "0 or more" if may_be_zero else "more than 0"
                 raise UsageError(f"{where} must be a number of seconds, {least}, not {text!r}")
+            return number
+        return default
+
+    def size(self, name: str, default: int, low: int) -> int:
+        """A number of bytes."""
+        for where, text in self.of(name)[-1:]:
+            number = bytes_of(text)
+            if number is None or not low <= number <= _MAX_BYTES:
+                least = f"{low >> 20}M or more"
+                raise UsageError(f"{where} must be a number of bytes, {least} (as in 512M or 2G), not {text!r}")
             return number
         return default
 

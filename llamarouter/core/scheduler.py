@@ -92,7 +92,7 @@ class Scheduler(Ledger):
         if resident is None or now >= self._wake or not resident.takes(lane):
             return False
         resident.enter(lane, now)
-        self._inside[ticket] = (resident, lane)
+        self._inside[ticket] = (resident, lane, now)
         return True
 
     def release_now(self, ticket: int, now: float) -> bool:
@@ -126,6 +126,7 @@ class Scheduler(Ledger):
                 self._unload(event.model, now + event.drain, now, tell_waiters=True)
             case Forgotten():
                 self._cooldowns.forget(event.model)
+                self._paces.forget(event.model)
                 self._unload(event.model, now + event.drain, now, tell_waiters=False)
             case Closing():
                 self._close(now + event.drain, now)
@@ -137,7 +138,7 @@ class Scheduler(Ledger):
             self._refuse(event.ticket, refusals.draining())
             return
         resident = self._residents.get(event.model)
-        error = objection(event, resident, self._queue, self._limits, self._cooldowns, now)
+        error = objection(event, resident, self._queue, self._limits, self._cooldowns, self._paces, now)
         if error is not None:
             self._refuse(event.ticket, error)
             return
@@ -153,6 +154,7 @@ class Scheduler(Ledger):
         resident.slots, resident.connections = max(1, event.slots), max(1, event.connections)
         resident.ready_at, resident.load_seconds = now, min(event.load_seconds, now - resident.started_at)
         self._cooldowns.loaded(event.model)
+        self._paces.loaded(resident)
 
     def _exited(self, event: Exited, now: float) -> None:
         resident = self._residents.get(event.model)
@@ -227,7 +229,10 @@ class Scheduler(Ledger):
     def _refuse_overdue(self, now: float) -> None:
         while (oldest := self._queue.oldest()) is not None and now >= oldest.mark[0] + self._limits.queue_timeout:
             self._queue.leave(oldest.ticket)
-            error = refusals.waited_too_long(oldest.model, self._limits.queue_timeout, self._limits.max_wait)
+            model, patience = oldest.model, self._limits.max_wait
+            waiting = self._queue.waiting(model)
+            again = self._paces.retry_after(model, self._residents.get(model), waiting, max_wait=patience, now=now)
+            error = refusals.waited_too_long(model, self._limits.queue_timeout, again)
             self._refuse(oldest.ticket, error)
 
     def _end_leaving(self, now: float) -> None:
@@ -311,15 +316,17 @@ class Scheduler(Ledger):
     def _enter(self, resident: Resident, ticket: int, lane: Lane, now: float) -> None:
         resident.enter(lane, now)
         if lane is not Lane.LOAD:
-            self._inside[ticket] = (resident, lane)
+            self._inside[ticket] = (resident, lane, now)
         self._commands.append(Grant(ticket, resident.model))
 
     def _leave(self, ticket: int, now: float) -> Resident | None:
         inside = self._inside.pop(ticket, None)
         if inside is None:
             return None
-        resident, lane = inside
+        resident, lane, since = inside
         resident.exit(lane, now)
+        if lane is Lane.SLOT and self._queue:
+            self._paces.answered(resident.model, now - since)
         return resident
 
     def _stop(self, resident: Resident, reason: StopReason, *, cut: bool = False) -> None:

@@ -31,6 +31,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
+_LEAST_BYTES = 1 << 20  # what the fast lane takes at once, before anybody counts it
 _INFO = 3  # llama-server's number for it
 
 
@@ -54,6 +55,10 @@ class Settings:
     cors: Cors = Cors()  # noqa: RUF009 (frozen)
     max_wait: float = 10.0
     queue_timeout: float = 300.0
+    queue_per_model: int = 1024
+    queue_in_all: int = 4096
+    queue_bytes: int = 256 << 20
+    wait_comment: float = 5.0  # until a stream that waits is told what for; 0: never
     load_stall: float = 120.0
     busy_stall: float = 120.0
     drain_timeout: float = 120.0
@@ -109,6 +114,10 @@ def parse_settings(
         cors=cors_of(values),
         max_wait=values.seconds("--max-wait", 10.0, may_be_zero=True),
         queue_timeout=values.seconds("--queue-timeout", 300.0),
+        queue_per_model=values.integer("--queue-per-model", 1024, 1),
+        queue_in_all=values.integer("--queue-in-all", 4096, 1),
+        queue_bytes=values.size("--queue-bytes", 256 << 20, _LEAST_BYTES),
+        wait_comment=values.seconds("--wait-comment", 5.0, may_be_zero=True),
         load_stall=values.seconds("--load-stall", 120.0),
         busy_stall=values.seconds("--busy-stall", 120.0),
         drain_timeout=values.seconds("--drain-timeout", 120.0, may_be_zero=True),

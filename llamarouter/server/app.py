@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from llamarouter.core.errors import MethodNotAllowed, NotFound, RouterError
 from llamarouter.core.routes import RELAYED
-from llamarouter.relay.asgi import RelayEndpoint
+from llamarouter.relay.asgi import MAX_BODY, RelayEndpoint
 from llamarouter.server.answers import Json, answer
 from llamarouter.server.api import control_routes
 from llamarouter.server.guard import Guard
@@ -40,8 +40,11 @@ def application(node: Node, *, trusted: bool) -> ASGIApp:
 
 def _relayed_routes(node: Node, trusted: bool) -> list[Route]:
     routes = []
+    max_body = min(MAX_BODY, node.settings.queue_bytes)  # what could never wait is too large, not too much just now
     for route in RELAYED:
-        endpoint: Any = RelayEndpoint(node.reception, route, node.traffic, node.streams, trusted=trusted)
+        endpoint: Any = RelayEndpoint(
+            node.reception, route, node.traffic, node.streams, max_body=max_body, trusted=trusted
+        )
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)
         routes.append(Route(route.path, endpoint, methods=[route.method]))

@@ -32,6 +32,7 @@ from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.host.tls import Tls
+from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.silence import cutting_silent
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
@@ -111,7 +112,14 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         headers=plan.headers,
         on_change=changed,
     )
-    limits = Limits(settings.models_max, settings.max_wait, settings.queue_timeout)
+    limits = Limits(
+        models_max=settings.models_max,
+        max_wait=settings.max_wait,
+        queue_timeout=settings.queue_timeout,
+        queue_per_model=settings.queue_per_model,
+        queue_in_all=settings.queue_in_all,
+        queue_bytes=settings.queue_bytes,
+    )
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
     supervisor = Supervisor(Scheduler(limits), spawner, feed, ready)
@@ -126,7 +134,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         downloads=downloads,
         reception=reception,
         feed=feed,
-        traffic=Traffic(),
+        traffic=Traffic(BodyBudget(settings.queue_bytes)),
         streams=Streams(supervisor, shelf, reception),
         page=Page(store, enabled=settings.ui, folder=folder_of_page),
         tasks=tasks,
