@@ -160,7 +160,7 @@ def test_a_draft_model_of_the_hub_is_wanted_too() -> None:
         ("hf-repo = nonsense", "p.ini:1: 'nonsense': not the name of a model on the Hub"),
         ("model = a.gguf\nctx-sise = 1", "p.ini:3: no option is called 'ctx-sise'; did you mean ctx-size?"),
         ("model = a.gguf\nlr-engin = x", "p.ini:3: no option is called 'lr-engin'; did you mean lr-engine?"),
-        ("model = a.gguf\nlr-pin = 1", "p.ini:3: no option is called 'lr-pin'"),
+        ("model = a.gguf\nlr-frob = 1", "p.ini:3: no option is called 'lr-frob'"),
         ("model = a.gguf\nlr-engine = x", "p.ini:1: lr-engine = x cannot be used"),
         ("model = a.gguf\nlr-engine =", "p.ini:3: lr-engine needs a command"),
         ("model = a.gguf\nfoo-bar = 1\nx-y-z = 1", "p.ini:3: no option is called 'foo-bar'"),

@@ -400,3 +400,17 @@ def test_what_we_share_with_llama_server_is_called_as_there() -> None:
             assert theirs.option.arity == row.option.arity
             assert theirs.option.envs == row.option.envs
             assert set(theirs.option.negatives) == set(row.option.negatives)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--ttl", "soon"], "--ttl must be a duration like 90s, 15m, 2h or 1d, or 0 for never, not 'soon'"),
+        (["--ttl", "-5m"], "--ttl must be a duration like 90s, 15m, 2h or 1d, or 0 for never, not '-5m'"),
+        (["--pin", ", "], "--pin names no model: --pin ID, several by commas"),
+    ],
+)
+def test_what_does_not_say_how_long_models_stay(argv: list[str], message: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(argv, {}, TABLE, lambda path: "")
+    assert str(caught.value) == message

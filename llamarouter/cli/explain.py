@@ -14,7 +14,7 @@ from llamarouter.cli.output import say, say_json, styled, table
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, find_server
 
-Explanation = Mapping[str, Any]  # model, command, env, flags [{option, values, origin}], problem
+Explanation = Mapping[str, Any]  # model, command, env, flags [{option, values, origin}], policy, problem
 
 
 @click.command()
@@ -99,6 +99,7 @@ def _preset(server: ServerClient | None, flags: list[str], model: str | None) ->
 def _show(explanation: Explanation) -> None:
     command: Sequence[str] = explanation.get("command") or ()
     flags: Sequence[Mapping[str, Any]] = explanation.get("flags") or ()
+    policy: Sequence[Mapping[str, Any]] = explanation.get("policy") or ()
     environment: Mapping[str, str] = explanation.get("env") or {}
     if not command:
         return
@@ -109,6 +110,11 @@ def _show(explanation: Explanation) -> None:
         say()
         rows = [(str(flag["option"]), shlex.join(map(str, flag["values"])), str(flag["origin"])) for flag in flags]
         for line in table(("FLAG", "VALUE", "FROM"), rows):
+            say(line)
+    if policy:
+        say()
+        rows = [(str(rule["key"]), str(rule["value"]), str(rule["origin"])) for rule in policy]
+        for line in table(("POLICY", "VALUE", "FROM"), rows):
             say(line)
     if environment:
         say()

@@ -22,16 +22,17 @@ from llamarouter.core.launch import FORCED_ORIGIN, Launch
 from llamarouter.core.layers import Common, Layers
 from llamarouter.core.model import Files, Model, Skipped, Source
 from llamarouter.core.own_environment import over
+from llamarouter.core.policy_rules import LOAD_ON_STARTUP, PIN, merged
 from llamarouter.core.settings import Settings
 from llamarouter.core.sources import DRAFT, PROJECTOR, Companions, Origin, Sources
-from llamarouter.core.wishes import DEDUP, LOAD_ON_STARTUP, STOP_TIMEOUT, Wishes, read_section
+from llamarouter.core.wishes import DEDUP, STOP_TIMEOUT, Wishes, read_section
 
 
 class Assembly:
     """Makes entries, and collects by id what the catalogue needs of their sections.
 
     `deduplicating`: those that want their files listed once; `spoiled`: those that cannot be used; `alias_origins`:
-    the line of their aliases.
+    the line of their aliases; `pins_said`: those that say themselves whether they are pinned.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Assembly:
         self.deduplicating: set[str] = set()
         self.spoiled: set[str] = set()
         self.alias_origins: dict[str, str] = {}
+        self.pins_said: set[str] = set()
 
     def entry(self, name: str, known: Model | None, section: Section | None) -> Entry:
         """The entry of a discovered model, of a section, or of a section over a discovered model."""
@@ -91,16 +93,17 @@ class Assembly:
         self.alias_origins[name] = wishes.alias_where
         if wishes.dedup if wishes.dedup is not None else common.everyone.dedup:
             self.deduplicating.add(name)
+        if any(rule.key == PIN for rule in wishes.rules):
+            self.pins_said.add(name)
 
     def _named(self, model: Model, wishes: Wishes, common: Common) -> Entry:
         everyone = common.everyone
-        load = wishes.load_on_startup if wishes.load_on_startup is not None else everyone.load_on_startup
         full = wishes.full_offload if wishes.full_offload is not None else everyone.full_offload
         return Entry(
             model=model,
             aliases=wishes.aliases,
             tags=wishes.tags or everyone.tags,
-            load_on_startup=bool(load),
+            rules=merged(everyone.rules, self._settings.rules, wishes.rules),
             require_full_offload=bool(full),
         )
 

@@ -20,6 +20,7 @@ from llamarouter.core.ini import Ini
 from llamarouter.core.layers import Layers
 from llamarouter.core.model import Model, Skipped, Source
 from llamarouter.core.names import hide_duplicates, names_of, with_folder_names, without_conflicts
+from llamarouter.core.pins import with_pins
 from llamarouter.core.preset import Preset, engine_key_of, preset_of
 from llamarouter.core.settings import Settings
 
@@ -90,6 +91,8 @@ def build_catalog(
         if name not in sections and (one is None or model.source is not Source.CACHE):
             entries[name] = assembly.entry(name, model, None)
     entries = without_conflicts(with_folder_names(entries), assembly.alias_origins, layers.warn)
+    named = Catalog(entries.values()).resolve if settings.pins.names else entries.get
+    entries = with_pins(entries, settings.pins, named, assembly.pins_said, settings.models_max, layers.warn)
     warnings = (*skipped, *preset.warnings, *settings.warnings, *layers.warnings)
     return Catalog(hide_duplicates(entries, assembly.deduplicating), warnings)
 

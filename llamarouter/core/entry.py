@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from llamarouter.core.launch import Launch
 from llamarouter.core.model import Model
+from llamarouter.core.policy import Policy
+from llamarouter.core.policy_rules import LOAD_ON_STARTUP, Rule, policy_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +19,7 @@ class Entry:
     problem: str | None = None  # why it cannot be started, in one line
     aliases: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
-    load_on_startup: bool = False
+    rules: tuple[Rule, ...] = ()  # how long it stays, and whether it is loaded at start
     hf_wanted: str | None = None  # what the router must fetch first: `user/repo:TAG` or `user/repo/file.gguf`
     with_projector: bool = True  # whether what is fetched comes with the projector that goes with it
     require_full_offload: bool = False  # a load that leaves layers in host memory is refused
@@ -29,6 +31,16 @@ class Entry:
     def id(self) -> str:
         """The name under which clients ask for it."""
         return self.model.id
+
+    @property
+    def policy(self) -> Policy:
+        """How long it stays once it is loaded, as its rules say."""
+        return policy_of(self.rules)
+
+    @property
+    def load_on_startup(self) -> bool:
+        """Whether it is loaded before anybody asks."""
+        return any(rule.value for rule in self.rules if rule.key == LOAD_ON_STARTUP)
 
     @property
     def input_modalities(self) -> tuple[str, ...]:

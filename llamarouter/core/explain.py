@@ -13,12 +13,13 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.ids import is_repo
 from llamarouter.core.ini import GLOBAL_SECTION
 from llamarouter.core.launch import DEFAULT_ORIGIN, FORCED_ORIGIN, Flag, without_secrets
+from llamarouter.core.policy_rules import LOAD_ON_STARTUP
 
 # What ends or changes a value in llama-server's INI, which knows no quotes.
 _UNWRITABLE = re.compile(r"[;#\r\n]|^[ \t]|[ \t]$")
 _FILES = ("--model", "--mmproj")
 
-Explanation = dict[str, Any]  # as JSON: model, command, env, variables, flags, problem
+Explanation = dict[str, Any]  # as JSON: model, command, env, variables, flags, policy, problem
 
 
 def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, str]) -> Explanation:
@@ -40,6 +41,7 @@ def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, 
         "env": environment | launch.environment(),
         "variables": [{"name": each.name, "value": each.value, "origin": each.origin} for each in launch.variables],
         "flags": flags,
+        "policy": [{"key": rule.key, "value": rule.text, "origin": rule.origin} for rule in entry.rules],
         "problem": entry.problem,
     }
 
@@ -78,7 +80,12 @@ def _section(entry: Entry) -> str:
     alike = "(llama-server's router gives all models its own environment)"
     lines += [f"; lr-env = {_one_line(f'{each.name}={each.value}')}   {alike}" for each in launch.variables]
     if entry.load_on_startup:
-        lines.append("load-on-startup = true")
+        lines.append(f"{LOAD_ON_STARTUP} = true")
+    lines += [
+        f"; {rule.key} = {_one_line(rule.text)}   (llama-server has nothing like it)"
+        for rule in entry.rules
+        if rule.key != LOAD_ON_STARTUP
+    ]
     lines.append(f"stop-timeout = {max(1, round(launch.stop_timeout))}")
     return "\n".join(lines) + "\n"
 

@@ -107,6 +107,22 @@ OWN: tuple[OwnOption, ...] = (
     ),
     _row(
         _MODELS,
+        "--ttl",
+        "DURATION",
+        "LR_TTL",
+        "never",
+        "a model that was idle for so long is unloaded: 90s, 15m, 2h, 1d; 0: never (a section's own: lr-ttl)",
+    ),
+    _row(
+        _MODELS,
+        "--pin",
+        "MODELS",
+        "LR_PIN",
+        "",
+        "models, by commas, that are never unloaded to make room for another one (in a section: lr-pin = true)",
+    ),
+    _row(
+        _MODELS,
         "--models-autoload",
         "",
         "LLAMA_ARG_MODELS_AUTOLOAD",

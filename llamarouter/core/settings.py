@@ -26,6 +26,8 @@ from llamarouter.core.one_model import OneModel, one_model_of
 from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
 from llamarouter.core.own_values import OwnValues
 from llamarouter.core.ownership import Role, refusal_of, role_of
+from llamarouter.core.pins import NamedPins
+from llamarouter.core.policy_rules import DURATIONS, TTL, Rule, rule_of
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
@@ -45,6 +47,8 @@ class Settings:
     preset: str | None = None
     engine: tuple[str, ...] | None = None  # a command: the binary, perhaps behind a prefix (`numactl ...`)
     models_max: int = 4  # 0: no limit
+    rules: tuple[Rule, ...] = ()  # how long every model stays
+    pins: NamedPins = NamedPins()  # noqa: RUF009 (frozen)
     autoload: bool = True
     host: tuple[str, ...] = ("127.0.0.1",)  # addresses, or paths ending in `.sock`
     port: int = 8080  # 0: any that is free
@@ -104,6 +108,8 @@ def parse_settings(
         preset=values.text("--models-preset"),
         engine=_command(values.text(_ENGINE)),
         models_max=max(0, values.integer("--models-max", 4)),
+        rules=_rules(values),
+        pins=_pins(values),
         autoload=values.truth("--models-autoload", True),
         host=_hosts(values.text("--host")),
         port=values.integer("--port", 8080, 0, 65535),
@@ -205,6 +211,33 @@ def _command(text: str | None) -> tuple[str, ...] | None:
     if not words:
         raise UsageError(f"{_ENGINE} needs a command, as in {_ENGINE} /opt/llama.cpp/bin/llama-server")
     return words
+
+
+def _rules(values: OwnValues) -> tuple[Rule, ...]:
+    """How long every model stays, as the command line or a variable says it."""
+    text = values.text("--ttl")
+    if text is None:
+        return ()
+    rule, _ = rule_of(TTL, text, _origin("--ttl", values))
+    if rule is None:
+        raise UsageError(f"{values.written('--ttl')} must be {DURATIONS}, not {text!r}")
+    return (rule,)
+
+
+def _pins(values: OwnValues) -> NamedPins:
+    text = values.text("--pin")
+    if text is None:
+        return NamedPins()
+    names = tuple(dict.fromkeys(name for part in text.split(",") if (name := part.strip())))
+    if not names:
+        raise UsageError(f"{values.written('--pin')} names no model: {values.written('--pin')} ID, several by commas")
+    return NamedPins(names, _origin("--pin", values))
+
+
+def _origin(name: str, values: OwnValues) -> str:
+    """Where a value stands, as its origin is shown."""
+    said = values.last_of(name)
+    return f"environment {said.where}" if said is not None and said.from_environment else name
 
 
 def _log_level(values: OwnValues) -> str:

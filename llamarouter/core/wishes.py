@@ -23,17 +23,17 @@ from llamarouter.core.model import Skipped
 from llamarouter.core.own_environment import Variable, variables_of
 from llamarouter.core.own_options import OWN_TABLE, SHARED
 from llamarouter.core.ownership import Role, refusal_of, role_of
+from llamarouter.core.policy_rules import RULES, Rule, contradiction_in, rule_of
 
 ENGINE_KEY = "lr-engine"
 VERSION_KEY = "version"  # of the file: it says nothing of a model
-LOAD_ON_STARTUP = "load-on-startup"
 STOP_TIMEOUT = "stop-timeout"
 DEDUP = "dedup-cache-models"
 # Sources that may stand where all models are spoken of.
 DRAFTS = ("--model-draft", "--hf-repo-draft")
 ENVIRONMENT = "lr-env"
 FULL_OFFLOAD = "lr-require-full-offload"
-OUR_KEYS = (ENGINE_KEY, ENVIRONMENT, FULL_OFFLOAD, LOAD_ON_STARTUP, STOP_TIMEOUT, DEDUP)
+OUR_KEYS = (ENGINE_KEY, ENVIRONMENT, FULL_OFFLOAD, *RULES, STOP_TIMEOUT, DEDUP)
 _OUR_PREFIX = "lr-"
 _ENV_PREFIX = "LLAMA_ARG_"
 
@@ -47,7 +47,7 @@ class Wishes:
     aliases: tuple[str, ...] = ()
     alias_where: str = ""  # the `file:line` of them
     tags: tuple[str, ...] = ()
-    load_on_startup: bool | None = None
+    rules: list[Rule] = field(default_factory=list)
     stop_timeout: float | None = None
     dedup: bool | None = None
     variables: tuple[Variable, ...] = ()
@@ -75,6 +75,7 @@ def read_section(section: Section, table: OptionTable) -> Wishes:
         problem = _read_key(key, table, wishes)
         if problem is not None:
             wishes.spoil(key.where, problem)
+    _warn_of_contradiction(wishes)
     return wishes
 
 
@@ -191,12 +192,15 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
         else:
             wishes.stop_timeout = seconds
         return None
+    if name in RULES:
+        rule, doubt = rule_of(name, key.value, key.where)
+        wishes.rules += [rule] if rule is not None else []
+        wishes.warnings += [Skipped(key.where, doubt)] if doubt is not None else []
+        return None
     truth = boolean_of(key.value)
     if truth is None:
         wishes.warnings.append(Skipped(key.where, f"{name} must be true or false, not {key.value!r}: taken as false"))
-    if name == LOAD_ON_STARTUP:
-        wishes.load_on_startup = bool(truth)
-    elif name == FULL_OFFLOAD:
+    if name == FULL_OFFLOAD:
         wishes.full_offload = bool(truth)
     else:
         wishes.dedup = bool(truth)
@@ -241,6 +245,12 @@ def _warn_of_repetition(written: str, where: str, again: str, holds: str, wishes
     if where:
         reason = f"{written} says the same option as {again} at {holds}, which holds"
         wishes.warnings.append(Skipped(where, reason))
+
+
+def _warn_of_contradiction(wishes: Wishes) -> None:
+    found = contradiction_in(wishes.rules)
+    if found is not None:
+        wishes.warnings.append(Skipped(found[0].origin, found[1]))
 
 
 def _nearest_key(name: str, table: OptionTable) -> str | None:

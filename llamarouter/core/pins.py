@@ -1,0 +1,68 @@
+"""Which models are pinned in the end: those whose rules say so, those that `--pin` names, and no more than have places.
+
+A pinned model is never stopped for another one, so more of them than `--models-max` could not be kept. Those that the
+command line names come first, then those of the preset in its order; the rest is served as if it had no pin.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+
+from llamarouter.core.entry import Entry
+from llamarouter.core.model import Skipped
+from llamarouter.core.policy_rules import PIN, Rule, merged
+
+# So many are named where more pins are left out; the rest is a number.
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPins:
+    """The models that the command line, or a variable, says are pinned."""
+
+    names: tuple[str, ...] = ()
+    where: str = "--pin"
+
+
+def with_pins(
+    entries: Mapping[str, Entry],
+    named: NamedPins,
+    resolve: Callable[[str], Entry | None],
+    own: Collection[str],
+    places: int,
+    warn: Callable[[Skipped], None],
+) -> dict[str, Entry]:
+    """Entries with the pins that hold. `own`: the ids whose section has its word; `places`: 0, without limit."""
+    result, first = dict(entries), []
+    for name in named.names:
+        entry = resolve(name)
+        if entry is None:
+            near = difflib.get_close_matches(name, entries, n=1, cutoff=0.6)
+            warn(Skipped(named.where, f"no model is called {name!r}{f'; did you mean {near[0]}?' if near else ''}"))
+        elif entry.id not in own:
+            rule = Rule(PIN, "true", True, named.where)
+            result[entry.id] = replace(result[entry.id], rules=merged(result[entry.id].rules, (rule,)))
+            first.append(entry.id)
+    pinned = list(dict.fromkeys(id for id in (*first, *result) if result[id].policy.pinned))
+    if places and len(pinned) > places:
+        warn(_too_many(pinned, places, result))
+        for id in pinned[places:]:
+            result[id] = replace(result[id], rules=tuple(rule for rule in result[id].rules if rule.key != PIN))
+    elif places and len(pinned) == places and len(entries) > places:
+        reason = f"as many models are pinned as --models-max allows ({places}): while they are loaded, no other can be"
+        warn(Skipped(_origin_of(result[pinned[-1]]), reason))
+    return result
+
+
+def _too_many(pinned: list[str], places: int, entries: Mapping[str, Entry]) -> Skipped:
+    left = pinned[places:]
+    names = [f"{id} ({_origin_of(entries[id])})" for id in left[:_MOST_NAMED]]
+    more = [f"{len(left) - _MOST_NAMED} more"] if len(left) > _MOST_NAMED else []
+    reason = f"{len(pinned)} models are pinned, and --models-max is {places}: not pinned are {', '.join(names + more)}"
+    return Skipped(_origin_of(entries[left[0]]), reason)
+
+
+def _origin_of(entry: Entry) -> str:
+    return next(rule.origin for rule in entry.rules if rule.key == PIN)
