@@ -26,6 +26,8 @@ class Limits:
     queue_per_model: int = 1024
     queue_in_all: int = 4096
     queue_bytes: int = 256 << 20
+    by_memory: bool = False  # nothing is started before it was appraised, and then only where it fits
+    lag: float = 2.0  # for how long after its end a child's bytes count, where the driver does not show them free
 
 
 def objection(

@@ -7,7 +7,7 @@
     |- QueueFull 429          HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout ModelUnloaded Downloading Offline
-    `- LoadTimeout 504        UpstreamTimeout 504    NoSpace 507
+    `- LoadTimeout 504        UpstreamTimeout 504    NoSpace 507    ModelTooLarge 507
 
 The body is llama-server's own shape with two words more: `param` (always null, as OpenAI's clients expect)
 and `reason`, which a program can compare. `UsageError` is not among them: it ends `lr` with exit code 2.
@@ -228,6 +228,14 @@ class UpstreamTimeout(RouterError):
 class NoSpace(RouterError):
     status = 507
     reason = "insufficient_storage"
+    should_retry = False
+
+
+class ModelTooLarge(RouterError):
+    """It cannot be loaded here even if nothing else were."""
+
+    status = 507
+    reason = "insufficient_memory"
     should_retry = False
 
 

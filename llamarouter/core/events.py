@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import enum
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from llamarouter.core.errors import RouterError
+from llamarouter.core.memory import Placement, Room
 
 
 class StopReason(enum.Enum):
@@ -109,14 +111,47 @@ class Closing:
     drain: float
 
 
-Event = Arrived | Left | Released | Ready | Exited | UnloadAsked | Forgotten | TimePassed | Closing
+@dataclass(frozen=True, slots=True)
+class Appraised:
+    """The answer to `Appraise`: the ways to place `model`, the preferred first, and the devices as they are now.
+
+    `placements` empty: there is none, and `error` is what the waiters are told. `age`: how many seconds ago the rooms
+    were looked at.
+    """
+
+    model: str
+    placements: tuple[Placement, ...]
+    rooms: Mapping[str, Room]
+    error: RouterError | None = None
+    age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """What the living child of `model` really holds, in bytes by device: from now on that is what it holds."""
+
+    model: str
+    needs: Mapping[str, int]
+
+
+Event = (
+    Arrived | Left | Released | Ready | Exited | UnloadAsked | Forgotten | TimePassed | Closing | Appraised | Weighed
+)
 
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Spawn the one child of `model`."""
+    """Spawn the one child of `model`, placed so; `placement` None: its memory is not looked at."""
+
+    model: str
+    placement: Placement | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Appraise:
+    """Say what `model` needs and what there is now: `Appraised` is the answer, at once or later, and always comes."""
 
     model: str
 
@@ -146,4 +181,4 @@ class Refuse:
     error: RouterError
 
 
-Command = Start | Stop | Grant | Refuse
+Command = Start | Stop | Grant | Refuse | Appraise

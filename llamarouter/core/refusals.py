@@ -7,6 +7,7 @@ from llamarouter.core.errors import (
     Cooldown,
     Draining,
     ModelCrashed,
+    ModelTooLarge,
     ModelUnloaded,
     NotLoaded,
     QueueFull,
@@ -62,3 +63,7 @@ def unloaded_while_loading(model: str) -> ModelUnloaded:
 
 def ended_unasked(model: str) -> ModelCrashed:
     return ModelCrashed(f"model '{model}' ended though nobody asked it to")
+
+
+def nowhere_to_be(model: str) -> ModelTooLarge:
+    return ModelTooLarge(f"model '{model}' cannot be placed on any device of this machine")

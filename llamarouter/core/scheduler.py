@@ -20,8 +20,11 @@ from typing import assert_never
 
 from llamarouter.core import refusals
 from llamarouter.core.admission import Limits, lane_of, may_load, objection
+from llamarouter.core.appraisals import Appraisals
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import (
+    Appraise,
+    Appraised,
     Arrived,
     Closing,
     Command,
@@ -38,6 +41,7 @@ from llamarouter.core.events import (
     StopReason,
     TimePassed,
     UnloadAsked,
+    Weighed,
 )
 from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
 from llamarouter.core.ledger import Ledger
@@ -55,6 +59,7 @@ class Scheduler(Ledger):
     def __init__(self, limits: Limits, jitter: Callable[[], float] = lambda: 1.0) -> None:
         super().__init__(jitter)
         self._limits = limits
+        self._appraisals = Appraisals()
         self._closing = False
         self._marks = 0
         self._wake = _NEVER
@@ -118,18 +123,39 @@ class Scheduler(Ledger):
                 self._queue.leave(event.ticket)
             case Released() | TimePassed():
                 pass  # settling is all that there is to do
-            case Ready():
-                self._ready(event, now)
-            case Exited():
-                self._exited(event, now)
+            case UnloadAsked() | Forgotten() | Closing():
+                self._note_order(event, now)
+            case _:
+                self._note_child(event, now)
+
+    def _note_order(self, event: UnloadAsked | Forgotten | Closing, now: float) -> None:
+        match event:
             case UnloadAsked():
                 self._unload(event.model, now + event.drain, now, tell_waiters=True)
             case Forgotten():
                 self._cooldowns.forget(event.model)
+<<<<<<< Updated upstream
                 self._paces.forget(event.model)
+=======
+                self._appraisals.forget(event.model)
+>>>>>>> Stashed changes
                 self._unload(event.model, now + event.drain, now, tell_waiters=False)
             case Closing():
                 self._close(now + event.drain, now)
+            case _:
+                assert_never(event)
+
+    def _note_child(self, event: Ready | Exited | Appraised | Weighed, now: float) -> None:
+        match event:
+            case Ready():
+                self._ready(event, now)
+            case Exited():
+                self._exited(event, now)
+            case Appraised():
+                self._appraised(event, now)
+            case Weighed():
+                if (resident := self._residents.get(event.model)) is not None:
+                    resident.needs = event.needs
             case _:
                 assert_never(event)
 
@@ -184,6 +210,7 @@ class Scheduler(Ledger):
             return False
         self._stop(victims[0], StopReason.EVICTED)
         self._residents[failed.model] = Resident(failed.model, now, attempt=2, waits_for=victims[0].model)
+        self._residents[failed.model].placement, self._residents[failed.model].needs = failed.placement, failed.needs
         return True
 
     def _unload(self, model: str, by: float, now: float, *, tell_waiters: bool) -> None:
@@ -214,6 +241,14 @@ class Scheduler(Ledger):
             self._turn_away(resident.model)
         elif resident.phase is Phase.STARTING:
             self._stop(resident, reason, cut=True)
+
+    def _appraised(self, event: Appraised, now: float) -> None:
+        if event.placements:
+            self._appraisals.note(event, now)
+        else:
+            error = event.error or refusals.nowhere_to_be(event.model)
+            self._appraisals.forget(event.model)
+            self._refuse_line(event.model, lambda _: error)
 
     # --- settling ---------------------------------------------------------------------------------------------------
 
@@ -253,7 +288,7 @@ class Scheduler(Ledger):
                 del self._residents[resident.model]
             elif resident.waits_for not in self._residents:
                 resident.waits_for, resident.started_at = None, now
-                self._commands.append(Start(resident.model))
+                self._commands.append(Start(resident.model, resident.placement))
 
     def _let_in(self, line: Line, now: float) -> None:
         resident = self._residents.get(line.model)
@@ -266,6 +301,9 @@ class Scheduler(Ledger):
 
     def _share_places(self, now: float) -> float | None:
         wants = wants_of(self._queue, self._residents, self._cooldowns)
+        if self._limits.by_memory:
+            self._commands += [Appraise(want.model) for want in wants if self._appraisals.ask(want.model, now)]
+            wants = [want for want in wants if self._appraisals.of(want.model, now)]
         claimed = any(resident.leaving is not None for resident in self._residents.values())
         if not wants and not claimed:
             return None
@@ -285,8 +323,7 @@ class Scheduler(Ledger):
         for model in plan.refuse:
             self._refuse_modest(model)
         for model in plan.start:
-            self._residents[model] = Resident(model, now)
-            self._commands.append(Start(model))
+            self._start(model, now)
         for model in plan.release:
             self._residents[model].leaving = None
             line = self._queue.line_of(model)
@@ -310,6 +347,14 @@ class Scheduler(Ledger):
             if resident.leaving is not None and resident.leaving.by is not None and not resident.cut
         )
         return min(times, default=_NEVER)
+
+    def _start(self, model: str, now: float) -> None:
+        placements = self._appraisals.of(model, now) if self._limits.by_memory else ()
+        resident = self._residents[model] = Resident(model, now)
+        if placements:
+            resident.placement, resident.needs = placements[0], placements[0].needs
+        self._appraisals.forget(model)
+        self._commands.append(Start(model, resident.placement))
 
     # --- the few things that are done ---------------------------------------------------------------------------------
 

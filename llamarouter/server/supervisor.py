@@ -17,6 +17,8 @@ from typing import Self, assert_never
 
 from llamarouter.core.errors import Internal, RouterError
 from llamarouter.core.events import (
+    Appraise,
+    Appraised,
     Arrived,
     Closing,
     Command,
@@ -31,6 +33,7 @@ from llamarouter.core.events import (
     TimePassed,
     UnloadAsked,
 )
+from llamarouter.core.memory import Placement
 from llamarouter.core.refusals import unloaded_while_loading
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
@@ -215,6 +218,8 @@ class Supervisor:
                 self.lives.start(model)
             case Stop():
                 self.lives.stop(command)
+            case Appraise(model):  # nobody can tell what it needs: it fits
+                self._inbox.append(Appraised(model, (Placement({}),), {}))
             case _:
                 assert_never(command)
 
