@@ -134,11 +134,8 @@ class Scheduler(Ledger):
                 self._unload(event.model, now + event.drain, now, tell_waiters=True)
             case Forgotten():
                 self._cooldowns.forget(event.model)
-<<<<<<< Updated upstream
                 self._paces.forget(event.model)
-=======
                 self._appraisals.forget(event.model)
->>>>>>> Stashed changes
                 self._unload(event.model, now + event.drain, now, tell_waiters=False)
             case Closing():
                 self._close(now + event.drain, now)
