@@ -320,6 +320,24 @@ OWN: tuple[OwnOption, ...] = (
         "a private folder for sockets (default: below $XDG_RUNTIME_DIR, or /run/llamarouter for root); "
         "the other commands find the router there by LR_RUNTIME_DIR",
     ),
+    _row(
+        _ENGINE,
+        "--memory-budget",
+        "AMOUNT",
+        "LR_MEMORY_BUDGET",
+        "",
+        "what all models together may hold of each GPU (without one, of the memory): 80%, 20GiB, or by device: "
+        "CUDA0=20GiB,CUDA1=50%,Host=32GiB (default: all that is there, less a margin)",
+    ),
+    _row(
+        _ENGINE,
+        "--memory-reserve",
+        "AMOUNT",
+        "LR_MEMORY_RESERVE",
+        "",
+        "what must stay free beside them, written likewise (default: 1 GiB of each device, a tenth of small ones; "
+        "0 beside a budget)",
+    ),
     _row(_LOG, "--log-level", "LEVEL", "LR_LOG_LEVEL", "info", "of the router: debug, info, warning or error"),
     _row(
         _LOG,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from llamarouter.core.budget import Budgets, budgets_of
 from llamarouter.core.config_ini import own_of
 from llamarouter.core.cors import Cors
 from llamarouter.core.door_values import api_prefix_of, certificate_of, cors_of, ui_config_of
@@ -77,6 +78,7 @@ class Settings:
     log_file: str | None = None
     log_jsonl: bool = False
     runtime_dir: str | None = None
+    budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     options: tuple[Given, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
 
@@ -138,6 +140,7 @@ def parse_settings(
         log_file=values.text("--log-file"),
         log_jsonl=values.truth("--log-jsonl", False),
         runtime_dir=values.text("--runtime-dir"),
+        budgets=budgets_of(values),
         options=options,
         warnings=(*warnings, *_misspelt(environ)),
     )

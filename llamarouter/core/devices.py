@@ -1,0 +1,71 @@
+"""What there is to put models on: the devices of this machine, as they were seen at one moment.
+
+    host.devices.Machine.survey() -> Survey { "CUDA0": Device, "CUDA1": Device, "Host": Device }
+
+Devices are called as llama.cpp calls them (`CUDA0`, `ROCm0`, `Vulkan0`, `MTL0`); the machine's own memory is `Host`
+and always there. A GPU without memory of its own (an integrated one) takes from `Host`: `memory_of` says where.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from llamarouter.core.footprint import HOST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """One device. Bytes; `free`: as its driver says, whoever has taken the rest."""
+
+    name: str
+    description: str = ""  # "NVIDIA GeForce RTX 4090"
+    total: int
+    free: int
+    # Bytes by process id, of the processes that the driver names; None: it names none at all.
+    held: Mapping[int, int] | None = None
+    shares_host: bool = False  # an integrated GPU: its memory is the machine's own
+    stale: bool = False  # it did not answer: these are the figures of an earlier survey
+
+    @property
+    def is_gpu(self) -> bool:
+        return self.name != HOST
+
+    def held_by(self, pids: Iterable[int]) -> int | None:
+        """What these processes hold together; None where the driver does not say, or names none of them.
+
+        Inside a container a driver names processes by the numbers that they have outside.
+        """
+        wanted = set(pids)
+        if not wanted:
+            return 0
+        if self.held is None or wanted.isdisjoint(self.held):
+            return None
+        return sum(size for pid, size in self.held.items() if pid in wanted)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """All devices at one moment. `at`: seconds of the monotonic clock; `problems`: what did not answer, a line each."""
+
+    devices: Mapping[str, Device]
+    at: float = 0.0
+    problems: tuple[str, ...] = field(default=())
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The names of those that are no plain memory, in llama.cpp's order."""
+        return tuple(name for name, device in self.devices.items() if device.is_gpu)
+
+    def memory_of(self, name: str) -> str:
+        """Whose memory a device takes: its own, or the machine's."""
+        device = self.devices.get(name)
+        return HOST if device is not None and device.shares_host else name
+
+    def needs(self, totals: Mapping[str, int]) -> dict[str, int]:
+        """Bytes by the memory that they are taken from: those of an integrated GPU are the machine's."""
+        needs: dict[str, int] = {}
+        for name, size in totals.items():
+            memory = self.memory_of(name)
+            needs[memory] = needs.get(memory, 0) + size
+        return needs
