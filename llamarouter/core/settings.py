@@ -145,10 +145,7 @@ def parse_settings(
         warnings=(*warnings, *_misspelt(environ)),
     )
     _check_together(settings)
-    if settings.ui_path is not None and not settings.ui:
-        unused = Skipped(f"--path {settings.ui_path}", "not served, as there is --no-ui")
-        return replace(settings, warnings=(*settings.warnings, unused))
-    return settings
+    return replace(settings, warnings=(*settings.warnings, *_unused(settings)))
 
 
 def engine_of(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -308,6 +305,13 @@ def _check_together(settings: Settings) -> None:
                 f"--host {host} can be reached from other machines and there is no key: "
                 "give --api-key-file FILE, or --allow-open if everybody may use it"
             )
+
+
+def _unused(settings: Settings) -> list[Skipped]:
+    """What was given and means nothing beside something else."""
+    if settings.ui_path is not None and not settings.ui:
+        return [Skipped(f"--path {settings.ui_path}", "not served, as there is --no-ui")]
+    return []
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:
