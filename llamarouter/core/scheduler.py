@@ -21,7 +21,7 @@ from typing import assert_never
 from llamarouter.core import refusals
 from llamarouter.core.admission import Limits, lane_of, may_load, objection
 from llamarouter.core.appraisals import Appraisals
-from llamarouter.core.errors import RouterError
+from llamarouter.core.deeds import Deeds
 from llamarouter.core.events import (
     Appraise,
     Appraised,
@@ -31,29 +31,25 @@ from llamarouter.core.events import (
     Event,
     Exited,
     Forgotten,
-    Grant,
     Left,
     Ready,
-    Refuse,
     Released,
     Start,
-    Stop,
     StopReason,
     TimePassed,
     UnloadAsked,
     Weighed,
 )
 from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
-from llamarouter.core.ledger import Ledger
 from llamarouter.core.residents import Leaving, Phase, Resident
-from llamarouter.core.waiting import Lane, Line, Mark, Waiter
+from llamarouter.core.waiting import Lane, Waiter
 
 __all__ = ["Limits", "Phase", "Scheduler"]
 
 _NEVER = float("inf")
 
 
-class Scheduler(Ledger):
+class Scheduler(Deeds):
     """The one owner of who may be where. Called by one thread, never from within itself."""
 
     def __init__(self, limits: Limits, jitter: Callable[[], float] = lambda: 1.0) -> None:
@@ -61,9 +57,7 @@ class Scheduler(Ledger):
         self._limits = limits
         self._appraisals = Appraisals()
         self._closing = False
-        self._marks = 0
         self._wake = _NEVER
-        self._commands: list[Command] = []
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Note `event` and settle; the commands are to be carried out in their order."""
@@ -287,15 +281,6 @@ class Scheduler(Ledger):
                 resident.waits_for, resident.started_at = None, now
                 self._commands.append(Start(resident.model, resident.placement))
 
-    def _let_in(self, line: Line, now: float) -> None:
-        resident = self._residents.get(line.model)
-        if resident is None or not resident.is_open:
-            return
-        for lane in Lane:
-            while (waiter := line.first(lane)) is not None and resident.takes(lane):
-                self._queue.leave(waiter.ticket)
-                self._enter(resident, waiter.ticket, lane, now)
-
     def _share_places(self, now: float) -> float | None:
         wants = wants_of(self._queue, self._residents, self._cooldowns)
         if self._limits.by_memory:
@@ -320,7 +305,9 @@ class Scheduler(Ledger):
         for model in plan.refuse:
             self._refuse_modest(model)
         for model in plan.start:
-            self._start(model, now)
+            placements = self._appraisals.of(model, now) if self._limits.by_memory else ()
+            self._appraisals.forget(model)
+            self._start(model, placements[0] if placements else None, now)
         for model in plan.release:
             self._residents[model].leaving = None
             line = self._queue.line_of(model)
@@ -344,54 +331,3 @@ class Scheduler(Ledger):
             if resident.leaving is not None and resident.leaving.by is not None and not resident.cut
         )
         return min(times, default=_NEVER)
-
-    def _start(self, model: str, now: float) -> None:
-        placements = self._appraisals.of(model, now) if self._limits.by_memory else ()
-        resident = self._residents[model] = Resident(model, now)
-        if placements:
-            resident.placement, resident.needs = placements[0], placements[0].needs
-        self._appraisals.forget(model)
-        self._commands.append(Start(model, resident.placement))
-
-    # --- the few things that are done ---------------------------------------------------------------------------------
-
-    def _enter(self, resident: Resident, ticket: int, lane: Lane, now: float) -> None:
-        resident.enter(lane, now)
-        if lane is not Lane.LOAD:
-            self._inside[ticket] = (resident, lane, now)
-        self._commands.append(Grant(ticket, resident.model))
-
-    def _leave(self, ticket: int, now: float) -> Resident | None:
-        inside = self._inside.pop(ticket, None)
-        if inside is None:
-            return None
-        resident, lane, since = inside
-        resident.exit(lane, now)
-        if lane is Lane.SLOT and self._queue:
-            self._paces.answered(resident.model, now - since)
-        return resident
-
-    def _stop(self, resident: Resident, reason: StopReason, *, cut: bool = False) -> None:
-        resident.phase, resident.cut = Phase.STOPPING, cut
-        if resident.leaving is None:
-            resident.leaving = Leaving(reason)
-        self._commands.append(Stop(resident.model, reason, cut))
-        self._turn_away(resident.model)
-
-    def _turn_away(self, model: str) -> None:
-        """The child is gone or as good as gone: who must not cause a load has nothing to wait for."""
-        self._refuse_line(model, lambda waiter: None if waiter.autoload else refusals.not_loaded(model))
-
-    def _refuse_line(self, model: str, why: Callable[[Waiter], RouterError | None]) -> None:
-        for waiter in sorted(self._queue.line_of(model) or (), key=lambda waiter: waiter.mark):
-            error = why(waiter)
-            if error is not None:
-                self._queue.leave(waiter.ticket)
-                self._refuse(waiter.ticket, error)
-
-    def _refuse(self, ticket: int, error: RouterError) -> None:
-        self._commands.append(Refuse(ticket, error))
-
-    def _mark(self, now: float) -> Mark:
-        self._marks += 1
-        return now, self._marks
