@@ -82,6 +82,122 @@ def test_after_the_cool_down_one_probe_is_loaded_and_the_next_takes_twice_as_lon
     assert scheduler.failure_of("a") is None
 
 
+def _broken(*, places: int = 1) -> Scheduler:
+    """`a` has failed three times in ten seconds; the breaker is half open from 30 on."""
+    return play(
+        Scheduler(Limits(models_max=places)),
+        (0, ask(1, "a"), start("a")),
+        (3, gone("a", CRASH), refuse(1, "model_crashed")),
+        (4, ask(2, "a"), start("a")),
+        (5, gone("a", CRASH), refuse(2, "model_crashed")),
+        (7, ask(3, "a"), start("a")),
+        (10, gone("a", CRASH), refuse(3, "model_crashed")),
+        (29.9, ask(4, "a"), refuse(4, "model_cooldown")),
+    )
+
+
+def test_a_model_that_failed_three_times_in_a_minute_is_tried_by_one_request_alone() -> None:
+    scheduler = play(_broken(), (30, ask(5, "a"), start("a")), (30, ask(6, "a"), refuse(6, "model_cooldown")))
+    (refusal,) = scheduler.handle(Arrived(7, "a"), 31.0)
+    assert isinstance(refusal, Refuse)
+    assert (refusal.error.reason, refusal.error.retry_after) == ("model_cooldown", 2.0)
+    assert refusal.error.message == (
+        "model 'a' failed 3 times, and one request is trying it again now; ask again in 2 s: signal SEGV"
+    )
+    play(
+        scheduler,
+        (31, load(8, "a"), refuse(8, "model_cooldown")),
+        (32, gone("a", CRASH), refuse(5, "model_crashed")),
+        # and so on, with a longer pause
+        (71.9, ask(9, "a"), refuse(9, "model_cooldown")),
+        (72, ask(10, "a"), start("a")),
+        (72, ask(11, "a"), refuse(11, "model_cooldown")),
+        (75, ready("a"), grant(10, "a")),
+        # what is ready is for everybody
+        (75, ask(12, "a")),
+        (76, release(10), grant(12, "a")),
+    )
+    assert scheduler.failure_of("a") is None
+
+
+def test_a_refusal_says_how_often_it_failed_and_what_is_left() -> None:
+    (refusal,) = _broken().handle(Arrived(5, "a"), 25.0)
+    assert isinstance(refusal, Refuse)
+    assert refusal.error.message == "model 'a' failed 3 times and is left alone for 5 s more: signal SEGV"
+    assert refusal.error.retry_after == 5.0
+
+
+def test_a_probe_that_waits_for_a_place_is_the_only_one() -> None:
+    play(
+        _broken(),
+        (29, ask(5, "b"), start("b")),
+        (30, ask(6, "a")),
+        (30, ask(7, "a"), refuse(7, "model_cooldown")),
+        (31, ready("b"), grant(5, "b")),
+        (35, release(5), evict("b")),
+        (36, gone("b"), start("a")),
+        (36, ask(8, "a"), refuse(8, "model_cooldown")),
+        (39, ready("a"), grant(6, "a")),
+    )
+
+
+def test_the_probe_whose_client_leaves_is_followed_by_the_next_who_comes() -> None:
+    play(
+        _broken(),
+        (30, ask(5, "a"), start("a")),
+        (31, left(5)),
+        (31, ask(6, "a")),
+        (31, ask(7, "a"), refuse(7, "model_cooldown")),
+        (32, ready("a"), grant(6, "a")),
+    )
+
+
+def test_a_crash_soon_after_the_probe_opens_the_breaker_again_for_longer() -> None:
+    play(
+        _broken(),
+        (30, ask(5, "a"), start("a")),
+        (33, ready("a"), grant(5, "a")),
+        (33, ask(6, "a")),
+        (50, gone("a", CRASH), refuse(6, "model_cooldown")),
+        (89.9, ask(7, "a"), refuse(7, "model_cooldown")),
+        (90, ask(8, "a"), start("a")),
+        (90, ask(9, "a"), refuse(9, "model_cooldown")),
+    )
+
+
+def test_a_minute_of_service_closes_the_breaker() -> None:
+    play(
+        _broken(),
+        (30, ask(5, "a"), start("a")),
+        (33, ready("a"), grant(5, "a")),
+        (93, gone("a", CRASH)),  # the fourth failure: 2^(4 - 2) seconds
+        (97, ask(6, "a"), start("a")),
+        (97, ask(7, "a")),
+        (98, ready("a"), grant(6, "a")),
+    )
+
+
+def test_crashes_and_failed_loads_count_alike() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, gone("a", CRASH)),
+        (2, ask(2, "a"), start("a")),
+        (3, gone("a", CRASH), refuse(2, "model_crashed")),
+        (5, ask(3, "a"), start("a")),
+        (6, ready("a"), grant(3, "a")),
+        (7, gone("a", CRASH)),
+        (26.9, ask(4, "a"), refuse(4, "model_cooldown")),
+        (27, ask(5, "a"), start("a")),
+        (27, ask(6, "a"), refuse(6, "model_cooldown")),
+    )
+
+
+def test_a_reload_closes_the_breaker() -> None:
+    play(_broken(), (11, forget("a", 5)), (11, ask(5, "a"), start("a")), (11, ask(6, "a")))
+
+
 def test_a_crash_of_a_model_that_ran_is_followed_by_one_restart_at_once() -> None:
     scheduler = play(
         one_place(),

@@ -1,6 +1,7 @@
 """Who may wait at all: the limits of the queue, and the reasons for which a request is refused at once.
 
-the router closes -> may not load what is not loaded -> the model cools down -> its line is full -> all are full
+the router closes -> may not load what is not loaded -> the model cools down -> another one tries it already
+-> its line is full -> all are full
 """
 
 from __future__ import annotations
@@ -48,6 +49,10 @@ def objection(
     if left > 0.0:  # then there is no child: a load begins after the cool-down, never within it
         return refusals.cooling(event.model, cooldowns.failure_of(event.model), left)
     waiting = queue.waiting(event.model)
+    probed = cooldowns.probed(event.model, now)
+    if probed is not None and waiting:
+        since = now if resident is None else resident.started_at
+        return refusals.being_probed(event.model, probed, probed.took - (now - since))
     if waiting >= limits.queue_per_model:
         again = paces.retry_after(event.model, resident, waiting, max_wait=limits.max_wait, now=now)
         return refusals.line_full(event.model, waiting, again)

@@ -32,10 +32,29 @@ def draining() -> Draining:
 
 def cooling(model: str, failure: Failure | None, left: float) -> Cooldown:
     """`left`: seconds until the model may be tried again."""
-    cause = "" if failure is None else ": " + failure.error.message.removeprefix(f"model '{model}': ")
+    cause = "" if failure is None else ": " + _cause_of(model, failure)
     return Cooldown(
-        f"model '{model}' failed and is left alone for {max(1, round(left))} s more{cause}", retry_after=left
+        f"model '{model}' {_how_often(failure)} and is left alone for {max(1, round(left))} s more{cause}",
+        retry_after=left,
     )
+
+
+def being_probed(model: str, failure: Failure, left: float) -> Cooldown:
+    """`left`: seconds until the load that tries it should be over."""
+    left = max(1.0, left)
+    return Cooldown(
+        f"model '{model}' {_how_often(failure)}, and one request is trying it again now; ask again in {round(left)} s: "
+        f"{_cause_of(model, failure)}",
+        retry_after=left,
+    )
+
+
+def _how_often(failure: Failure | None) -> str:
+    return f"failed {failure.count} times" if failure is not None and failure.is_broken else "failed"
+
+
+def _cause_of(model: str, failure: Failure) -> str:
+    return failure.error.message.removeprefix(f"model '{model}': ")
 
 
 def not_worth_a_place(failure: Failure) -> RouterError:

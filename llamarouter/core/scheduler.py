@@ -170,7 +170,7 @@ class Scheduler(Deeds):
         resident.phase = Phase.READY
         resident.slots, resident.connections = max(1, event.slots), max(1, event.connections)
         resident.ready_at, resident.load_seconds = now, min(event.load_seconds, now - resident.started_at)
-        self._cooldowns.loaded(event.model)
+        self._cooldowns.loaded(event.model, now)
         self._paces.loaded(resident)
 
     def _exited(self, event: Exited, now: float) -> None:
@@ -184,7 +184,10 @@ class Scheduler(Deeds):
             return
         error = event.error or refusals.ended_unasked(event.model)
         served = resident.phase is Phase.READY
-        delay = self._cooldowns.failed(event.model, error, now, deterministic=event.deterministic, spare_first=served)
+        took = resident.load_seconds if served else now - resident.started_at
+        delay = self._cooldowns.failed(
+            event.model, error, now, deterministic=event.deterministic, spare_first=served, took=took
+        )
         if not served:
             self._refuse_line(event.model, lambda _: error)
         elif delay > 0.0:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import signal
 import socket
 import time
@@ -122,7 +123,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     )
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
-    supervisor = Supervisor(Scheduler(limits), spawner, feed, ready)
+    supervisor = Supervisor(Scheduler(limits, _jitter), spawner, feed, ready)
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
@@ -258,6 +259,11 @@ class _Life:
         await self._supervisor.lives.until_empty()
         for ring in self._supervisor.lives.rings.values():
             ring.end()
+
+
+def _jitter() -> float:
+    """Pauses are a little longer than promised, each by another share: models that failed together come back apart."""
+    return random.uniform(1.0, 1.2)
 
 
 def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,8 @@ import heapq
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 
+from llamarouter.core.breaker import FIRST, THRESHOLD, WINDOW
+from llamarouter.core.cooldown import HEALTHY
 from llamarouter.core.errors import ModelCrashed, QueueTimeout
 from llamarouter.core.events import (
     Arrived,
@@ -57,6 +59,8 @@ class House:
         self.hunger: dict[str, Hunger] = {}
         self.ended: Counter[str] = Counter()
         self.doomed: set[str] = set()  # failed for a cause that lies in them, and not loaded nor changed since
+        self.failures: dict[str, list[float]] = defaultdict(list)  # of the last minute
+        self.broken: dict[str, float] = {}  # failed three times in a minute and not loaded since: when last
         self.closing = False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -103,6 +107,8 @@ class House:
             child.drain_by = by if child.drain_by is None else min(by, child.drain_by)
         if changed:
             self.doomed.discard(model)
+            self.failures[model].clear()
+            self.broken.pop(model, None)
         for hunger in self.hunger.values():  # somebody throws away a load: the bound does not include that
             hunger.by += self.load_seconds[model] + self.stop_seconds
         self.tell(Forgotten(model, drain) if changed else UnloadAsked(model, drain))
@@ -180,6 +186,8 @@ class House:
         assert not self.closing
         child = self.children[model] = Child(model, started=self.now)
         assert not self.limits.models_max or len(self.children) <= self.limits.models_max
+        child.probe = self._is_broken(model)
+        assert not child.probe or self.now >= self.broken[model] + FIRST, "the breaker is open"
         fate = self.fates[model].popleft() if self.fates[model] else Fate.FINE
         self._later(self.load_seconds[model], lambda: self._loaded(child, fate))
 
@@ -190,6 +198,7 @@ class House:
             child.phase, child.ready, child.used = Phase.READY, self.now, self.now
             child.loaded = self.now - child.started
             self.doomed.discard(child.model)
+            self.broken.pop(child.model, None)
             self.tell(Ready(child.model, self.slots, self.connections))
         else:
             error, memory, deterministic = EXITS[fate]
@@ -198,6 +207,8 @@ class House:
             del self.children[child.model]
             (self.doomed.add if deterministic else self.doomed.discard)(child.model)
             self.tell(Exited(child.model, error, memory, deterministic))
+            if self.scheduler.phase_of(child.model) is Phase.ABSENT:  # else it is tried once more
+                self._note_failure(child.model)
 
     def _stop(self, command: Stop) -> None:
         child = self.children[command.model]
@@ -226,9 +237,18 @@ class House:
         del self.children[child.model]
         if error is not None:
             self.doomed.discard(child.model)
+            self._note_failure(child.model)
         self.tell(Exited(child.model, error))
         for request in tuple(child.inside.values()):
             self._later(0.25, lambda request=request: self._release(request))
+
+    def _note_failure(self, model: str) -> None:
+        recent = self.failures[model] = [at for at in self.failures[model] if self.now < at + WINDOW] + [self.now]
+        if len(recent) >= THRESHOLD or self._is_broken(model):
+            self.broken[model] = self.now
+
+    def _is_broken(self, model: str) -> bool:
+        return model in self.broken and self.now < self.broken[model] + HEALTHY
 
     def _grant(self, ticket: int, model: str) -> None:
         request = self.requests[ticket]
@@ -300,6 +320,8 @@ class House:
             assert self.scheduler.waiting(model) == self._waits(model)
             assert self.scheduler.in_flight(model) == (0 if child is None else len(child.inside))
             self._check_lanes(model, child)
+            probed = child is not None and child.probe and child.phase is Phase.STARTING
+            assert not probed or self._waits(model) <= 1, "somebody waits beside the probe of a broken model"
         for lanes in self.waiting.values():
             for lane in lanes.values():
                 if lane:

@@ -54,6 +54,7 @@ class Child:
     used: float = 0.0  # as the scheduler should see it
     drain_by: float | None = None
     cut: bool = False
+    probe: bool = False  # the first start of a model that has failed too often
     inside: dict[int, Request] = field(default_factory=dict)
 
     def count(self, kind: Kind) -> int:
