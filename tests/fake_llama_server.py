@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -22,6 +21,7 @@ from typing import Any
 
 from fake_answers import Connection, Reader, pause
 from fake_sessions import Sessions
+from virtual_gpu import VirtualGpus
 
 FAULTS = {
     "load-seconds": "a load takes this long",
@@ -29,9 +29,11 @@ FAULTS = {
     "stall-loading": "1: hangs in the middle of the load; stop: stops itself (SIGSTOP) there; busy: burns CPU there",
     "chatter-loading": "1: prints progress for ever and is never ready",
     "oom-loading": "1: dies of memory in the load, as CUDA says it",
-    "vram-file": "a file shared by several fakes as the ledger of one virtual GPU",
-    "vram-total": "bytes of that GPU",
-    "vram-bytes": "bytes that this one takes of it: more than are left is a death of memory",
+    "vram-file": "a file shared by several fakes as the ledger of virtual GPUs (virtual_gpu.py)",
+    "vram-total": "bytes of its CUDA0, where the ledger has none",
+    "vram-bytes": "bytes that this one takes, with all its layers, evenly of --device (CUDA0): more than are left is a "
+    "death of memory",
+    "vram-shrinks": "1: instead of that it leaves layers in host memory, unless --fit is off",
     "exit-loading": "exits with this code in the load",
     "signal-loading": "dies by this signal in the load (SEGV)",
     "last-words": "said on stderr before it dies",
@@ -68,6 +70,8 @@ HELP_ROWS = (
     ("-c,    --ctx-size N", "size of the prompt context (env: LLAMA_ARG_CTX_SIZE)"),
     ("-ngl,  --gpu-layers N", "layers to store in VRAM (env: LLAMA_ARG_N_GPU_LAYERS)"),
     ("-np,   --parallel N", "number of server slots (env: LLAMA_ARG_N_PARALLEL)"),
+    ("-dev,  --device <dev1,dev2,..>", "devices to use for offloading (env: LLAMA_ARG_DEVICE)"),
+    ("-fit,  --fit [on|off]", "whether to adjust unset arguments to fit in device memory (env: LLAMA_ARG_FIT)"),
     ("--temp N", "temperature (env: LLAMA_ARG_TEMP)"),
     ("-mm,   --mmproj FILE", "path to a multimodal projector file (env: LLAMA_ARG_MMPROJ)"),
     ("--threads-http N", "threads for HTTP requests (env: LLAMA_ARG_THREADS_HTTP)"),
@@ -77,7 +81,8 @@ HELP_ROWS = (
     ("--port PORT", "port to listen on (env: LLAMA_ARG_PORT)"),
     ("--api-key KEY", "API key to use for authentication (env: LLAMA_API_KEY)"),
 )
-ALIASES = {"-m": "model", "-a": "alias", "-c": "ctx-size", "-np": "parallel"}
+ALIASES = {"-m": "model", "-a": "alias", "-c": "ctx-size", "-np": "parallel", "-ngl": "gpu-layers"}
+LAYERS = 33
 
 
 class Flags:
@@ -127,6 +132,7 @@ class Fake:
         self.server: asyncio.AbstractServer | None = None
         self.sessions = Sessions()
         self.asleep = False
+        self.offloaded = 3
 
     # --- lines ------------------------------------------------------------------------------------------------------
 
@@ -167,7 +173,7 @@ class Fake:
         say("I", f"srv    load_model: loading model '{self.model}'")
         await self.load()
         self.ready = True
-        say("I", "load_tensors: offloaded 3/33 layers to GPU")
+        say("I", f"load_tensors: offloaded {self.offloaded}/{LAYERS} layers to GPU")
         say(
             "I",
             f"srv    load_model: initializing, n_slots = {self.slots}, n_ctx_slot = {self.n_ctx}, kv_unified = 'false'",
@@ -255,19 +261,25 @@ class Fake:
         os._exit(code)
 
     def take_vram(self) -> bool:
-        """Book our bytes in the shared ledger, where dead processes count for nothing."""
-        path, wanted = self.flags.fault("vram-file"), int(self.flags.number("vram-bytes"))
-        if not path:
+        """Book our bytes in the shared ledger."""
+        flags = self.flags
+        if not flags.fault("vram-file"):
             return True
-        with open(path, "a+b") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            file.seek(0)
-            taken = {pid: n for pid, n in json.loads(file.read() or b"{}").items() if os.path.exists(f"/proc/{pid}")}
-            if sum(taken.values()) + wanted > self.flags.number("vram-total"):
+        gpus = VirtualGpus(flags.fault("vram-file"))
+        if flags.fault("vram-total") and not gpus.devices():
+            gpus.add("CUDA0", int(flags.number("vram-total")))
+        devices = flags.given.get("device", "CUDA0").split(",")
+        layers = int(flags.given.get("gpu-layers", str(LAYERS)))
+        self.offloaded = min(layers, LAYERS) if layers >= 0 else LAYERS
+        while not self.take_layers(gpus, devices):
+            if not flags.fault("vram-shrinks") or flags.given.get("fit") == "off" or not self.offloaded:
                 return False
-            file.truncate(0)
-            file.write(json.dumps({**taken, str(os.getpid()): wanted}).encode())
+            self.offloaded -= 1
         return True
+
+    def take_layers(self, gpus: VirtualGpus, devices: list[str]) -> bool:
+        wanted = int(self.flags.number("vram-bytes")) * self.offloaded // LAYERS // len(devices)
+        return all(gpus.take(device, wanted) for device in devices)
 
     def note_spawn(self) -> None:
         if self.flags.fault("spawn-log"):
