@@ -77,6 +77,7 @@ class ReadyChild:
     props: Mapping[str, object] = field(default_factory=dict)  # `GET /props`
     layers_offloaded: int | None = None
     layers: int | None = None
+    unified: bool | None = None  # its slots have one cache together
     load_seconds: float = 0.0
 
 
@@ -287,6 +288,7 @@ class _Life:
             props=props,
             layers_offloaded=facts.layers_offloaded,
             layers=facts.layers,
+            unified=facts.unified,
             load_seconds=seconds,
         )
 
