@@ -15,7 +15,7 @@ LINES = (
 
 
 def test_the_main_models_figures() -> None:
-    assert facts_of(LINES) == ChildFacts(slots=3, n_ctx=256, layers_offloaded=20, layers=33)
+    assert facts_of(LINES) == ChildFacts(slots=3, n_ctx=256, layers_offloaded=20, layers=33, unified=False)
 
 
 def test_fewer_lines_fewer_facts() -> None:

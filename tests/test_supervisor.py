@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import pytest
 
 from llamarouter.core.errors import ModelCrashed, ModelInvalid, ModelUnloaded, NotLoaded, RouterError
-from llamarouter.core.events import Command, Event, TimePassed
+from llamarouter.core.events import Appraised, Command, Event, TimePassed
 from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Launch
+from llamarouter.core.memory import Placement, Room
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.engine import Engine, EngineKind
@@ -48,9 +49,11 @@ class Stage:
     ends: dict[str, asyncio.Future[Exit]] = field(default_factory=dict)
     cancelled: list[str] = field(default_factory=list)
     missing: set[str] = field(default_factory=set)
+    placed: dict[str, Placement | None] = field(default_factory=dict)
     last_moments: asyncio.Event | None = None  # a child that is to go stays until then
 
-    def prepare(self, model: str, started: float) -> Child:
+    def prepare(self, model: str, started: float, placement: Placement | None) -> Child:
+        self.placed[model] = placement
         if model in self.missing:
             raise ModelInvalid(f"{model} has no file")
         return Child(model, Launch(None, ()), ENGINE, ("llama-server",), started)
@@ -308,3 +311,69 @@ async def test_a_deadline_that_has_passed_already_rings_and_breaks_nothing() -> 
         router.unload("b", 0.0)  # any event sets the timer, which is due before it is set
         await until(lambda: scheduler.rung)
         assert scheduler.rung == 1
+
+
+@dataclass
+class Scales:
+    """An appraiser that answers at once, later, never, or breaks."""
+
+    now: bool = True
+    broken: bool = False
+    asked: list[str] = field(default_factory=list)
+    cue: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def at_once(self, model: str) -> Appraised | None:
+        self.asked.append(model)
+        return self.said(model) if self.now else None
+
+    async def appraise(self, model: str) -> Appraised:
+        await self.cue.wait()
+        if self.broken:
+            raise ZeroDivisionError
+        return self.said(model)
+
+    def said(self, model: str) -> Appraised:
+        return Appraised(model, (Placement({"Host": 1}, label="somewhere"),), {"Host": Room(total=9, free=9)})
+
+
+def weighing(stage: Stage, scales: Scales) -> Supervisor:
+    limits = Limits(models_max=2, by_memory=True)
+    return Supervisor(Scheduler(limits), stage, Feed(), lambda child: None, scales)
+
+
+async def test_a_model_is_started_where_it_was_found_to_fit() -> None:
+    stage, scales = Stage(), Scales()
+    async with weighing(stage, scales) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        (await task).end(DONE)
+        assert scales.asked == ["a"]
+        place = stage.placed["a"]
+        assert place is not None
+        assert place.label == "somewhere"
+        router.weighed("a", {"Host": 2})
+
+
+async def test_an_appraisal_may_take_its_time_and_an_errand_that_breaks_stops_nothing() -> None:
+    stage, scales = Stage(), Scales(now=False)
+    async with weighing(stage, scales) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        assert stage.started == []
+        scales.cue.set()
+        await stage.ready("a")
+        (await task).end(DONE)
+        scales.broken = True
+        task = await begun(group, router, "b")
+        await stage.ready("b")
+        (await task).end(DONE)
+        assert stage.placed["b"] == Placement({})
+
+
+async def test_an_appraisal_does_not_outlive_the_supervisor() -> None:
+    stage, scales = Stage(), Scales(now=False)
+    async with asyncio.timeout(5), weighing(stage, scales) as router, asyncio.TaskGroup() as group:
+        waiting = group.create_task(told(lambda: lease_of(router, "a"), RouterError))
+        await until(lambda: router.scheduler.waiting("a") == 1)
+        router.close(0.0)
+        await waiting
+    assert scales.asked == ["a"]

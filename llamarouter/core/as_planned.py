@@ -59,7 +59,7 @@ def _context(launch: Launch, header: Header | None, facts: ChildFacts) -> Shortf
     has = facts.n_ctx * (1 if facts.unified is True else facts.slots or 1)
     if has >= min(asked, trained or asked):
         return None
-    return Shortfall("context", f"its context is {has} tokens instead of {asked}: for more there was no memory")
+    return Shortfall("context", f"its context is {has} tokens instead of {asked}: more did not fit")
 
 
 def _layers(launch: Launch, placement: Placement | None, facts: ChildFacts) -> Shortfall | None:
@@ -71,4 +71,4 @@ def _layers(launch: Launch, placement: Placement | None, facts: ChildFacts) -> S
     wanted = facts.layers if asked is None or asked < 0 else min(asked, facts.layers)
     if facts.layers_offloaded >= wanted:
         return None
-    return Shortfall("layers", f"{facts.layers_offloaded} of {wanted} layers are on the GPU: for more there was no room")
+    return Shortfall("layers", f"{facts.layers_offloaded} of {wanted} layers are on the GPU: more did not fit")

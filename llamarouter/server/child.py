@@ -19,6 +19,7 @@ from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.exits import Exit
 from llamarouter.core.launch import Launch
+from llamarouter.core.memory import Placement
 from llamarouter.host.engine import Engine
 from llamarouter.host.process import ReadyChild
 from llamarouter.relay.connections import ChildConnections
@@ -50,6 +51,7 @@ class Child:
     command: tuple[str, ...]
     started: float
     tags: tuple[str, ...] = ()
+    placement: Placement | None = None  # None: its memory was not looked at
     stage: Stage = Stage.LOADING
     pid: int | None = None
     progress: LoadProgress | None = None

@@ -20,6 +20,7 @@ from llamarouter.core.errors import ModelUnloaded, RouterError
 from llamarouter.core.events import Event, Exited, Stop
 from llamarouter.core.exits import Cause, Exit
 from llamarouter.core.failures import ending_of, error_of
+from llamarouter.core.memory import Placement
 from llamarouter.core.refusals import draining
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
@@ -33,8 +34,8 @@ log = logging.getLogger("llamarouter")
 class Spawner(Protocol):
     """Prepares and lives children: what the supervisor needs of the machine."""
 
-    def prepare(self, model: str, started: float) -> Child:
-        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+    def prepare(self, model: str, started: float, placement: Placement | None) -> Child:
+        """The child of a model as its launch stands now, in its place. Raises `RouterError` where it cannot be."""
         ...
 
     async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
@@ -109,10 +110,10 @@ class Lives:
 
     # --- what the supervisor is told to do --------------------------------------------------------------------------
 
-    def start(self, model: str) -> None:
-        """Spawn the one child of a model."""
+    def start(self, model: str, placement: Placement | None) -> None:
+        """Spawn the one child of a model, in this place."""
         try:
-            child = self._spawner.prepare(model, self._loop.time())
+            child = self._spawner.prepare(model, self._loop.time(), placement)
         except RouterError as error:
             self._dispatch(Exited(model, error, deterministic=True))
             return
@@ -122,7 +123,7 @@ class Lives:
         observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
         child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
         child.task.add_done_callback(lambda task: self._ended(child, task))
-        log.info("loading %s", model)
+        log.info("loading %s%s", model, f" ({placement.label})" if placement is not None and placement.label else "")
         self._feed.tell(model, "model_status", {"status": "loading"})
 
     def _spawned(self, child: Child) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 
 from llamarouter.core.errors import ModelInvalid
 from llamarouter.core.exits import Exit, without_paths
+from llamarouter.core.memory import Placement
+from llamarouter.core.placed import placed
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import child_environment
 from llamarouter.host.child_log import LogRing
@@ -24,14 +26,15 @@ class Spawner:
         self._folder = folder
         self._environ = environ
 
-    def prepare(self, model: str, started: float) -> Child:
-        """The child of a model as its launch stands now. Raises `RouterError` where it cannot be started."""
+    def prepare(self, model: str, started: float, placement: Placement | None = None) -> Child:
+        """The child of a model as its launch stands now, in its place. Raises `RouterError` where it cannot be."""
         entry = self._shelf.entry(model)
         if entry.launch is None:
             problem = without_paths(entry.problem or "it has no file")
             raise ModelInvalid(f"model '{model}' cannot be loaded: {problem}")
         engine = self._shelf.inventory.engine_of(entry.launch.engine_key)
-        return Child(model, entry.launch, engine, (*engine.command, *entry.launch.argv()), started, entry.tags)
+        launch = entry.launch if placement is None else placed(entry.launch, placement, engine.table)
+        return Child(model, launch, engine, (*engine.command, *launch.argv()), started, entry.tags, placement=placement)
 
     async def live(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
         """Run the child until it is reaped."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Self, assert_never
+from typing import Protocol, Self, assert_never
 
 from llamarouter.core.errors import Internal, RouterError
 from llamarouter.core.events import (
@@ -32,12 +32,14 @@ from llamarouter.core.events import (
     Stop,
     TimePassed,
     UnloadAsked,
+    Weighed,
 )
 from llamarouter.core.memory import Placement
 from llamarouter.core.refusals import unloaded_while_loading
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
 from llamarouter.server.child import Child, Lease
+from llamarouter.server.errands import Errands
 from llamarouter.server.feed import Feed
 from llamarouter.server.lives import Lives, Spawner
 
@@ -45,11 +47,31 @@ from llamarouter.server.lives import Lives, Spawner
 _SLOT, _OPEN = Lane.SLOT, Lane.OPEN
 
 
+class Appraiser(Protocol):
+    """Says what models need, and what there is: what the supervisor needs of the memory of the machine."""
+
+    def at_once(self, model: str) -> Appraised | None:
+        """The answer, where nothing has to be waited for."""
+        ...
+
+    async def appraise(self, model: str) -> Appraised:
+        """The answer."""
+        ...
+
+
 class Supervisor:
     """Owns the scheduler, the children and everybody who waits."""
 
-    def __init__(self, scheduler: Scheduler, spawner: Spawner, feed: Feed, on_ready: Callable[[Child], None]) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        spawner: Spawner,
+        feed: Feed,
+        on_ready: Callable[[Child], None],
+        appraiser: Appraiser | None = None,
+    ) -> None:
         self._scheduler = scheduler
+        self._appraiser = appraiser
         self._tasks = asyncio.TaskGroup()
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[Event] = deque()
@@ -64,6 +86,7 @@ class Supervisor:
         self._granted: Lease | None = None
         self._refused: RouterError | None = None
         self._quick = 0  # the ticket that `lease_now` is asking for, else 0
+        self.errands = Errands(self._tasks)
         self.lives = Lives(spawner, feed, self._tasks, self._dispatch, on_ready)
         self.children = self.lives.children
 
@@ -76,6 +99,7 @@ class Supervisor:
     ) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.errands.cancel()
         self.lives.cancel()
         await self._tasks.__aexit__(kind, error, trace)
 
@@ -214,14 +238,29 @@ class Supervisor:
                 self._grant(ticket, model)
             case Refuse(ticket, error):
                 self._refuse(ticket, error)
-            case Start(model):
-                self.lives.start(model)
+            case Start(model, placement):
+                self.lives.start(model, placement)
             case Stop():
                 self.lives.stop(command)
-            case Appraise(model):  # nobody can tell what it needs: it fits
-                self._inbox.append(Appraised(model, (Placement({}),), {}))
+            case Appraise(model):
+                self._appraise(model)
             case _:
                 assert_never(command)
+
+    def _appraise(self, model: str) -> None:
+        appraiser = self._appraiser
+        at_once = _unknown(model) if appraiser is None else appraiser.at_once(model)
+        if at_once is not None:
+            self._dispatch(at_once)
+        elif appraiser is not None:
+            self.errands.begin(self._appraise_later(appraiser, model), lambda: self._dispatch(_unknown(model)))
+
+    async def _appraise_later(self, appraiser: Appraiser, model: str) -> None:
+        self._dispatch(await appraiser.appraise(model))
+
+    def weighed(self, model: str, needs: Mapping[str, int]) -> None:
+        """What the living child of a model really holds, in bytes by device."""
+        self._dispatch(Weighed(model, needs))
 
     def _grant(self, ticket: int, model: str) -> None:
         if ticket in self._loads:
@@ -255,3 +294,8 @@ class Supervisor:
         future = self._waiting.pop(ticket, None)
         if future is not None and not future.done():
             future.set_exception(error)
+
+
+def _unknown(model: str) -> Appraised:
+    """Where nobody can tell what a model needs, it is started as it was before anybody could."""
+    return Appraised(model, (Placement({}),), {})
