@@ -1,0 +1,66 @@
+"""What a model would need in another place than the one that its footprint is of, by proportion.
+
+    weights and KV cache   go with their layers        the last layers are the first to go to a GPU (llama.cpp)
+    compute buffers        on every GPU that takes part, and on the host as soon as a layer stays there
+    projector, draft       on the first GPU
+
+Good for choosing among layouts; where the engine can be asked for the chosen one, its own figure is the better one.
+Layers count as equal, which those of most models are; the output counts as one.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import accumulate
+
+from llamarouter.core.footprint import Footprint, Parts, together
+from llamarouter.core.memory import HOST
+from llamarouter.core.placement import Layout, NeedsOf
+
+
+def scaled(footprint: Footprint, layers: int | None) -> NeedsOf:
+    """Needs by layout. `footprint`: with all layers on GPUs, or without any; `layers`: that can be offloaded."""
+    gpus = [parts for device, parts in footprint.needs.items() if device != HOST]
+    host = footprint.needs.get(HOST, Parts())
+    movable = together(*({HOST: parts} for parts in gpus))[HOST] if gpus else host
+    staying = host if gpus else Parts()
+    units = max(1, layers or 1)
+
+    def needs_of(layout: Layout) -> Mapping[str, int] | None:
+        if layout.layers is not None and layers is None:
+            return None  # how many there are is not known
+        counts = _layers_of(layout, units)
+        needs = {
+            device: Parts(
+                weights=movable.weights * count // units,
+                kv=movable.kv * count // units,
+                compute=movable.compute,
+                projector=movable.projector if first else 0,
+                other=movable.other if first else 0,
+            ).total
+            for first, (device, count) in zip((True, *(False for _ in counts)), counts.items(), strict=False)
+        }
+        left = units - sum(counts.values())
+        needs[HOST] = staying.total + (movable.weights + movable.kv) * left // units
+        if left:
+            needs[HOST] += movable.compute
+        if not counts:
+            needs[HOST] += movable.projector + movable.other
+        return {device: size for device, size in needs.items() if size}
+
+    return needs_of
+
+
+def _layers_of(layout: Layout, units: int) -> dict[str, int]:
+    """How many layers each GPU of a layout takes, as llama.cpp deals them out (`llama_model_base::load_tensors`)."""
+    if not layout.devices:
+        return {}
+    offloaded = units if layout.layers is None else min(layout.layers, units)
+    shares = layout.split or (1,) * len(layout.devices)
+    edges = [edge / sum(shares) for edge in accumulate(shares)]
+    counts = dict.fromkeys(layout.devices, 0)
+    for layer in range(offloaded):
+        at = min(bisect_right(edges, layer / offloaded), len(edges) - 1)
+        counts[layout.devices[at]] += 1
+    return counts
