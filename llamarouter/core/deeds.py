@@ -27,7 +27,7 @@ class Deeds(Ledger):
         self._commands: list[Command] = []
 
     def _start(self, model: str, placement: Placement | None, now: float) -> None:
-        resident = self._residents[model] = Resident(model, now, placement=placement)
+        resident = self._residents[model] = Resident(model, now, placement=placement, policy=self._policies.of(model))
         if placement is not None:
             resident.needs = placement.needs
         self._commands.append(Start(model, placement))
@@ -63,6 +63,12 @@ class Deeds(Ledger):
             resident.leaving = Leaving(reason)
         self._commands.append(Stop(resident.model, reason, cut))
         self._turn_away(resident.model)
+
+    def _apply_policies(self) -> None:
+        for resident in self._residents.values():
+            resident.policy = self._policies.of(resident.model)
+            if resident.is_expiring or (resident.is_claimed and resident.policy.pinned):
+                resident.leaving = None  # where it has to go all the same, settling says so again
 
     def _turn_away(self, model: str) -> None:
         """The child is gone or as good as gone: who must not cause a load has nothing to wait for."""

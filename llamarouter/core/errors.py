@@ -6,7 +6,8 @@
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
     |- QueueFull 429          HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
-    |- Unavailable 503        Cooldown InsufficientMemory Draining QueueTimeout ModelUnloaded Downloading Offline
+    |- Unavailable 503        Cooldown InsufficientMemory NoPlace Draining QueueTimeout ModelUnloaded
+    |                         Downloading Offline
     `- LoadTimeout 504        UpstreamTimeout 504    NoSpace 507    ModelTooLarge 507
 
 The body is llama-server's own shape with two words more: `param` (always null, as OpenAI's clients expect)
@@ -184,6 +185,12 @@ class Cooldown(Unavailable):
 
 class InsufficientMemory(Unavailable):
     reason = "insufficient_memory"
+
+
+class NoPlace(Unavailable):
+    """Models that are pinned hold every place."""
+
+    reason = "no_place"
 
 
 class Draining(Unavailable):

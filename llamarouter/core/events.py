@@ -14,12 +14,14 @@ from dataclasses import dataclass
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.memory import Placement, Room
+from llamarouter.core.policy import Policy
 
 
 class StopReason(enum.Enum):
     """Why the scheduler had a child stopped; shown to people."""
 
     EVICTED = "evicted"
+    EXPIRED = "expired"
     UNLOADED = "unloaded"
     CLOSING = "closing"
 
@@ -100,6 +102,21 @@ class Forgotten:
 
 
 @dataclass(frozen=True, slots=True)
+class PolicySet:
+    """How long each model of the catalogue stays, from now on; a model that is not named has no policy."""
+
+    policies: Mapping[str, Policy]
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Somebody pins or unpins `model` while the router runs; None: what its preset says holds again."""
+
+    model: str
+    pinned: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class TimePassed:
     """`deadline()` was reached, or may have been."""
 
@@ -134,9 +151,11 @@ class Weighed:
     needs: Mapping[str, int]
 
 
-Event = (
-    Arrived | Left | Released | Ready | Exited | UnloadAsked | Forgotten | TimePassed | Closing | Appraised | Weighed
-)
+Requests = Arrived | Left | Released
+Orders = UnloadAsked | Forgotten | PolicySet | Pinned | Closing
+Happenings = Ready | Exited | Appraised | Weighed
+
+Event = Requests | Orders | Happenings | TimePassed
 
 # --- commands -------------------------------------------------------------------------------------------------------
 

@@ -3,11 +3,14 @@
     a model wants a place -- one is free --------------------------------> start it
                           -- enough are being freed already -------------> wait
                           -- a load has nobody left who waits for it ----> evict it
+                          -- all places are held by pinned models -------> refuse it, with their names
                           -- somebody is idle ---------------------------> evict the least recently used of them
                           -- all are busy, and it has waited `max_wait` -> claim the least recently used of them:
                                                                            it takes no newcomers, drains, is stopped
 Idle before busy, always: by plain least-recently-used a busy victim that drains becomes the newest and the choice
-flips for ever. A claim stands until its place is needed no more; which of two claims is given back: the later one.
+flips for ever. A pinned model never goes. Where priorities differ, the lowest of those that may go comes first, used
+recently or not: a priority spares nobody who is the last to be had, so nobody starves for it. A claim stands until its
+place is needed no more; which of two claims is given back: the later one.
 
 A *modest* want (of a model that would only fail again) never costs another its place: it comes after all others, and
 is refused where neither a free place nor one that is being freed is left for it.
@@ -22,7 +25,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llamarouter.core.cooldown import Cooldowns
-from llamarouter.core.events import StopReason
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Queue
 
@@ -45,6 +47,7 @@ class Plan:
     claim: tuple[str, ...] = ()
     release: tuple[str, ...] = ()  # claims that are needed no more
     refuse: tuple[str, ...] = ()  # modest wants for which there is no place
+    hopeless: tuple[str, ...] = ()  # wants while pinned models hold every place
     look_again: float | None = None  # when the plan may change although nothing happens
 
 
@@ -66,6 +69,7 @@ def abandoned_among(residents: Iterable[Resident], queue: Queue) -> frozenset[st
         resident.model
         for resident in residents
         if resident.phase is Phase.STARTING and resident.waits_for is None and not queue.waiting(resident.model)
+        if not resident.policy.pinned
     )
 
 
@@ -82,6 +86,9 @@ def plan_places(
 
     `abandoned`: the models that load though nobody waits for them any more.
     """
+    kept = sum(one.policy.pinned and one.leaving is None for one in residents)
+    if places is not None and kept >= places:
+        return Plan(hopeless=tuple(want.model for want in wants))
     here = {resident.model for resident in residents}
     absent = [want for want in wants if want.model not in here]
     free = len(absent) if places is None else max(0, places - len(residents))
@@ -99,10 +106,10 @@ def plan_places(
     evict = [*spare, *idle_victims(open_ones, now=now)][: max(0, shortfall)]
 
     overdue = sum(now >= want.since + max_wait for want in firm)
-    draining = sum(_leaves(resident) and not _is_claimed(resident) for resident in residents)
+    draining = sum(_leaves(resident) and not resident.is_claimed for resident in residents)
     needed = max(0, overdue - stopping - len(evict) - draining)
-    claimed = [resident.model for resident in residents if _is_claimed(resident)]
-    victims = [one for one in open_ones if one not in evict and now >= one.keeps_until]
+    claimed = [resident.model for resident in residents if resident.is_claimed]
+    victims = [one for one in open_ones if one not in evict and _may_go(one, now)]
     claim = _by_use(victims)[: max(0, needed - len(claimed))]
     return Plan(
         start=tuple(start),
@@ -116,20 +123,20 @@ def plan_places(
 
 def idle_victims(residents: Iterable[Resident], *, now: float) -> list[Resident]:
     """The idle ones that may go, the least recently used first. `now`: infinity spares no fresh one."""
-    return _by_use(one for one in residents if one.is_open and not one.in_flight and now >= one.keeps_until)
+    return _by_use(one for one in residents if one.is_open and not one.in_flight and _may_go(one, now))
 
 
 def _by_use(residents: Iterable[Resident]) -> list[Resident]:
-    return sorted(residents, key=lambda one: one.idle_since)
+    return sorted(residents, key=lambda one: (one.policy.priority, one.idle_since))
+
+
+def _may_go(resident: Resident, now: float) -> bool:
+    return not resident.policy.pinned and now >= resident.keeps_until
 
 
 def _leaves(resident: Resident) -> bool:
     """Whether it still serves, and will be stopped then."""
     return resident.phase is Phase.READY and resident.leaving is not None
-
-
-def _is_claimed(resident: Resident) -> bool:
-    return _leaves(resident) and resident.leaving is not None and resident.leaving.reason is StopReason.EVICTED
 
 
 def _look_again(

@@ -9,7 +9,9 @@ from collections.abc import Callable
 
 from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.events import StopReason
+from llamarouter.core.expiry import expiry_of
 from llamarouter.core.paces import Paces
+from llamarouter.core.policy import Policies, Policy
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue
 
@@ -23,6 +25,7 @@ class Ledger:
         self._inside: dict[int, tuple[Resident, Lane, float]] = {}  # where, and since when
         self._cooldowns = Cooldowns(jitter)
         self._paces = Paces()
+        self._policies = Policies()
 
     def phase_of(self, model: str) -> Phase:
         resident = self._residents.get(model)
@@ -47,6 +50,20 @@ class Ledger:
         leaving = None if resident is None else resident.leaving
         return leaving is not None and leaving.reason is StopReason.EVICTED
 
+    def policy_of(self, model: str) -> Policy:
+        """How long it stays, as it holds now."""
+        return self._policies.of(model)
+
+    def pinned(self) -> list[str]:
+        """All that are pinned now, loaded or not."""
+        return self._policies.pinned()
+
+    def expires_in(self, model: str, now: float) -> float | None:
+        """Seconds until its process ends if nobody asks for it; None: it does not end by itself, or is not idle."""
+        resident = self._residents.get(model)
+        due = None if resident is None or resident.is_used else expiry_of(resident)
+        return None if due is None else max(0.0, due - now)
+
     def cooldown_left(self, model: str, now: float) -> float:
         return self._cooldowns.left(model, now)
 
@@ -55,8 +72,9 @@ class Ledger:
         return self._cooldowns.failure_of(model)
 
     def restless(self) -> set[str]:
-        """The models for which somebody waits, and those that have failed."""
-        return {*(line.model for line in self._queue.lines), *self._cooldowns.models()}
+        """The models for which somebody waits, those that have failed, and those pinned or unpinned at run time."""
+        waited_for = (line.model for line in self._queue.lines)
+        return {*waited_for, *self._cooldowns.models(), *self._policies.changed()}
 
     def living(self) -> tuple[str, ...]:
         """The models that hold a place, in the order of their start."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from llamarouter.core.cooldown import Failure
 from llamarouter.core.errors import (
     Cooldown,
@@ -9,12 +11,16 @@ from llamarouter.core.errors import (
     ModelCrashed,
     ModelTooLarge,
     ModelUnloaded,
+    NoPlace,
     NotLoaded,
     QueueFull,
     QueueTimeout,
     RouterError,
     Unavailable,
 )
+
+# Nobody can say how long a pin holds: this asks clients not to hurry (seconds).
+_PINNED_FOR = 30.0
 
 
 def not_loaded(model: str) -> NotLoaded:
@@ -74,6 +80,14 @@ def queue_full(waiting: int, body_bytes: int, retry_after: float) -> QueueFull:
 
 def waited_too_long(model: str, seconds: float, retry_after: float) -> QueueTimeout:
     return QueueTimeout(f"model '{model}' had no room for this request within {seconds:g} s", retry_after=retry_after)
+
+
+def all_pinned(models: Collection[str]) -> NoPlace:
+    names = ", ".join(sorted(models))
+    what = (
+        f"all {len(models)} places are held by pinned models" if len(models) > 1 else "a pinned model holds the place"
+    )
+    return NoPlace(f"{what} ({names}): `lr unpin` one of them, or raise --models-max", retry_after=_PINNED_FOR)
 
 
 def unloaded_while_loading(model: str) -> ModelUnloaded:

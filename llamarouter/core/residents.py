@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from llamarouter.core.events import StopReason
 from llamarouter.core.memory import Placement
+from llamarouter.core.policy import Policy
 from llamarouter.core.waiting import Lane
 
 # Every request passes here. A member taken from its Enum's class costs 0.2 us each time on Python 3.11, a global none.
@@ -67,10 +68,16 @@ class Resident:
     placement: Placement | None = None  # None: its memory is not looked at
     needs: Mapping[str, int] = field(default_factory=dict)  # what it holds, or will: bytes by device
     cut: bool = False  # its stop was asked for without waiting for its requests
+    policy: Policy = Policy()  # noqa: RUF009 (frozen)
 
     @property
     def in_flight(self) -> int:
         return self.in_slots + self.in_open + self.in_glances
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody is inside who does more than look."""
+        return bool(self.in_slots or self.in_open)
 
     @property
     def idle_since(self) -> float:
@@ -81,6 +88,16 @@ class Resident:
     def keeps_until(self) -> float:
         """A fresh model keeps its place at least as long as it took to load."""
         return self.ready_at + self.load_seconds
+
+    @property
+    def is_claimed(self) -> bool:
+        """It serves whom it has, and then makes room."""
+        return self.phase is Phase.READY and self.leaving is not None and self.leaving.reason is StopReason.EVICTED
+
+    @property
+    def is_expiring(self) -> bool:
+        """It was idle for as long as it may be, and somebody still looks at it."""
+        return self.phase is Phase.READY and self.leaving is not None and self.leaving.reason is StopReason.EXPIRED
 
     @property
     def is_open(self) -> bool:

@@ -31,7 +31,11 @@ from llamarouter.core.events import (
     Event,
     Exited,
     Forgotten,
+    Happenings,
     Left,
+    Orders,
+    Pinned,
+    PolicySet,
     Ready,
     Released,
     Start,
@@ -41,6 +45,7 @@ from llamarouter.core.events import (
     Weighed,
 )
 from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
+from llamarouter.core.expiry import expired_among, next_expiry
 from llamarouter.core.residents import Leaving, Phase, Resident
 from llamarouter.core.waiting import Lane, Waiter
 
@@ -117,12 +122,12 @@ class Scheduler(Deeds):
                 self._queue.leave(event.ticket)
             case Released() | TimePassed():
                 pass  # settling is all that there is to do
-            case UnloadAsked() | Forgotten() | Closing():
+            case UnloadAsked() | Forgotten() | PolicySet() | Pinned() | Closing():
                 self._note_order(event, now)
             case _:
                 self._note_child(event, now)
 
-    def _note_order(self, event: UnloadAsked | Forgotten | Closing, now: float) -> None:
+    def _note_order(self, event: Orders, now: float) -> None:
         match event:
             case UnloadAsked():
                 self._unload(event.model, now + event.drain, now, tell_waiters=True)
@@ -131,12 +136,18 @@ class Scheduler(Deeds):
                 self._paces.forget(event.model)
                 self._appraisals.forget(event.model)
                 self._unload(event.model, now + event.drain, now, tell_waiters=False)
+            case PolicySet():
+                self._policies.set(event.policies)
+                self._apply_policies()
+            case Pinned():
+                self._policies.pin(event.model, event.pinned)
+                self._apply_policies()
             case Closing():
                 self._close(now + event.drain, now)
             case _:
                 assert_never(event)
 
-    def _note_child(self, event: Ready | Exited | Appraised | Weighed, now: float) -> None:
+    def _note_child(self, event: Happenings, now: float) -> None:
         match event:
             case Ready():
                 self._ready(event, now)
@@ -155,6 +166,8 @@ class Scheduler(Deeds):
             self._refuse(event.ticket, refusals.draining())
             return
         resident = self._residents.get(event.model)
+        if resident is not None and resident.is_expiring and not event.glance:
+            resident.leaving = None  # just in time
         error = objection(event, resident, self._queue, self._limits, self._cooldowns, self._paces, now)
         if error is not None:
             self._refuse(event.ticket, error)
@@ -203,8 +216,9 @@ class Scheduler(Deeds):
         if failed.attempt > 1 or not victims or not self._queue.waiting(failed.model):
             return False
         self._stop(victims[0], StopReason.EVICTED)
-        self._residents[failed.model] = Resident(failed.model, now, attempt=2, waits_for=victims[0].model)
-        self._residents[failed.model].placement, self._residents[failed.model].needs = failed.placement, failed.needs
+        again = Resident(failed.model, now, attempt=2, waits_for=victims[0].model, policy=failed.policy)
+        again.placement, again.needs = failed.placement, failed.needs
+        self._residents[failed.model] = again
         return True
 
     def _unload(self, model: str, by: float, now: float, *, tell_waiters: bool) -> None:
@@ -252,8 +266,9 @@ class Scheduler(Deeds):
         self._begin_second_tries(now)
         for line in self._queue.lines:
             self._let_in(line, now)
+        self._end_expired(now)
         look_again = self._share_places(now)
-        self._wake = self._next_change(look_again)
+        self._wake = self._next_change(look_again, now)
 
     def _refuse_overdue(self, now: float) -> None:
         while (oldest := self._queue.oldest()) is not None and now >= oldest.mark[0] + self._limits.queue_timeout:
@@ -284,6 +299,13 @@ class Scheduler(Deeds):
                 resident.waits_for, resident.started_at = None, now
                 self._commands.append(Start(resident.model, resident.placement))
 
+    def _end_expired(self, now: float) -> None:
+        for resident in expired_among(self._residents.values(), now):
+            if resident.in_flight:  # somebody looks at it: it is stopped when he has seen it
+                resident.leaving = Leaving(StopReason.EXPIRED)
+            else:
+                self._stop(resident, StopReason.EXPIRED)
+
     def _share_places(self, now: float) -> float | None:
         wants = wants_of(self._queue, self._residents, self._cooldowns)
         if self._limits.by_memory:
@@ -307,6 +329,8 @@ class Scheduler(Deeds):
             self._queue.bar(model, self._mark(now))
         for model in plan.refuse:
             self._refuse_modest(model)
+        for model in plan.hopeless:
+            self._refuse_line(model, lambda _: refusals.all_pinned(self._residents))
         for model in plan.start:
             placements = self._appraisals.of(model, now) if self._limits.by_memory else ()
             self._appraisals.forget(model)
@@ -323,8 +347,8 @@ class Scheduler(Deeds):
         if failure is not None:  # it has one, or its want were not modest
             self._refuse_line(model, lambda _: refusals.not_worth_a_place(failure))
 
-    def _next_change(self, look_again: float | None) -> float:
-        times = [] if look_again is None else [look_again]
+    def _next_change(self, look_again: float | None, now: float) -> float:
+        times = [time for time in (look_again, next_expiry(self._residents.values(), now)) if time is not None]
         oldest = self._queue.oldest()
         if oldest is not None:
             times.append(oldest.mark[0] + self._limits.queue_timeout)

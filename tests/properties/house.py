@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
+from dataclasses import replace
 
 from llamarouter.core.breaker import FIRST, THRESHOLD, WINDOW
 from llamarouter.core.cooldown import HEALTHY
@@ -23,6 +24,8 @@ from llamarouter.core.events import (
     Forgotten,
     Grant,
     Left,
+    Pinned,
+    PolicySet,
     Ready,
     Refuse,
     Released,
@@ -32,6 +35,7 @@ from llamarouter.core.events import (
     TimePassed,
     UnloadAsked,
 )
+from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.properties.inhabitants import EXITS, Child, Fate, Hunger, Kind, Request
 from tests.properties.twin import Twin
@@ -61,6 +65,8 @@ class House:
         self.doomed: set[str] = set()  # failed for a cause that lies in them, and not loaded nor changed since
         self.failures: dict[str, list[float]] = defaultdict(list)  # of the last minute
         self.broken: dict[str, float] = {}  # failed three times in a minute and not loaded since: when last
+        self.policies: dict[str, Policy] = {}
+        self.pins: dict[str, bool] = {}  # said since the policies were
         self.closing = False
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
@@ -112,6 +118,32 @@ class House:
         for hunger in self.hunger.values():  # somebody throws away a load: the bound does not include that
             hunger.by += self.load_seconds[model] + self.stop_seconds
         self.tell(Forgotten(model, drain) if changed else UnloadAsked(model, drain))
+
+    def set_policies(self, policies: dict[str, Policy]) -> None:
+        for model in self.load_seconds:
+            before, after = self.policies.get(model, Policy()), policies.get(model, Policy())
+            if before.pinned is not after.pinned:
+                self.pins.pop(model, None)
+        self.pins = {model: pinned for model, pinned in self.pins.items() if model in policies}
+        self.policies = policies
+        self._tell_of_pins(PolicySet(policies))
+
+    def pin(self, model: str, pinned: bool | None) -> None:
+        if pinned is None:
+            self.pins.pop(model, None)
+        else:
+            self.pins[model] = pinned
+        self._tell_of_pins(Pinned(model, pinned))
+
+    def _tell_of_pins(self, event: Event) -> None:
+        """With every change of pins the bound begins anew: it may take back a claim."""
+        for model, hunger in self.hunger.items():
+            hunger.by = max(hunger.by, self.now + self._bound(model))
+        self.tell(event)
+
+    def policy_of(self, model: str) -> Policy:
+        said = self.policies.get(model, Policy())
+        return replace(said, pinned=self.pins.get(model, said.pinned))
 
     def close(self, drain: float) -> None:
         self.closing = True
@@ -227,6 +259,13 @@ class House:
             assert any(self._waits(model) for model in self.waiting if model not in self.doomed), "evicted for nobody"
             fresh = child.phase is Phase.READY and self.now < child.ready + child.loaded
             assert not fresh or self.memory_ran_out_at == self.now, "a fresh model lost its place"
+            assert not self.policy_of(command.model).pinned, "a pinned model was evicted"
+            self._check_priority(child)
+        if command.reason is StopReason.EXPIRED:
+            due = self._due(child)
+            assert due is not None, "it was to stay"
+            assert self.now >= due, "it was not idle for so long"
+            assert not child.inside, "somebody was inside"
         child.phase, child.cut = Phase.STOPPING, command.cut
         self._later(0.5 if command.cut else self.stop_seconds, lambda: self._end(child, None))
 
@@ -328,6 +367,7 @@ class House:
                     oldest = next(iter(lane.values()))
                     assert self.now < oldest.arrived + self.limits.queue_timeout, "waited longer than the time-out"
         self._check_places(held)
+        self._check_lifetimes()
         self._check_hunger()
 
     def _is_open(self, child: Child | None) -> bool:
@@ -336,7 +376,42 @@ class House:
             and child.phase is Phase.READY
             and child.drain_by is None
             and not self.scheduler.is_claimed(child.model)
+            and not self._is_expiring(child)
         )
+
+    def _due(self, child: Child) -> float | None:
+        """When it ends if nobody uses it; None: it does not, or somebody does."""
+        policy = self.policy_of(child.model)
+        if child.phase is not Phase.READY or policy.pinned or policy.ttl is None or child.is_used:
+            return None
+        return child.used + policy.ttl
+
+    def _is_expiring(self, child: Child) -> bool:
+        """Only those are left who look at it."""
+        due = self._due(child)
+        return due is not None and self.now >= due and bool(child.inside)
+
+    def _check_lifetimes(self) -> None:
+        for child in self.children.values():
+            due = self._due(child)
+            if due is None or child.inside or not self._is_open(child):
+                continue
+            assert self.now < due, "it stayed longer than it may"
+            wake = self.scheduler.deadline()
+            assert wake is not None, "nobody will look"
+            assert wake <= due, "nobody will look in time"
+            assert self.scheduler.expires_in(child.model, self.now) == due - self.now
+
+    def _check_priority(self, victim: Child) -> None:
+        """Nobody who might have gone instead has a lower priority."""
+        priority = self.policy_of(victim.model).priority
+        others = [child for child in self.children.values() if child is not victim and self._may_go(child)]
+        if victim.phase is Phase.READY and victim.drain_by is None and not self.scheduler.is_claimed(victim.model):
+            assert all(priority <= self.policy_of(child.model).priority for child in others)
+
+    def _may_go(self, child: Child) -> bool:
+        fresh = self.now < child.ready + child.loaded
+        return self._is_open(child) and not child.inside and not fresh and not self.policy_of(child.model).pinned
 
     def _check_lanes(self, model: str, child: Child | None) -> None:
         """Nobody waits before an open door."""
@@ -363,12 +438,7 @@ class House:
         wanting = [model for model in wanting if model not in self.doomed]
         assert len(modest) <= max(0, len(stopping) - len(wanting)), "waits for a place that it will not get"
         absent = [model for model in absent if model not in self.doomed]
-        evictable = [
-            child
-            for child in self.children.values()
-            if self._is_abandoned(child)
-            or (self._is_open(child) and not child.inside and self.now >= child.ready + child.loaded)
-        ]
+        evictable = [child for child in self.children.values() if self._is_abandoned(child) or self._may_go(child)]
         assert not evictable or len(wanting) <= len(stopping), "an idle model, or a load for nobody, was not evicted"
         claimed = [model for model in self.children if self.scheduler.is_claimed(model) and not self._stops(model)]
         assert len(claimed) <= len(absent), "a claim that nobody needs"
@@ -378,7 +448,8 @@ class House:
         return child is not None and child.phase is Phase.STOPPING
 
     def _is_abandoned(self, child: Child) -> bool:
-        return child.phase is Phase.STARTING and not self._waits(child.model)
+        pinned = self.policy_of(child.model).pinned
+        return child.phase is Phase.STARTING and not self._waits(child.model) and not pinned
 
     def _check_hunger(self) -> None:
         begun = []

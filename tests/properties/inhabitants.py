@@ -61,6 +61,11 @@ class Child:
         return sum(request.kind is kind for request in self.inside.values())
 
     @property
+    def is_used(self) -> bool:
+        """Whether somebody does more than look."""
+        return len(self.inside) > self.count(Kind.GLANCE)
+
+    @property
     def connected(self) -> int:
         return self.count(Kind.OPEN) + self.count(Kind.GLANCE)
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from llamarouter.core.events import Arrived, Ready, Released
+from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import House
 from tests.properties.inhabitants import Fate, Kind
@@ -25,6 +26,12 @@ MODELS = ("a", "b", "c", "d")
 models = st.sampled_from(MODELS)
 answers = st.sampled_from([0.5, 1.0, 3.0, House.longest_answer])
 drains = st.sampled_from([0.0, 1.0, 4.0, House.longest_answer])
+policies = st.builds(
+    Policy,
+    ttl=st.sampled_from([None, 1.0, 2.5, 20.0]),
+    pinned=st.sampled_from([False, False, True]),
+    priority=st.integers(-1, 1),
+)
 pauses = st.sampled_from([0.0, 0.25, 1.0, 2.0, 5.0, 10.0, 30.0])
 
 
@@ -95,6 +102,14 @@ class LifeOfAHouse(RuleBasedStateMachine):
     def unload(self, model: str, drain: float, changed: bool) -> None:
         self.house.unload(model, drain, changed=changed)
 
+    @rule(policies=st.dictionaries(models, policies))
+    def reload_policies(self, policies: dict[str, Policy]) -> None:
+        self.house.set_policies(policies)
+
+    @rule(model=models, pinned=st.sampled_from([True, False, None]))
+    def pin(self, model: str, pinned: bool | None) -> None:
+        self.house.pin(model, pinned)
+
     def teardown(self) -> None:
         if not hasattr(self, "house") or not self.house.sound:
             return
@@ -120,6 +135,8 @@ test_a_life_of_a_house = LifeOfAHouse.TestCase
     places=st.integers(1, 3),
     max_wait=st.sampled_from([0.0, 1.0, 10.0]),
     loads=st.lists(st.sampled_from([0.5, 1.0, 4.0, 9.0]), min_size=4, max_size=4),
+    priorities=st.lists(st.integers(-1, 1), min_size=4, max_size=4),
+    pins=st.integers(0, 2),
     hot=st.lists(
         st.tuples(models, st.integers(1, 5), st.sampled_from([0.5, 2.0, 6.0]), st.sampled_from([0.0, 0.3, 7.0])),
         min_size=2,
@@ -127,10 +144,22 @@ test_a_life_of_a_house = LifeOfAHouse.TestCase
     ),
 )
 def test_nobody_starves_however_hot_the_others_are(
-    places: int, max_wait: float, loads: list[float], hot: list[tuple[str, int, float, float]]
+    places: int,
+    max_wait: float,
+    loads: list[float],
+    priorities: list[int],
+    pins: int,
+    hot: list[tuple[str, int, float, float]],
 ) -> None:
     house = House(
         Limits(models_max=places, max_wait=max_wait, queue_timeout=1e6), dict(zip(MODELS, loads, strict=True))
+    )
+    pinned = min(pins, places - 1)
+    house.set_policies(
+        {
+            model: Policy(20.0, pinned=number < pinned, priority=priority)
+            for number, (model, priority) in enumerate(zip(MODELS, priorities, strict=True))
+        }
     )
     for model, clients, seconds, pause in hot:
         house.heat(model, clients, seconds)
