@@ -5,7 +5,7 @@ Nothing here decides or changes anything.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.events import StopReason
@@ -79,6 +79,10 @@ class Ledger:
     def living(self) -> tuple[str, ...]:
         """The models that hold a place, in the order of their start."""
         return tuple(self._residents)
+
+    def held(self) -> dict[str, Mapping[str, int]]:
+        """What each child holds, or will once it is loaded: bytes by device, by model."""
+        return {model: resident.needs for model, resident in self._residents.items()}
 
     def idle(self) -> bool:
         """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""
