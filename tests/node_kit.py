@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
 import shlex
 import tempfile
@@ -99,8 +100,17 @@ def _sample() -> bytes:
         return write_llama(Path(folder) / "sample.gguf").read_bytes()
 
 
-def plan_of(tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapping[str, str] | None = None) -> Plan:
-    """What is known before a router runs, over `tmp_path`/models (with -m and -hf: nothing) and the preset's text."""
+def plan_of(
+    tmp_path: Path,
+    *argv: str,
+    preset: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    read_within: float = math.inf,
+) -> Plan:
+    """What is known before a router runs, over `tmp_path`/models (with -m and -hf: nothing) and the preset's text.
+
+    `read_within`: the time that there is for headers, in seconds.
+    """
     models = tmp_path / "models"
     models.mkdir(exist_ok=True)
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LLAMA_CACHE": str(tmp_path / "cache")}
@@ -112,7 +122,9 @@ def plan_of(tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapp
         words += ["--models-preset", str(tmp_path / "preset.ini")]
     settings = parse_settings(words, variables, TABLE, lambda path: Path(path).read_text(encoding="utf-8"))
     headers = HeaderCache(tmp_path / "headers.json")
+    headers.read_within(read_within)
     inventory = take_inventory(settings, variables, ENGINE, headers)
+    headers.read_within(math.inf)
     return Plan(
         settings=settings, environ=variables, engine=ENGINE, headers=headers, inventory=inventory, state=str(tmp_path)
     )
@@ -120,10 +132,14 @@ def plan_of(tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapp
 
 @asynccontextmanager
 async def house(
-    tmp_path: Path, *argv: str, preset: str | None = None, environ: Mapping[str, str] | None = None
+    tmp_path: Path,
+    *argv: str,
+    preset: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    read_within: float = math.inf,
 ) -> AsyncIterator[House]:
     """A router for a test's duration; it drains nothing at the end."""
-    plan = plan_of(tmp_path, *argv, preset=preset, environ=environ)
+    plan = plan_of(tmp_path, *argv, preset=preset, environ=environ, read_within=read_within)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     with (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import tracemalloc
 from pathlib import Path
+from random import Random
 
 import gguf as reference
 import pytest
@@ -36,6 +37,7 @@ def tensor(name: str, sizes: tuple[int, ...] = (32,), kind: int = 0, offset: int
     return text(name) + struct.pack(f"<I{len(sizes)}QIQ", len(sizes), *sizes, kind, offset)
 
 
+SEEDS = st.integers(0, 1 << 32)
 LLAMA = key("general.architecture", STRING, text("llama"))
 
 
@@ -150,6 +152,22 @@ def test_big_vocabulary_is_walked_in_blocks() -> None:
     ]
     found = header(file_of(keys))
     assert (found.n_vocab, found.n_layer) == (100_000, 7)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1000), st.lists(st.tuples(st.integers(0, 999), st.integers(100, 70_000)), max_size=4), SEEDS)
+def test_strings_of_any_length_are_stepped_over_exactly(
+    count: int, long_ones: list[tuple[int, int]], seed: int
+) -> None:
+    random = Random(seed)
+    lengths = [random.choice((0, 1, 5, 8, 127, 128)) for _ in range(count)]
+    for index, length in long_ones:
+        lengths[index:index] = [length]
+    words = b"".join(text(random.randbytes(length)) for length in lengths)
+    keys = [LLAMA, key("tokenizer.ggml.tokens", ARRAY, array(STRING, len(lengths), words))]
+    content = file_of([*keys, key("llama.context_length", U32, struct.pack("<I", 77))])
+    header = read_header(lambda offset, count: content[offset : offset + count], len(content))
+    assert (header.n_vocab or 0, header.n_ctx_train) == (len(lengths), 77)
 
 
 def test_numbers_are_stepped_over_unread() -> None:

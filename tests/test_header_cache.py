@@ -10,11 +10,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from llamarouter.core.model import Model, Source
 from llamarouter.host import header_cache
 from llamarouter.host.header_cache import HeaderCache
-from llamarouter.host.model_files import describe_file
+from llamarouter.host.model_files import describe_file, model_of, read_now
 from tests.test_gguf import SMALL
-from tests.tiny_gguf import write_llama
+from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
 
 
 @pytest.fixture
@@ -56,6 +57,43 @@ def test_a_changed_file_is_read_again(tmp_path: Path) -> None:
     header = headers.facts_of(str(path)).header
     assert header is not None
     assert header.name == "other"
+
+
+def test_what_there_is_no_time_for_stays_unread_and_what_is_known_is_not(tmp_path: Path) -> None:
+    known, new = (str(write_llama(tmp_path / f"{name}.gguf")) for name in ("known", "new"))
+    headers = HeaderCache(None)
+    before = headers.facts_of(known)
+    headers.read_within(-1)
+    assert headers.facts_of(known) == before
+    unread = headers.facts_of(new)
+    assert (unread.header, unread.problem, unread.unread, headers.unread) == (None, None, True, 1)
+    now = headers.facts_of(new, at_once=True)
+    assert (now.size, now.stamp, now.unread) == (unread.size, unread.stamp, False)
+    assert now.header is not None
+    assert headers.facts_of(new) == now
+    headers.read_within(60)
+    assert headers.facts_of(str(write_llama(tmp_path / "more.gguf"))).header is not None
+    assert headers.unread == 1
+
+
+def test_a_model_is_unread_where_any_of_its_files_is_and_can_be_read_for_itself(tmp_path: Path) -> None:
+    shards = write_sharded_llama(tmp_path / "m")
+    alone = write_llama(tmp_path / "alone.gguf")
+    projector = write_mmproj(tmp_path / "mmproj.gguf")
+    headers = HeaderCache(None)
+    headers.facts_of(str(alone))
+    headers.facts_of(str(shards[0]))
+    headers.read_within(-1)
+    models = [
+        model_of(headers, str(path), id="m", source=Source.PRESET, mmproj=str(beside) if beside else None)
+        for path, beside in ((alone, None), (alone, projector), (shards[0], None))
+    ]
+    assert [(model.unread, model.problem) for model in models] == [(False, None), (True, None), (True, None)]
+    read = [read_now(model, headers) for model in models]
+    assert [model.unread for model in read] == [False] * 3
+    assert read[1].projects == ("image",)
+    assert read[2] == model_of(HeaderCache(None), str(shards[0]), id="m", source=Source.PRESET)
+    assert read_now(Model(id="m", source=Source.PRESET), headers) == Model(id="m", source=Source.PRESET)
 
 
 def test_without_a_file_it_works_in_memory(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.anyio
 class Looks:
     """A shelf whose looks wait for their cue, in their threads."""
 
-    def __init__(self, tmp_path: Path) -> None:
-        plan = plan_of(tmp_path)
+    def __init__(self, tmp_path: Path, *, read_within: float = math.inf) -> None:
+        plan = plan_of(tmp_path, read_within=read_within)
         self.begun: list[threading.Event] = []
         self.gates: list[threading.Event] = []
         self.inside = 0
@@ -244,3 +245,80 @@ async def test_a_file_that_was_replaced_while_its_model_cools_down_is_tried_anew
         assert scheduler.failure_of("other") is None
         assert home.node.supervisor.children["bad"] is child
         assert not child.stopping
+
+
+async def test_a_list_is_whole_although_the_router_listens_before_it_has_read_the_headers(tmp_path: Path) -> None:
+    for name in ("m", "n"):
+        add_model(tmp_path / "models", name)
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"GGUF")
+    async with house(tmp_path, read_within=-1) as home:
+        assert home.node.shelf.inventory.unread == 3
+        assert home.node.shelf.entry("bad").problem is None
+        rows = {each["id"]: each["lr"] for each in (await home.client.get("/models")).json()["data"]}
+        assert {id: (row["quant"], "unread" in row) for id, row in rows.items()} == {
+            "bad": (None, False),
+            "m": ("F32", False),
+            "n": ("F32", False),
+        }
+        assert "truncated" in rows["bad"]["problem"]
+        assert home.node.shelf.inventory.unread == 0
+
+
+async def test_a_look_that_takes_long_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_LOOK_PATIENCE", 0.01)
+    add_model(tmp_path / "models", "m")
+    looks = Looks(tmp_path, read_within=-1)
+    await looks.shelf.look()
+    assert looks.shelf.entry("m").model.unread
+    again = asyncio.ensure_future(looks.shelf.look())
+    await asyncio.wait([again])
+    looks.gates[0].set()
+    async with asyncio.timeout(10):
+        while looks.shelf.entry("m").model.unread:
+            await looks.shelf.look()
+    assert len(looks.gates) == 1
+
+
+async def test_a_request_waits_for_the_header_of_its_own_model_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_PATIENCE", 0.01)
+    for name in ("m", "n"):
+        add_model(tmp_path / "models", name)
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"GGUF")
+    looks = Looks(tmp_path, read_within=-1)
+    looking = asyncio.ensure_future(looks.shelf.look(force=True))
+    await until_begun(looks, 1)
+    before = looks.shelf.entry("m")
+    entry = await looks.shelf.find("m")
+    assert entry is looks.shelf.entry("m")
+    assert (entry.model.unread, entry.launch, entry.problem) == (False, before.launch, None)
+    assert entry.model.header is not None
+    broken = await looks.shelf.find("bad")
+    assert broken.launch is None
+    assert "truncated" in str(broken.problem)
+    assert looks.shelf.entry("n").model.unread
+    looks.gates[0].set()
+    await looking
+    assert looks.shelf.entry("m") == entry
+    assert not looks.shelf.entry("n").model.unread
+
+
+async def test_what_cannot_be_used_is_said_in_the_log_once_it_is_read(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "bad.gguf").write_bytes(b"GGUF")
+    async with house(tmp_path, read_within=-1) as home:
+        await home.node.shelf.look()
+    assert "bad.gguf: truncated" in caplog.text
+
+
+async def test_a_router_that_ends_reads_no_more_headers(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, read_within=-1) as home:
+        home.node.shelf.hurry()
+        inventory = home.node.shelf.inventory
+        assert inventory.unread
+        await home.node.shelf.look()
+        assert home.node.shelf.entry("m").model.unread

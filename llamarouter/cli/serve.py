@@ -6,8 +6,10 @@ spellings such as `-hf`, `-lv` and `-ctk`, and every option of every llama-serve
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
+import math
 import os
 import shlex
 import sys
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # How many are shown at the start; all of them are in `lr ls`.
 _MOST_MODELS = 20
 _MOST_WARNINGS = 12
+# Seconds for the headers of files that were never seen before; those of the others are read while the router serves.
+_READ_BEFORE_LISTENING = 0.05
 
 
 def serve(argv: list[str]) -> int:
@@ -48,14 +52,17 @@ def serve(argv: list[str]) -> int:
 
         show_help()
         return 0
+    # Nearly all that is made until it listens lasts: to look for cycles in it would cost a tenth of the start.
+    gc.disable()
     engine = engine_for(engine_of(argv, environ), environ)
     config = read_config(environ)
     settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"), config)
     set_up_log(settings)
     state = state_dir(environ)
     headers = HeaderCache(state / "headers.json")
+    headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
-    headers.save()
+    headers.read_within(math.inf)
     doubt = _check_named(settings, inventory.catalog)
     plan = Plan(
         settings=settings, environ=environ, engine=engine, headers=headers, inventory=inventory, state=str(state)
@@ -97,6 +104,8 @@ def _run(plan: Plan) -> int:
 
     # Children inherit it: a core dump of theirs would hold what clients said.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    # How long the loop waits for a thread that reads headers or decodes a large body, each time that it has news.
+    sys.setswitchinterval(0.0005)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(run(plan, lambda node: _announce(plan, node)))
@@ -124,6 +133,8 @@ def _announce(plan: Plan, node: Node) -> None:
     if not plan.settings.log_jsonl:
         _try_it(plan, node)
     sys.stdout.flush()
+    gc.freeze()
+    gc.enable()
 
 
 def _first_words(plan: Plan, node: Node) -> Iterator[str]:
@@ -138,6 +149,8 @@ def _first_words(plan: Plan, node: Node) -> Iterator[str]:
     yield from (f"  {model}" for model in models[:_MOST_MODELS])
     if (left := len(models) - _MOST_MODELS) > 0:
         yield f"  ... and {left} more: lr ls"
+    if (unread := plan.inventory.unread) > 0:
+        yield f"  the headers of {_count(unread, 'file')} are still being read"
     yield from (f"  warning: {warning}" for warning in catalog.skipped[:_MOST_WARNINGS])
     if (left := len(catalog.skipped) - _MOST_WARNINGS) > 0:
         yield f"  ... and {left} more warnings: lr ls"

@@ -45,6 +45,10 @@ class Catalog:
                 return self._names[name]
         return self._untagged(asked) if "/" in asked and ":" not in asked else None
 
+    def having(self, entry: Entry) -> Catalog:
+        """The same, with this entry in the place of the one of its id."""
+        return Catalog({**self.entries, entry.id: entry}.values(), self.skipped)
+
     def _untagged(self, repo: str) -> Entry | None:
         for tag in DEFAULT_TAGS:
             if (entry := self.entries.get(f"{repo}:{tag}")) is not None:

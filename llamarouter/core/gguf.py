@@ -20,6 +20,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import prod
 
 from llamarouter.core.gguf_cursor import (
     HEADER_MAX,
@@ -47,6 +48,9 @@ _SMALLEST_TENSOR = 8 + 4 + 4 + 8
 _STRING, _ARRAY = 8, 9
 # The numbers of the scalar types (0 to 7, 10 to 12), and how they are packed; a bool is a byte.
 _SCALARS = {kind: struct.Struct(f"<{code}") for kind, code in zip((*range(8), 10, 11, 12), "BbHhIifBQqd", strict=True)}
+
+# What stands behind a tensor's name and the number of its dimensions, by that: sizes, type, offset.
+_TENSORS = [struct.Struct(f"<{'Q' * number}IQ") for number in range(DIMENSIONS_MAX + 1)]
 
 # What general.type may be, when it is not a model; and what that is called.
 _FOREIGN = {"adapter": "a LoRA adapter", "imatrix": "an importance matrix", "vocab": "a vocabulary"}
@@ -232,12 +236,9 @@ def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[int, 
         n_dimensions = cursor.u32()
         if n_dimensions > DIMENSIONS_MAX:
             fail(f"the tensor '{shown(name)}' has {n_dimensions} dimensions")
-        row, elements = 1, 1
-        for dimension in range(n_dimensions):
-            length = cursor.u64()
-            row = length if dimension == 0 else row
-            elements *= length
-        kind, offset = cursor.u32(), cursor.u64()
+        *lengths, kind, offset = cursor.values(_TENSORS[n_dimensions])
+        elements = prod(lengths)
+        row = lengths[0] if lengths else 1
         if elements >= 1 << 63:
             fail(f"the tensor '{shown(name)}' has more elements than can be counted")
         if offset % alignment:

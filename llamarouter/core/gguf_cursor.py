@@ -6,15 +6,21 @@ stands in the file. Every step is checked against the file's size and HEADER_MAX
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Callable
-from typing import NoReturn
+from functools import cache
+from typing import Any, NoReturn
 
 HEADER_MAX = 64 << 20  # bytes that a header may span; the largest known ones are below 20 MiB
 STRING_MAX = 16 << 20  # bytes
 NAME_MAX = 65535  # bytes of a key, after the specification
 STRINGS_MAX = 2 << 20  # over all arrays of one file; the largest vocabularies have 800,000 with their merges
 BLOCK_MIN, BLOCK_MAX = 64 << 10, 1 << 20  # bytes asked for at a time; growing, as most files are small
+
+# Strings are stepped over so many at a time while all of them are this short, as those of a vocabulary are.
+_RUN = 256
+_SHORT = 128  # bytes
 
 U32 = struct.Struct("<I")
 U64 = struct.Struct("<Q")
@@ -50,6 +56,11 @@ class Cursor:
         value: int | float = layout.unpack_from(self._block, at)[0]
         return value
 
+    def values(self, layout: struct.Struct) -> tuple[Any, ...]:
+        at = self._have(layout.size)
+        self.pos += layout.size
+        return layout.unpack_from(self._block, at)
+
     def text(self, limit: int, what: str, *, keep: int = NAME_MAX) -> str:
         """A string, of which at most `keep` bytes are returned."""
         length = checked_length(self.u64(), limit, what)
@@ -74,18 +85,21 @@ class Cursor:
         if count > self._strings_left:
             fail(f"the key '{shown(key)}' claims {count} strings, which no model has")
         self._strings_left -= count
-        unpack = U64.unpack_from
+        unpack, run_of = U64.unpack_from, _run_of_short_strings().match
         while count:
             at = self._have(8)
             block = self._block
+            while count >= _RUN and (run := run_of(block, at)) is not None:
+                at = run.end()
+                count -= _RUN
             last = len(block) - 8
-            walked = 0
-            for walked in range(count):  # noqa: B007 (the number of whole steps is the result)
+            walked, most = 0, min(count, _RUN)
+            for walked in range(most):  # noqa: B007 (the number of whole steps is the result)
                 if at > last:
                     break
                 at += 8 + unpack(block, at)[0]
             else:
-                walked = count
+                walked = most
             count -= walked
             self.skip(self._block_at + at - self.pos)
 
@@ -109,6 +123,16 @@ class Cursor:
         if len(self._block) < count:
             fail("truncated: it ended while it was read")
         return 0
+
+
+@cache
+def _run_of_short_strings() -> re.Pattern[bytes]:
+    """What matches a run of short strings, each its length and so many bytes: in C, twice as quick as a loop.
+
+    Nothing is ever taken back (`{}+`), so that no file makes it try more than one way.
+    """
+    strings = (b"\\x%02x%b.{%d}" % (length, rb"\0" * 7, length) for length in range(_SHORT))
+    return re.compile(b"(?:%b){%d}+" % (b"|".join(strings), _RUN), re.DOTALL)
 
 
 def shown(text: str, limit: int = 64) -> str:

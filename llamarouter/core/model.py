@@ -73,3 +73,4 @@ class Model:
     broken: tuple[Skipped, ...] = ()  # what lies beside it and cannot be used; a problem only where it is used
     folder: str | None = None  # the folder of --models-dir whose name it shares with others
     stamp: tuple[int, ...] = ()  # sizes and times of all its files; of another stamp, they are others
+    unread: bool = False  # not all of their headers were read: what is wrong with them is not known yet

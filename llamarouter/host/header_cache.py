@@ -1,6 +1,7 @@
 """What is known of GGUF files: size, header or what is wrong; read once, and kept by path, size and times.
 
     facts_of(path) -> FileFacts       never raises for what lies at the path
+    read_within(seconds)              what would be read later than that stays unread
     save()                            keeps what was read for the next start
 
 The kept file is derived: one that cannot be read, or is of another version, is an empty cache. Opening is guarded
@@ -10,8 +11,10 @@ against what is no file: a FIFO would block for ever, a device may do anything.
 from __future__ import annotations
 
 import errno
+import math
 import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,12 +31,13 @@ FILE_MAX = 64 << 20  # bytes; a longer cache file is not ours
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """One file; exactly one of `header` and `problem` is None."""
+    """One file; exactly one of `header` and `problem` is None, and both of a file that is `unread`."""
 
     size: int  # bytes; 0 where there is no file
     header: Header | None
     problem: str | None
     stamp: tuple[int, ...] = ()  # size and times: of another stamp, it is another file
+    unread: bool = False  # there was no time to read it
 
 
 class _Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -58,15 +62,24 @@ class HeaderCache:
         self._path = None if path is None else Path(path)
         self._entries = {} if self._path is None else _load(self._path)
         self._dirty = False
+        self._read_until = math.inf
+        self.unread = 0  # how often facts were given without a look into the file
 
-    def facts_of(self, path: str) -> FileFacts:
-        """Look at the file, and read its header unless it is known."""
+    def read_within(self, seconds: float) -> None:
+        """From now on read for so many seconds at most; what is not known then stays unread. Any thread may say so."""
+        self._read_until = time.monotonic() + seconds
+
+    def facts_of(self, path: str, *, at_once: bool = False) -> FileFacts:
+        """Look at the file, and read its header unless it is known; `at_once`: whatever time there is."""
         try:
             status = os.stat(path)
             if not stat.S_ISREG(status.st_mode):
                 return FileFacts(0, None, _kind_of(status.st_mode))
             entry = self._entries.pop(path, None)
             if entry is None or not _fits(entry, status):
+                if time.monotonic() > self._read_until and not at_once:
+                    self.unread += 1
+                    return FileFacts(status.st_size, None, None, _stamp_of(status), unread=True)
                 entry = _read(path)
                 self._dirty = True
         except OSError as error:
@@ -85,7 +98,7 @@ class HeaderCache:
             return
         self._dirty = False
         # Paths that are not UTF-8 cannot stand in JSON; discovery leaves such files out anyway.
-        files = {path: entry for path, entry in self._entries.items() if path.isprintable()}
+        files = {path: entry for path, entry in list(self._entries.items()) if path.isprintable()}
         try:
             write_atomically(self._path, msgspec.json.encode(_Kept(VERSION, files)))
         except OSError:
@@ -127,7 +140,11 @@ def open_plain(path: str, flags: int) -> int:
 
 
 def _fits(entry: _Entry, status: os.stat_result) -> bool:
-    return (entry.size, entry.mtime_ns, entry.ctime_ns) == (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+    return (entry.size, entry.mtime_ns, entry.ctime_ns) == _stamp_of(status)
+
+
+def _stamp_of(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _kind_of(mode: int) -> str:

@@ -37,6 +37,7 @@ class Inventory:
     places: Places
     signature: Signature
     named: Mapping[str, _Stamp]  # the files that the preset names, which may lie anywhere, as they were
+    unread: int = 0  # files for whose headers there was no time
 
     def engine_of(self, key: str | None) -> Engine:
         """The engine of a launch."""
@@ -63,6 +64,7 @@ def take_inventory(
     ini = _read_preset(settings.preset) if settings.preset else None
     config = read_config(environ)
     places = places_of(environ, settings.models_dir)
+    unread = headers.unread
     found = discover(places, headers, caches=settings.one_model is None or ini is not None)
     engines, skipped = _engines(ini, engine, environ)
     preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
@@ -79,11 +81,12 @@ def take_inventory(
         resolve_repo=lambda spec: resolve_repo(places, spec, headers),
         previous=previous.catalog if previous else None,
     )
+    headers.save()
     if previous is not None:
         # A wrong section keeps its last good version, and that its engine.
         kept = {entry.launch.engine_key for entry in catalog.entries.values() if entry.launch is not None}
         engines |= {key: each for key, each in previous.engines.items() if key in kept and key not in engines}
-    return Inventory(catalog, engines, places, found.signature, named)
+    return Inventory(catalog, engines, places, found.signature, named, headers.unread - unread)
 
 
 def changed(inventory: Inventory) -> bool:

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from llamarouter.core.ids import GgufName, id_in_models_folder, name_of
 from llamarouter.core.model import Files, Header, Model, Skipped, Source
 from llamarouter.host.header_cache import HeaderCache
+
+
+@dataclass(frozen=True, slots=True)
+class _Facts:
+    """What is known of the files of a model, without its companions; `shards` is empty for a single file."""
+
+    shards: tuple[str, ...]
+    size: int
+    header: Header | None
+    problem: str | None
+    stamp: tuple[int, ...]
+    unread: bool
 
 
 def model_of(
@@ -26,19 +38,15 @@ def model_of(
     """The model whose first (or only) file is at `path`; `problem` is set where an engine could not load it."""
     path = os.path.abspath(path)
     name = name_of(path)
-    if name is not None and name.count > 1:
-        shards, size, header, problem, stamp = _read_shards(headers, name)
-    else:
-        shards = ()
-        facts = headers.facts_of(path)
-        size, header, stamp = facts.size, facts.header, facts.stamp
-        problem = facts.problem or _not_a_model(header)
+    facts = _read_shards(headers, name) if name is not None and name.count > 1 else _read_file(headers, path)
+    stamp, unread = facts.stamp, facts.unread
     projects: tuple[str, ...] = ()
     broken = []
     for companion in (mmproj, draft):
         if companion is not None:
             beside = headers.facts_of(companion)
             stamp += beside.stamp
+            unread |= beside.unread
             if beside.problem is not None:
                 broken.append(Skipped(companion, beside.problem))
             if companion == mmproj and beside.header is not None:
@@ -47,17 +55,42 @@ def model_of(
         id=id,
         source=source,
         files=Files(
-            model=shards[0] if shards else path, shards=shards, mmproj=mmproj, draft=draft, sidecars=tuple(sidecars)
+            model=facts.shards[0] if facts.shards else path,
+            shards=facts.shards,
+            mmproj=mmproj,
+            draft=draft,
+            sidecars=tuple(sidecars),
         ),
         repo=repo,
-        size=size,
-        header=header,
-        problem=problem,
+        size=facts.size,
+        header=facts.header,
+        problem=facts.problem,
         removable=source is Source.CACHE,
         projects=projects,
         broken=tuple(broken),
         folder=folder,
         stamp=stamp,
+        unread=unread,
+    )
+
+
+def read_now(model: Model, headers: HeaderCache) -> Model:
+    """The same model, with those of its headers that there was no time for before."""
+    files = model.files
+    if files is None:
+        return model
+    for path in filter(None, (files.model, *files.shards, files.mmproj, files.draft)):
+        headers.facts_of(path, at_once=True)
+    now = model_of(headers, files.model, id=model.id, source=model.source, mmproj=files.mmproj, draft=files.draft)
+    return replace(
+        model,
+        size=now.size,
+        header=now.header,
+        problem=now.problem,
+        projects=now.projects,
+        broken=now.broken,
+        stamp=now.stamp,
+        unread=now.unread,
     )
 
 
@@ -68,15 +101,20 @@ def describe_file(path: str, headers: HeaderCache | None = None) -> Model:
     )
 
 
-def _read_shards(
-    headers: HeaderCache, name: GgufName
-) -> tuple[tuple[str, ...], int, Header | None, str | None, tuple[int, ...]]:
-    """Paths, bytes, header (with the parameters of all), problem and stamp of a model in shards."""
+def _read_file(headers: HeaderCache, path: str) -> _Facts:
+    facts = headers.facts_of(path)
+    problem = facts.problem or _not_a_model(facts.header)
+    return _Facts((), facts.size, facts.header, problem, facts.stamp, facts.unread)
+
+
+def _read_shards(headers: HeaderCache, name: GgufName) -> _Facts:
+    """All shards together; the header is the first one's, with the parameters of all."""
     paths: list[str] = []
     size, n_params = 0, 0
     first: Header | None = None
     problem: str | None = None
     stamp: tuple[int, ...] = ()
+    unread = False
     for index in range(1, name.count + 1):
         path = name.shard(index)
         facts = headers.facts_of(path)
@@ -86,6 +124,7 @@ def _read_shards(
         paths.append(path)
         size += facts.size
         stamp += facts.stamp
+        unread |= facts.unread
         problem = problem or _about(path, facts.problem)
         if facts.header is not None:
             n_params += facts.header.n_params
@@ -93,7 +132,7 @@ def _read_shards(
             first = facts.header
             problem = problem or _about(path, _not_a_model(first))
     header = replace(first, n_params=n_params) if first else None
-    return tuple(paths or [name.shard(1)]), size, header, problem, stamp
+    return _Facts(tuple(paths or [name.shard(1)]), size, header, problem, stamp, unread)
 
 
 def _not_a_model(header: Header | None) -> str | None:

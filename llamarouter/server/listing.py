@@ -146,6 +146,8 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
         "cooldown": supervisor.cooldown_left(model.id),
         "progress": download,
     }
+    if model.unread:
+        ours["unread"] = True
     if child is not None:
         ours |= _running(child, supervisor)
     return ours

@@ -210,6 +210,8 @@ class _Life:
             self._folder.write_info(self._node.status())
             self._announce(self._node)
             self._load_on_startup()
+            if self._node.shelf.inventory.unread:
+                self._tasks.create_task(self._node.shelf.look())
             with cutting_silent(self._node.traffic, self._settings.timeout):
                 await self._stopping.wait()
                 await self._drain()
@@ -253,6 +255,7 @@ class _Life:
         log.info("stopping: %d requests may end within %g s", busy, self._settings.drain_timeout)
         self._node.feed.end()
         self._node.downloads.end()
+        self._node.shelf.hurry()
         self._supervisor.close(self._settings.drain_timeout)
         await self._node.streams.stop_unheard()
         self._node.traffic.close(draining())

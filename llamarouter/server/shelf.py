@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.errors import ModelNotFound, UsageError
@@ -18,11 +19,14 @@ from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory, changed, take_inventory
+from llamarouter.host.model_files import read_now
 
 log = logging.getLogger("llamarouter")
 
 # A folder is looked at again at most this often (seconds).
 _LOOK_INTERVAL = 2.0
+# Whoever asks waits so long for a look (seconds); what it finds later, he sees the next time.
+_LOOK_PATIENCE = 1.0
 # What clients have called models is remembered up to so many names.
 _MOST_NAMES = 1024
 
@@ -99,11 +103,27 @@ class Shelf:
         """Like `entry`, but looks at the folders again before it says no.
 
         Also where a model cannot be used: its file may have been half copied, or missing, when it was last looked at.
+        One whose header there was no time for is read before all others.
         """
         known = self.catalog.resolve(asked)
         if known is None or known.problem is not None:
             await self.look()
+        elif known.model.unread:
+            await self._read(known)
         return self.entry(asked)
+
+    async def _read(self, entry: Entry) -> None:
+        """Read the headers of this model now, however many others are still to be read."""
+        model = await asyncio.to_thread(read_now, entry.model, self._headers)
+        known = self.catalog.entries.get(entry.id)
+        if known is None or known.model != entry.model:  # a look has ended meanwhile
+            return
+        if model.broken:  # what that means depends on how it is started
+            await self.look()
+            return
+        fresh = replace(known, model=model, problem=model.problem, launch=None if model.problem else known.launch)
+        self.inventory = replace(self.inventory, catalog=self.catalog.having(fresh))
+        self._ids.clear()
 
     async def find_for_request(self, asked: str) -> Entry:
         """The entry that answers a request for `asked`. Raises `ModelNotFound`."""
@@ -112,10 +132,12 @@ class Shelf:
     async def look(self, *, force: bool = False) -> None:
         """Renew the inventory if the folders have changed; `force`: whether they have or not.
 
+        Returns after `_LOOK_PATIENCE` at the latest, unless `force`: thousands of new headers take longer to be read.
         Raises `UsageError` only with `force`, where the preset or the folder cannot be read: nothing has changed then.
         """
         loop = asyncio.get_running_loop()
-        if not force and loop.time() - self._looked < _LOOK_INTERVAL:
+        recent = loop.time() - self._looked < _LOOK_INTERVAL and not self.inventory.unread
+        if not force and recent and self._looking is None:
             return
         running = self._looking
         # A look that runs may have read already what has changed since; one that was forced after it serves as well.
@@ -125,7 +147,15 @@ class Shelf:
             self._looking = loop.create_task(self._renew(force))
             self._looking.add_done_callback(self._over)
             self._thorough = force
-        await asyncio.shield(self._looking)
+        looking = self._looking
+        if not force:
+            await asyncio.wait([looking], timeout=_LOOK_PATIENCE)
+        if force or looking.done():
+            await asyncio.shield(looking)
+
+    def hurry(self) -> None:
+        """A look that runs reads no more headers: the router ends."""
+        self._headers.read_within(0)
 
     def _over(self, task: asyncio.Task[None]) -> None:
         self._looking = None
@@ -146,14 +176,24 @@ class Shelf:
             self._refused = str(error)
             return
         if after is not None:
+            if before.unread:
+                _tell_news(before.catalog, after.catalog)
             self.inventory = after
             self._ids.clear()
             self._on_change(before.catalog, after.catalog)
 
     def _take(self, before: Inventory, force: bool) -> Inventory | None:
-        if not force and not changed(before):
+        if not force and not before.unread and not changed(before):
             return None
         return take_inventory(self._settings, self._environ, self._engine, self._headers, before)
+
+
+def _tell_news(before: Catalog, after: Catalog) -> None:
+    """What is wrong with files that could not be read before the router said what it serves."""
+    said = set(before.skipped)
+    for warning in after.skipped:
+        if warning not in said:
+            log.warning("%s", warning)
 
 
 def _printable(asked: str) -> str:
