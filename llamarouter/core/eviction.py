@@ -1,76 +1,58 @@
-"""Who gets a place, and who has to give one up: a frozen plan, made from what is there and carried out by others.
+"""Who gets room, and who has to make some: a frozen plan, made from what is there and carried out by others.
 
-    a model wants a place -- one is free --------------------------------> start it
-                          -- enough are being freed already -------------> wait
-                          -- a load has nobody left who waits for it ----> evict it
-                          -- all places are held by pinned models -------> refuse it, with their names
-                          -- somebody is idle ---------------------------> evict the least recently used of them
-                          -- all are busy, and it has waited `max_wait` -> claim the least recently used of them:
-                                                                           it takes no newcomers, drains, is stopped
+Room is a place (one of `--models-max`) and, where memory is looked at, bytes on the devices of one of the model's
+placements. Every want is served in turn, the oldest first, from what the older ones have left:
+
+    it fits now ---------------------------------------------------------------> start it
+    it will fit when what is ending has ended ---------------------------------> wait; that room is its own
+    idle models (or loads that nobody waits for) suffice ----------------------> evict the cheapest such set (`victims`)
+    it has waited `max_wait`, and with busy ones it would fit -----------------> claim the least recently used of them:
+                                                                                 they take no newcomers, drain, are
+                                                                                 stopped; that room is its own
+    else ----------------------------------------------------------------------> wait, and take nothing from anybody
+    even with all gone that may ever go it would not fit ----------------------> refuse it
+
+So a want whose room comes for certain, and one that has waited `max_wait`, has it before all younger ones; these may
+take what is free beside it. One that waits for busy models has no right to anything before `max_wait`, or it would keep
+free room empty for as long as somebody is busy.
+
 Idle before busy, always: by plain least-recently-used a busy victim that drains becomes the newest and the choice
-flips for ever. A pinned model never goes. Where priorities differ, the lowest of those that may go comes first, used
-recently or not: a priority spares nobody who is the last to be had, so nobody starves for it. A claim stands until its
-place is needed no more; which of two claims is given back: the later one.
+flips for ever. A claim stands until its room is needed no more; which of two claims is given back: the later one.
 
-A *modest* want (of a model that would only fail again) never costs another its place: it comes after all others, and
-is refused where neither a free place nor one that is being freed is left for it.
+A *modest* want (of a model that would only fail again) never costs another its room: it comes after all others, and
+is refused where neither free room nor some that is being freed is left for it.
 
-A fresh model keeps its place for as long as it took to load, busy or idle: a client that asks one question after the
+A fresh model keeps its room for as long as it took to load, busy or idle: a client that asks one question after the
 other leaves its model idle in between, and models in turns are to spend at most half of the time loading.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from llamarouter.core.cooldown import Cooldowns
+from llamarouter.core.memory import Placement
 from llamarouter.core.residents import Phase, Resident
-from llamarouter.core.waiting import Queue
+from llamarouter.core.space import PLACES, Space, Spaces, fits, give, held_by, missing, take, without
+from llamarouter.core.victims import by_use, cheapest, idle_victims, loss_of, may_go, spared
+from llamarouter.core.wants import ANYWHERE, Want
 
-
-@dataclass(frozen=True, slots=True)
-class Want:
-    """A model that somebody waits for and that has no child, or only one that is being stopped."""
-
-    model: str
-    since: float
-    modest: bool = False  # its last failure would happen again: only what nobody else wants is for it
+__all__ = ["Plan", "Want", "idle_victims", "plan_places"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be done about the places now. Every entry is a model."""
+    """What is to be done now. Every entry is a model."""
 
     start: tuple[str, ...] = ()
     evict: tuple[str, ...] = ()
     claim: tuple[str, ...] = ()
     release: tuple[str, ...] = ()  # claims that are needed no more
-    refuse: tuple[str, ...] = ()  # modest wants for which there is no place
-    hopeless: tuple[str, ...] = ()  # wants while pinned models hold every place
+    refuse: tuple[str, ...] = ()  # modest wants for which there is no room
+    hopeless: tuple[str, ...] = ()  # wants that would not fit even with all gone that may ever go
+    stale: tuple[str, ...] = ()  # wants that fit by an appraisal that is too old to start by
     look_again: float | None = None  # when the plan may change although nothing happens
-
-
-def wants_of(queue: Queue, residents: Mapping[str, Resident], cooldowns: Cooldowns) -> list[Want]:
-    """The models that want a place, those first that have wanted one for longest; the modest last."""
-    waiting = []
-    for line in queue.lines:
-        resident = residents.get(line.model)
-        if resident is None or resident.phase is Phase.STOPPING:
-            failure = cooldowns.failure_of(line.model)
-            waiting.append((failure is not None and failure.deterministic, line.mark, line.model))
-    waiting.sort()
-    return [Want(model, mark[0], modest) for modest, mark, model in waiting]
-
-
-def abandoned_among(residents: Iterable[Resident], queue: Queue) -> frozenset[str]:
-    """The loads that nobody waits for any more. A second try is none: it ends with its last waiter by itself."""
-    return frozenset(
-        resident.model
-        for resident in residents
-        if resident.phase is Phase.STARTING and resident.waits_for is None and not queue.waiting(resident.model)
-        if not resident.policy.pinned
-    )
+    placed: Mapping[str, Placement] = field(default_factory=dict, compare=False)  # how those of `start` are
 
 
 def plan_places(
@@ -81,69 +63,206 @@ def plan_places(
     places: int | None,
     max_wait: float,
     now: float,
+    devices: Spaces | None = None,
 ) -> Plan:
-    """Share out `places` (None: without limit). `wants` in the order in which they have a right to one, modest last.
+    """Share out `places` (None: without limit) and what there is of the `devices` (None: they are not looked at).
 
-    `abandoned`: the models that load though nobody waits for them any more.
+    `wants` in the order in which they have a right to it, modest last; `abandoned`: the models that load though nobody
+    waits for them any more.
     """
-    kept = sum(one.policy.pinned and one.leaving is None for one in residents)
-    if places is not None and kept >= places:
-        return Plan(hopeless=tuple(want.model for want in wants))
-    here = {resident.model for resident in residents}
-    absent = [want for want in wants if want.model not in here]
-    free = len(absent) if places is None else max(0, places - len(residents))
-    start = [want.model for want in absent[:free]]
-    started = set(start)
+    sharing = _Sharing(residents, abandoned, _spaces_of(residents, places, devices or Spaces()), max_wait, now)
+    for want in wants:
+        sharing.serve(want)
+    return sharing.plan()
 
-    # What is left over wants the places that become free, and so do those whose old child is still being stopped.
-    unserved = [want for want in wants if want.model not in started]
+
+def _spaces_of(residents: Sequence[Resident], places: int | None, devices: Spaces) -> Spaces:
+    """The devices, and the places as one more of them."""
+    if places is None:
+        return devices
+    free = places - len(residents)
     stopping = sum(resident.phase is Phase.STOPPING for resident in residents)
-    open_ones = [resident for resident in residents if resident.is_open]
-    firm = [want for want in unserved if not want.modest]
-    modest = [want.model for want in unserved if want.modest]
-    shortfall = len(firm) - stopping
-    spare = [resident for resident in residents if resident.phase is Phase.STARTING and resident.model in abandoned]
-    evict = [*spare, *idle_victims(open_ones, now=now)][: max(0, shortfall)]
-
-    overdue = sum(now >= want.since + max_wait for want in firm)
-    draining = sum(_leaves(resident) and not resident.is_claimed for resident in residents)
-    needed = max(0, overdue - stopping - len(evict) - draining)
-    claimed = [resident.model for resident in residents if resident.is_claimed]
-    victims = [one for one in open_ones if one not in evict and _may_go(one, now)]
-    claim = _by_use(victims)[: max(0, needed - len(claimed))]
-    return Plan(
-        start=tuple(start),
-        evict=tuple(one.model for one in evict),
-        claim=tuple(one.model for one in claim),
-        release=tuple(claimed[needed:]),
-        refuse=tuple(modest[max(0, -shortfall) :]),
-        look_again=_look_again(firm, open_ones, max_wait=max_wait, now=now),
+    kept = sum(one.policy.pinned and one.leaving is None for one in residents)
+    return Spaces(
+        sure={PLACES: free, **devices.sure},
+        hope={PLACES: free + stopping, **devices.hope},
+        most={PLACES: places - kept, **devices.most},
     )
 
 
-def idle_victims(residents: Iterable[Resident], *, now: float) -> list[Resident]:
-    """The idle ones that may go, the least recently used first. `now`: infinity spares no fresh one."""
-    return _by_use(one for one in residents if one.is_open and not one.in_flight and _may_go(one, now))
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One placement of a want, and all that it takes."""
+
+    placement: Placement
+    needs: Mapping[str, int]
 
 
-def _by_use(residents: Iterable[Resident]) -> list[Resident]:
-    return sorted(residents, key=lambda one: (one.policy.priority, one.idle_since))
+class _Sharing:
+    """What is left, and what has been decided, while the wants are served one after the other."""
 
+    def __init__(
+        self, residents: Sequence[Resident], abandoned: Collection[str], spaces: Spaces, max_wait: float, now: float
+    ) -> None:
+        self._here = {resident.model for resident in residents}
+        self._abandoned = abandoned
+        self._max_wait, self._now = max_wait, now
+        self._sure: Space = dict(spaces.sure)
+        self._later: Space = dict(spaces.hope)  # what there will be, less what has been promised
+        self._most = spaces.most
+        loads = [one for one in residents if one.phase is Phase.STARTING]
+        opened = [one for one in residents if one.is_open]
+        # Whom the wants can have: each goes to one of them.
+        self._idle = [*(one for one in loads if one.model in abandoned), *idle_victims(opened, now=now)]
+        draining = [one for one in residents if one.is_draining and not one.is_claimed]
+        self._claimed = [one for one in residents if one.is_claimed]
+        self._going = [*draining, *self._claimed]
+        self._busy = by_use(one for one in opened if one.in_flight and may_go(one, now))
+        self._unripe = [one for one in (*loads, *opened) if not one.policy.pinned and one.model not in abandoned]
+        self._opened = opened
+        # What has been decided.
+        self._start: dict[str, Placement] = {}
+        self._evict: list[str] = []
+        self._claim: list[str] = []
+        self._needed: set[str] = set()  # of those that are claimed already
+        self._refuse: list[str] = []
+        self._hopeless: list[str] = []
+        self._stale: list[str] = []
+        self._waits: list[Want] = []
+        self._full = False  # a want that takes a place and nothing else found nothing: nor will another one
 
-def _may_go(resident: Resident, now: float) -> bool:
-    return not resident.policy.pinned and now >= resident.keeps_until
+    def plan(self) -> Plan:
+        return Plan(
+            start=tuple(self._start),
+            evict=tuple(self._evict),
+            claim=tuple(self._claim),
+            release=tuple(one.model for one in self._claimed if one.model not in self._needed),
+            refuse=tuple(self._refuse),
+            hopeless=tuple(self._hopeless),
+            stale=tuple(self._stale),
+            look_again=self._look_again(),
+            placed=self._start,
+        )
 
+    def serve(self, want: Want) -> None:
+        """Decide what becomes of one want, now that all older ones have been served."""
+        if not want.placements:  # what it needs is not known yet, but a place is among it
+            self._promise({PLACES: 1}, sure=want.model not in self._here)
+            return
+        if self._full and want.placements is ANYWHERE and not want.modest:
+            self._waits.append(want)
+            return
+        ways = self._ways(want)
+        if not ways:
+            self._hopeless.append(want.model)
+        elif not self._begins(want, ways):
+            self._must_wait(want, ways)
 
-def _leaves(resident: Resident) -> bool:
-    """Whether it still serves, and will be stopped then."""
-    return resident.phase is Phase.READY and resident.leaving is not None
+    def _ways(self, want: Want) -> list[_Way]:
+        """The placements that may be had at all; a partial one only where no other may."""
+        ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements]
+        ways = [way for way in ways if fits(way.needs, self._most)]
+        return [way for way in ways if not way.placement.partial] or ways
 
+    def _begins(self, want: Want, ways: Sequence[_Way]) -> bool:
+        if want.model in self._here:
+            return False
+        for way in ways:
+            if fits(way.needs, self._sure) and fits(way.needs, self._later):
+                self._promise(way.needs, sure=True)
+                if want.fresh:
+                    self._start[want.model] = way.placement
+                else:
+                    self._stale.append(want.model)
+                return True
+        return False
 
-def _look_again(
-    unserved: Sequence[Want], open_ones: Sequence[Resident], *, max_wait: float, now: float
-) -> float | None:
-    """Only what lies ahead counts: a time that is over would be looked at again and again."""
-    if not unserved:
-        return None
-    times = [want.since + max_wait for want in unserved] + [one.keeps_until for one in open_ones]
-    return min((time for time in times if time > now), default=None)
+    def _must_wait(self, want: Want, ways: Sequence[_Way]) -> None:
+        for way in ways:
+            if fits(way.needs, self._later):
+                self._promise(way.needs)
+                if not want.modest:
+                    self._waits.append(want)
+                return
+        if want.modest:
+            self._refuse.append(want.model)
+            return
+        self._waits.append(want)
+        if self._frees(ways):
+            return
+        if self._now < want.since + self._max_wait or not self._claims(ways):
+            self._full = want.placements is ANYWHERE
+
+    def _frees(self, ways: Sequence[_Way]) -> bool:
+        """Evict the idle set that costs least, over all ways."""
+        found: list[tuple[tuple[float, float], int, list[Resident]]] = []
+        for index, way in enumerate(ways):
+            victims = cheapest(self._idle, missing(way.needs, self._later), self._abandoned, self._now)
+            if victims is not None:
+                found.append((loss_of(victims, self._abandoned, self._now), index, victims))
+        if not found:
+            return False
+        _, index, victims = min(found, key=lambda one: one[:2])
+        self._use(victims)
+        self._evict += [one.model for one in victims]
+        self._promise(ways[index].needs)
+        return True
+
+    def _claims(self, ways: Sequence[_Way]) -> bool:
+        """Take what is idle, going already, and busy, with the fewest new claims; else wait for what becomes ripe."""
+        options: list[tuple[int, int, list[Resident]]] = []
+        for index, way in enumerate(ways):
+            chosen = self._enough([*self._idle, *self._going, *self._busy], way)
+            if chosen is not None:
+                options.append((sum(one in self._busy for one in chosen), index, chosen))
+        claims = bool(options)
+        if not options:
+            for index, way in enumerate(ways):
+                everybody = [*self._idle, *self._going, *self._unripe]
+                chosen = self._enough(everybody, way)
+                if chosen is not None:
+                    options.append((0, index, chosen))
+        if not options:
+            return False  # older ones have been promised it
+        _, index, chosen = min(options, key=lambda one: one[:2])
+        if claims:
+            self._claim += [one.model for one in chosen if one in self._busy]
+        self._needed.update(one.model for one in chosen if one.is_claimed)
+        self._use(chosen)
+        self._promise(ways[index].needs)
+        return True
+
+    def _enough(self, pool: Sequence[Resident], way: _Way) -> list[Resident] | None:
+        """The first of a pool that suffice, without those that are not needed; None: not even all do."""
+        lacking: Mapping[str, int] = missing(way.needs, self._later)
+        rest, chosen = lacking, []
+        for one in pool:
+            held = held_by(one)
+            if rest and rest.keys() & held.keys():
+                chosen.append(one)
+                rest = without(rest, (held,))
+        return None if rest else spared(chosen, lacking)
+
+    def _use(self, residents: Iterable[Resident]) -> None:
+        """What they hold is spoken for."""
+        for one in residents:
+            give(self._later, held_by(one))
+            for pool in (self._idle, self._going, self._busy, self._unripe):
+                if one in pool:
+                    pool.remove(one)
+
+    def _promise(self, needs: Mapping[str, int], *, sure: bool = False) -> None:
+        take(self._later, needs)
+        if sure:
+            take(self._sure, needs)
+
+    def _look_again(self) -> float | None:
+        """Only what lies ahead counts: a time that is over would be looked at again and again."""
+        if not self._waits:
+            return None
+        times = [one.keeps_until for one in self._opened if one.keeps_until > self._now]
+        for want in self._waits:  # the oldest first
+            if want.since + self._max_wait > self._now:
+                times.append(want.since + self._max_wait)
+                break
+        return min(times, default=None)

@@ -104,6 +104,11 @@ class Resident:
         """Ready, and nothing keeps newcomers out."""
         return self.phase is Phase.READY and self.leaving is None
 
+    @property
+    def is_draining(self) -> bool:
+        """Whether it still serves, and will be stopped then."""
+        return self.phase is Phase.READY and self.leaving is not None
+
     def takes(self, lane: Lane) -> bool:
         """Whether one more request of `lane` may go in now."""
         if self.phase is not _READY or self.leaving is not None:

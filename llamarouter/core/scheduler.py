@@ -44,10 +44,12 @@ from llamarouter.core.events import (
     UnloadAsked,
     Weighed,
 )
-from llamarouter.core.eviction import abandoned_among, idle_victims, plan_places, wants_of
+from llamarouter.core.eviction import plan_places
 from llamarouter.core.expiry import expired_among, next_expiry
 from llamarouter.core.residents import Leaving, Phase, Resident
+from llamarouter.core.victims import idle_victims
 from llamarouter.core.waiting import Lane, Waiter
+from llamarouter.core.wants import abandoned_among, wants_of
 
 __all__ = ["Limits", "Phase", "Scheduler"]
 
