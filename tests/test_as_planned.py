@@ -47,7 +47,7 @@ def test_what_a_child_says_against_what_was_asked(given: Launch, facts: ChildFac
 
 
 def test_a_partial_place_is_said_although_the_child_says_nothing() -> None:
-    place = Placement({"CUDA0": 1}, partial=True, label="CUDA0, 20 of 33 layers")
+    place = Placement({"CUDA0": 1}, (("--fit", "off"),), partial=True, label="CUDA0, 20 of 33 layers")
     (found,) = shortfalls(launch(), HEADER, place, ChildFacts())
     assert (found.what, found.message) == ("layers", "a part of it is in host memory: CUDA0, 20 of 33 layers")
 

@@ -41,6 +41,11 @@ def is_as_planned(launch: Launch, header: Header | None, facts: ChildFacts) -> b
     return not shortfalls(launch, header, None, facts)
 
 
+def has_context(launch: Launch) -> bool:
+    """Whether somebody has said how long its context is to be: llama-server then does not make it shorter."""
+    return bool(number_of(launch, _CONTEXT))
+
+
 def number_of(launch: Launch, spellings: Iterable[str]) -> int | None:
     """The number that a launch gives for an option; None: none, or no number."""
     text = next((flag.values[0] for flag in reversed(launch.flags) if flag.option in spellings and flag.values), "")
@@ -64,7 +69,7 @@ def _context(launch: Launch, header: Header | None, facts: ChildFacts) -> Shortf
 
 def _layers(launch: Launch, placement: Placement | None, facts: ChildFacts) -> Shortfall | None:
     asked = number_of(launch, _LAYERS)
-    if placement is not None and placement.partial:
+    if placement is not None and placement.partial and ("--fit", "off") in placement.options:
         return Shortfall("layers", f"a part of it is in host memory: {placement.label or 'not all layers fit'}")
     if facts.layers_offloaded is None or facts.layers is None:
         return None

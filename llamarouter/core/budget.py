@@ -86,6 +86,11 @@ class Budgets:
         """By device, of these totals. What contradicts a device counts as not said: see `problems`."""
         return {name: self._share(name, total, plain=_is_meant(name, totals)) for name, total in totals.items()}
 
+    def said(self, totals: Mapping[str, int]) -> frozenset[str]:
+        """The devices of which the operator has said something."""
+        of = {name: self._amounts(name, plain=_is_meant(name, totals)) for name in totals}
+        return frozenset(name for name, amounts in of.items() if amounts != (None, None))
+
     def problems(self, totals: Mapping[str, int]) -> list[Skipped]:
         """What cannot be meant, now that the devices are known: a line each. Everything else holds."""
         found = []

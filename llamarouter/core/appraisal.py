@@ -1,0 +1,109 @@
+"""An appraisal: from what a model needs and what there is to the ways in which it may be placed.
+
+    launch -> what the operator fixed -> placements (`placement`), their needs eased (`soft_room`)
+           -> where none could ever hold it whole, and llama-server may fit it: what that makes of all that there is
+
+llama-server's own `--fit` shrinks a context that nobody asked for, and only then leaves layers in host memory: a model
+of which the operator said neither is served by hand on a device that is too small for all of it, so it is here. It
+then gets the device for itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from llamarouter.core.as_planned import has_context
+from llamarouter.core.budget import Budgets
+from llamarouter.core.devices import Survey
+from llamarouter.core.events import Appraised
+from llamarouter.core.footprint import Footprint, Parts, together
+from llamarouter.core.launch import Launch
+from llamarouter.core.memory import Placement, Room
+from llamarouter.core.placement import Layout, Question, placements_of
+from llamarouter.core.rooms import rooms_of
+from llamarouter.core.soft_room import SoftRoom, eased
+from llamarouter.core.tuning import Fixed, fixed_of
+
+FITTED = "as llama-server fits it"
+
+# What a model would take in one layout; None where nobody can say.
+FootprintOf = Callable[[Layout], Footprint | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One model and the machine, at one moment."""
+
+    model: str
+    launch: Launch
+    footprint_of: FootprintOf
+    survey: Survey
+    gpus: tuple[str, ...] = ()  # those of the model's engine
+    layers: int | None = None  # that can be offloaded
+    full_offload: bool = False  # none of them may stay in host memory
+    budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
+    pids: tuple[int, ...] = ()  # of all our children
+    held: Mapping[str, int] | None = None  # what they hold, where a driver does not say
+
+
+def appraise(case: Case, age: float = 0.0) -> Appraised:
+    """What the scheduler is told. `age`: seconds since the survey."""
+    rooms = rooms_of(case.survey, case.budgets, case.pids)
+    soft = _soft_rooms(case, rooms)
+    fixed = fixed_of(case.launch.flags)
+    if case.full_offload and case.gpus:
+        fixed = replace(fixed, whole=True)
+
+    def needs_of(layout: Layout) -> Mapping[str, int] | None:
+        footprint = case.footprint_of(layout)
+        return None if footprint is None else eased(_by_memory(case.survey, footprint), soft)
+
+    question = Question(
+        needs_of=needs_of,
+        fixed=fixed,
+        gpus=case.gpus,
+        rooms=rooms,
+        memory_of=case.survey.memory_of,
+        held=case.held or {},
+        layers=case.layers,
+    )
+    placements = _with_fitted(case, fixed, placements_of(question), soft)
+    # Of what nobody can say what it needs nothing is looked at.
+    return Appraised(case.model, placements or (Placement({}),), rooms, age=age)
+
+
+def _soft_rooms(case: Case, rooms: Mapping[str, Room]) -> dict[str, SoftRoom]:
+    held = case.held or {}
+    said = case.budgets.said({name: room.total for name, room in rooms.items()})
+    return {name: SoftRoom(room, held.get(name, 0), name in said) for name, room in rooms.items()}
+
+
+def _by_memory(survey: Survey, footprint: Footprint) -> dict[str, Parts]:
+    """By the memory that it is taken from: that of an integrated GPU is the machine's."""
+    return together(*({survey.memory_of(name): parts} for name, parts in footprint.needs.items()))
+
+
+def _with_fitted(
+    case: Case, fixed: Fixed, placements: tuple[Placement, ...], soft: Mapping[str, SoftRoom]
+) -> tuple[Placement, ...]:
+    """With what is left to llama-server, where that may be: it makes do with all that there is."""
+    if fixed.fit:
+        return tuple(replace(each, needs=_all_there_is(each.needs, soft)) for each in placements)
+    whole = [each for each in placements if not each.partial]
+    if has_context(case.launch) or not whole or any(_may_ever_fit(each, soft) for each in whole):
+        return placements
+    footprint = case.footprint_of(Layout())
+    if footprint is None:
+        return placements
+    needs = {name: parts.total for name, parts in _by_memory(case.survey, footprint).items()}
+    layers = (("--n-gpu-layers", "999"),) if case.full_offload and case.gpus and fixed.layers is None else ()
+    return (*whole, Placement(_all_there_is(needs, soft), layers, partial=True, label=FITTED))
+
+
+def _may_ever_fit(placement: Placement, soft: Mapping[str, SoftRoom]) -> bool:
+    return all(size <= soft[name].room.most for name, size in placement.needs.items() if name in soft)
+
+
+def _all_there_is(needs: Mapping[str, int], soft: Mapping[str, SoftRoom]) -> dict[str, int]:
+    return {name: min(size, soft[name].capacity) if name in soft else size for name, size in needs.items()}
