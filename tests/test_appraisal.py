@@ -6,12 +6,13 @@ from collections.abc import Mapping
 
 import pytest
 
-from llamarouter.core.appraisal import FITTED, Case, FootprintOf, appraise
+from llamarouter.core.appraisal import FITTED, Case, appraise
 from llamarouter.core.budget import Allowance, Amount, Budgets
 from llamarouter.core.devices import Device, Survey
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source
 from llamarouter.core.launch import Flag, Launch
 from llamarouter.core.placement import Layout
+from llamarouter.core.scaling import PartsOf
 
 LAYERS = 10
 PLAIN = Launch(None, ())
@@ -25,10 +26,10 @@ def surveyed(**devices: tuple[int, int]) -> Survey:
     return Survey(devices={name: Device(name=name, total=of[0], free=of[1]) for name, of in there.items()})
 
 
-def spread(weights: int, rest: int) -> FootprintOf:
+def spread(weights: int, rest: int) -> PartsOf:
     """A model of so many bytes, spread over its layers."""
 
-    def of(layout: Layout) -> Footprint:
+    def of(layout: Layout) -> Mapping[str, Parts]:
         offloaded = LAYERS if layout.layers is None else layout.layers
         devices = layout.devices
         needs: dict[str, Parts] = {}
@@ -38,7 +39,7 @@ def spread(weights: int, rest: int) -> FootprintOf:
         left = 1 - offloaded / LAYERS if devices else 1
         here = int(weights * left)
         needs[HOST] = Parts(weights=here, mapped=here, kv=int(rest * left))
-        return Footprint(needs=needs, source=Source.HEADER)
+        return needs
 
     return of
 
@@ -53,10 +54,12 @@ def case(
     full: bool = False,
     held: Mapping[str, int] | None = None,
 ) -> Case:
+    parts_of = spread(weights, rest)
     return Case(
         model="m",
         launch=launch,
-        footprint_of=spread(weights, rest),
+        footprint=Footprint(needs=parts_of(Layout(survey.gpus)) or {}, source=Source.HEADER),
+        parts_of=parts_of,
         survey=survey,
         gpus=survey.gpus,
         layers=LAYERS,
@@ -146,6 +149,6 @@ def test_an_integrated_gpu_takes_from_the_machine() -> None:
 
 
 def test_what_nobody_can_tell_is_not_looked_at() -> None:
-    asked = Case(model="m", launch=PLAIN, footprint_of=lambda _: None, survey=surveyed())
+    asked = Case(model="m", launch=PLAIN, footprint=None, parts_of=lambda _: None, survey=surveyed())
     (placement,) = appraise(asked).placements
     assert (placement.needs, placement.options) == ({}, ())

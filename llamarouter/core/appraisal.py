@@ -10,7 +10,7 @@ then gets the device for itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from llamarouter.core.as_planned import has_context
@@ -22,13 +22,11 @@ from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement, Room
 from llamarouter.core.placement import Layout, Question, placements_of
 from llamarouter.core.rooms import rooms_of
+from llamarouter.core.scaling import PartsOf
 from llamarouter.core.soft_room import SoftRoom, eased
 from llamarouter.core.tuning import Fixed, fixed_of
 
 FITTED = "as llama-server fits it"
-
-# What a model would take in one layout; None where nobody can say.
-FootprintOf = Callable[[Layout], Footprint | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,7 +35,8 @@ class Case:
 
     model: str
     launch: Launch
-    footprint_of: FootprintOf
+    footprint: Footprint | None  # of the launch as it is written; None: nobody can say
+    parts_of: PartsOf  # what it would take in one layout
     survey: Survey
     gpus: tuple[str, ...] = ()  # those of the model's engine
     layers: int | None = None  # that can be offloaded
@@ -56,8 +55,8 @@ def appraise(case: Case, age: float = 0.0) -> Appraised:
         fixed = replace(fixed, whole=True)
 
     def needs_of(layout: Layout) -> Mapping[str, int] | None:
-        footprint = case.footprint_of(layout)
-        return None if footprint is None else eased(_by_memory(case.survey, footprint), soft)
+        parts = case.parts_of(layout)
+        return None if parts is None else eased(_by_memory(case.survey, parts), soft)
 
     question = Question(
         needs_of=needs_of,
@@ -79,9 +78,9 @@ def _soft_rooms(case: Case, rooms: Mapping[str, Room]) -> dict[str, SoftRoom]:
     return {name: SoftRoom(room, held.get(name, 0), name in said) for name, room in rooms.items()}
 
 
-def _by_memory(survey: Survey, footprint: Footprint) -> dict[str, Parts]:
+def _by_memory(survey: Survey, needs: Mapping[str, Parts]) -> dict[str, Parts]:
     """By the memory that it is taken from: that of an integrated GPU is the machine's."""
-    return together(*({survey.memory_of(name): parts} for name, parts in footprint.needs.items()))
+    return together(*({survey.memory_of(name): parts} for name, parts in needs.items()))
 
 
 def _with_fitted(
@@ -93,10 +92,9 @@ def _with_fitted(
     whole = [each for each in placements if not each.partial]
     if has_context(case.launch) or not whole or any(_may_ever_fit(each, soft) for each in whole):
         return placements
-    footprint = case.footprint_of(Layout())
-    if footprint is None:
+    if case.footprint is None:
         return placements
-    needs = {name: parts.total for name, parts in _by_memory(case.survey, footprint).items()}
+    needs = {name: parts.total for name, parts in _by_memory(case.survey, case.footprint.needs).items()}
     layers = (("--n-gpu-layers", "999"),) if case.full_offload and case.gpus and fixed.layers is None else ()
     return (*whole, Placement(_all_there_is(needs, soft), layers, partial=True, label=FITTED))
 

@@ -11,23 +11,36 @@ Layers count as equal, which those of most models are; the output counts as one.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import accumulate
 
 from llamarouter.core.footprint import Footprint, Parts, together
 from llamarouter.core.memory import HOST
 from llamarouter.core.placement import Layout, NeedsOf
 
+PartsOf = Callable[[Layout], Mapping[str, Parts] | None]
+
 
 def scaled(footprint: Footprint, layers: int | None) -> NeedsOf:
     """Needs by layout. `footprint`: with all layers on GPUs, or without any; `layers`: that can be offloaded."""
+    parts_of = scaled_parts(footprint, layers)
+
+    def needs_of(layout: Layout) -> Mapping[str, int] | None:
+        needs = parts_of(layout)
+        return None if needs is None else {device: parts.total for device, parts in needs.items() if parts.total}
+
+    return needs_of
+
+
+def scaled_parts(footprint: Footprint, layers: int | None) -> PartsOf:
+    """The same part by part."""
     gpus = [parts for device, parts in footprint.needs.items() if device != HOST]
     host = footprint.needs.get(HOST, Parts())
     movable = together(*({HOST: parts} for parts in gpus))[HOST] if gpus else host
     staying = host if gpus else Parts()
     units = max(1, layers or 1)
 
-    def needs_of(layout: Layout) -> Mapping[str, int] | None:
+    def parts_of(layout: Layout) -> Mapping[str, Parts] | None:
         if layout.layers is not None and layers is None:
             return None  # how many there are is not known
         counts = _layers_of(layout, units)
@@ -38,18 +51,24 @@ def scaled(footprint: Footprint, layers: int | None) -> NeedsOf:
                 compute=movable.compute,
                 projector=movable.projector if first else 0,
                 other=movable.other if first else 0,
-            ).total
+            )
             for first, (device, count) in zip((True, *(False for _ in counts)), counts.items(), strict=False)
         }
         left = units - sum(counts.values())
-        needs[HOST] = staying.total + (movable.weights + movable.kv) * left // units
-        if left:
-            needs[HOST] += movable.compute
-        if not counts:
-            needs[HOST] += movable.projector + movable.other
-        return {device: size for device, size in needs.items() if size}
+        weights = movable.weights * left // units
+        here = Parts(
+            weights=weights,
+            kv=movable.kv * left // units,
+            compute=movable.compute if left else 0,
+            projector=0 if counts else movable.projector,
+            other=0 if counts else movable.other,
+            # What is on no GPU is pages of the file, if what stays on the host anyway is.
+            mapped=(weights if staying.mapped else 0) if gpus else movable.mapped * left // units,
+        )
+        needs[HOST] = staying + here
+        return {device: parts for device, parts in needs.items() if parts.total}
 
-    return needs_of
+    return parts_of
 
 
 def _layers_of(layout: Layout, units: int) -> dict[str, int]:
