@@ -40,7 +40,7 @@ from llamarouter.relay.detached import Detached, Stage
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange
 from llamarouter.relay.fast_lane import fast_lane
-from llamarouter.relay.switchboard import Ask, Outcome
+from llamarouter.relay.switchboard import Ask, Outcome, Wait
 from llamarouter.relay.traffic import Traffic
 from tests.certificates import certificate
 from tests.waiting import until
@@ -75,12 +75,15 @@ class Board:
         self.key: bytes | None = None
         self.default_model: str | None = None
         self.asks: list[Ask] = []
+        self.waits: list[Wait] = []
+        self.told = 0  # comments
         self.held = 0
         self.waiting = 0
         self.left = 0  # waits that were cancelled
         self.gate: asyncio.Event | None = None  # a wait ends when it is set
         self.failure_gate: asyncio.Event | None = None
         self.outcomes: list[Outcome] = []
+        self.refusal: RouterError | None = None  # raised when a wait has ended
         self.bug: Exception | None = None  # raised instead of a lease
 
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
@@ -92,9 +95,11 @@ class Board:
             return None
         return self._grant(ask)
 
-    async def lease(self, ask: Ask) -> BoardLease:
+    async def lease(self, ask: Ask, wait: Wait) -> BoardLease:
         if self.bug is not None:
             raise self.bug
+        self.waits.append(wait)
+        wait.words = self._words
         if self.gate is not None:
             self.waiting += 1
             try:
@@ -104,7 +109,13 @@ class Board:
                 raise
             finally:
                 self.waiting -= 1
+        if self.refusal is not None:
+            raise self.refusal
         return self._grant(ask)
+
+    def _words(self) -> str:
+        self.told += 1
+        return "in the queue"
 
     def _grant(self, ask: Ask) -> BoardLease:
         self.asks.append(ask)
@@ -285,6 +296,7 @@ async def relay(
     bodies: int = BUDGET,
     extra: Callable[[Headers], bytes] | None = None,
     keep_alive: float = 75,
+    wait_comment: float = 0.0,
 ) -> AsyncIterator[Rig]:
     """The relay in front of the child at `address`, for a test's duration."""
     loop = asyncio.get_running_loop()
@@ -293,7 +305,11 @@ async def relay(
     traffic = Traffic(BodyBudget(bodies))
     desk = Desk()
     routes = [
-        Route(row.path, RelayEndpoint(board, row, traffic, desk, max_body=max_body), methods=[row.method])
+        Route(
+            row.path,
+            RelayEndpoint(board, row, traffic, desk, max_body=max_body, wait_comment=wait_comment),
+            methods=[row.method],
+        )
         for row in RELAYED
     ]
     app = Starlette(routes=[*routes, Route("/other", _other)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.routes import RELAYED
-from llamarouter.relay.switchboard import Ask, Outcome
+from llamarouter.relay.switchboard import Ask, Outcome, Wait
 from llamarouter.server.reception import Reception
 from tests.node_kit import add_model, house
 from tests.waiting import until
@@ -26,7 +26,7 @@ async def test_a_load_and_a_request_take_two_seconds_longer(tmp_path: Path) -> N
         clock = asyncio.get_running_loop().time
         scheduler, children = home.node.supervisor.scheduler, home.node.supervisor.children
         start = clock()
-        asking = asyncio.ensure_future(home.node.reception.lease(ASK))
+        asking = asyncio.ensure_future(home.node.reception.lease(ASK, Wait()))
         await until(lambda: "m" in children)
         assert children["m"].pid is None
         await until(lambda: children["m"].pid is not None)
@@ -44,7 +44,7 @@ async def test_who_leaves_meanwhile_is_not_counted_any_more(tmp_path: Path) -> N
     add_model(tmp_path / "models", "m")
     async with house(tmp_path, environ=SET) as home:
         scheduler = home.node.supervisor.scheduler
-        asking = asyncio.ensure_future(home.node.reception.lease(ASK))
+        asking = asyncio.ensure_future(home.node.reception.lease(ASK, Wait()))
         await until(lambda: scheduler.in_flight("m") == 1, 20)
         asking.cancel()
         await asyncio.wait([asking])

@@ -10,7 +10,7 @@ import pytest
 
 from llamarouter.core.errors import InvalidApiKey, ModelInvalid, ModelNotFound, NotLoaded, RouterError
 from llamarouter.core.routes import fast_routes
-from llamarouter.relay.switchboard import Ask, Outcome
+from llamarouter.relay.switchboard import Ask, Outcome, Wait
 from tests.node_kit import House, add_model, house
 from tests.relay_rig import post
 
@@ -64,17 +64,17 @@ async def test_what_cannot_be_is_refused_before_a_process_is_started(tmp_path: P
     preset = "[nothing]\nctx-size = 512\n[gone]\nmodel = missing.gguf\n[wrong]\nmodel = models/m.gguf\nfrobnicate = 1\n"
     async with house(tmp_path, preset=preset) as home:
         lease = home.node.reception.lease
-        assert "'zz' not found" in await refused(lease(Ask("zz", ROUTE, 0)), ModelNotFound)
-        shown = await refused(lease(Ask("z\x1b[31m\u202e" * 40, ROUTE, 0)), ModelNotFound)
+        assert "'zz' not found" in await refused(lease(Ask("zz", ROUTE, 0), Wait()), ModelNotFound)
+        shown = await refused(lease(Ask("z\x1b[31m\u202e" * 40, ROUTE, 0), Wait()), ModelNotFound)
         assert shown.isascii()
         assert shown.isprintable()
         assert len(shown) < 500
         for model in ("broken", "nothing", "gone", "wrong"):
-            message = await refused(lease(Ask(model, ROUTE, 0)), ModelInvalid)
+            message = await refused(lease(Ask(model, ROUTE, 0), Wait()), ModelInvalid)
             assert message.startswith(f"model '{model}' cannot be loaded: ")
             assert str(tmp_path) not in message
             assert home.node.reception.lease_now(Ask(model, ROUTE, 0)) is None
-        await refused(lease(Ask("m", ROUTE, 0, autoload=False)), NotLoaded)
+        await refused(lease(Ask("m", ROUTE, 0, autoload=False), Wait()), NotLoaded)
         assert not home.node.supervisor.children
 
 
@@ -82,8 +82,8 @@ async def test_the_clients_word_on_autoload_wins_over_the_routers(tmp_path: Path
     add_model(tmp_path / "models", "m")
     async with house(tmp_path, "--no-models-autoload") as home:
         lease = home.node.reception.lease
-        await refused(lease(Ask("m", ROUTE, 0)), NotLoaded)
-        granted = await lease(Ask("m.gguf", ROUTE, 0, autoload=True))
+        await refused(lease(Ask("m", ROUTE, 0), Wait()), NotLoaded)
+        granted = await lease(Ask("m.gguf", ROUTE, 0, autoload=True), Wait())
         granted.end(Outcome(200, complete=True, client_left=False, tail=b""))
         again = home.node.reception.lease_now(Ask("m", ROUTE, 0))
         assert again is not None
@@ -125,7 +125,7 @@ async def test_the_names_that_clients_say_are_not_kept_for_ever(tmp_path: Path) 
 async def test_beside_other_models_it_answers_to_its_own_names(tmp_path: Path) -> None:
     folder = ("--models-dir", str(tmp_path / "models"))
     async with one_model(tmp_path, *folder) as home:
-        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0)), ModelNotFound)
+        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0), Wait()), ModelNotFound)
         assert home.node.reception.lease_now(Ask("gpt-4", ROUTE, 0)) is None
     async with one_model(tmp_path, preset="[p]\nctx-size = 9\n") as home:
-        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0)), ModelNotFound)
+        await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0), Wait()), ModelNotFound)

@@ -18,7 +18,7 @@ from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.host.process import ChildObserver, ReadyChild
-from llamarouter.relay.switchboard import Outcome
+from llamarouter.relay.switchboard import Outcome, Wait
 from llamarouter.server.child import Child, Lease
 from llamarouter.server.feed import Feed
 from llamarouter.server.supervisor import Supervisor
@@ -100,7 +100,7 @@ def supervisor(stage: Stage, models_max: int = 1) -> Supervisor:
 
 
 async def lease_of(router: Supervisor, model: str) -> Lease:
-    return await router.lease(model, True, 0, True)
+    return await router.lease(model, True, 0, True, wait=Wait())
 
 
 async def begun(group: asyncio.TaskGroup, router: Supervisor, model: str) -> asyncio.Task[Lease]:
@@ -188,7 +188,7 @@ async def test_a_model_that_cannot_be_prepared_is_refused_and_others_go_on() -> 
 async def test_nothing_is_loaded_for_a_request_that_must_not() -> None:
     stage = Stage()
     async with supervisor(stage) as router:
-        await told(lambda: router.lease("a", True, 0, False), NotLoaded)
+        await told(lambda: router.lease("a", True, 0, False, wait=Wait()), NotLoaded)
         assert stage.started == []
 
 

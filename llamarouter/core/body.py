@@ -88,6 +88,21 @@ def model_of_json(body: bytes) -> str:
         raise InvalidJson(f"the name of the model is not a valid string: {error}") from error
 
 
+class _Streamed(msgspec.Struct, gc=False):
+    stream: bool = False
+
+
+_stream_decoder = msgspec.json.Decoder(_Streamed)
+
+
+def asks_for_stream(body: bytes) -> bool:
+    """Whether `stream` is literally true in a body that was found good; no other body asks for a stream."""
+    try:
+        return _stream_decoder.decode(body).stream
+    except (msgspec.DecodeError, RecursionError):
+        return False
+
+
 def _model_of_plain(body: bytes) -> str | None:
     """The model that a short body names, where it is plain that no key is there twice; None: look properly.
 

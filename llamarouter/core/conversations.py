@@ -20,6 +20,17 @@ KEEP_SECONDS = 360.0
 MAX_KEPT = 4096
 
 
+def place_in(asked: str, comments: bytes) -> tuple[str, bytes]:
+    """Where a stream goes on in a child, and what of the router's own comments, which went before it, comes first.
+
+    `asked`: the client's `from`, which counts every byte that it has read. What is no number the child deals with.
+    """
+    if not asked.isascii() or not asked.isdigit():
+        return asked, b""
+    at = int(asked[:20])
+    return str(max(0, at - len(comments))), comments[at:]
+
+
 class Conversations(Generic[R]):
     """The newest request of every conversation, by the conversation's id."""
 

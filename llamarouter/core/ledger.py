@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from llamarouter.core.cooldown import Cooldowns, Failure
 from llamarouter.core.events import StopReason
 from llamarouter.core.expiry import expiry_of
+from llamarouter.core.outlook import Outlook, outlook_of
 from llamarouter.core.paces import Paces
 from llamarouter.core.policy import Policies, Policy
 from llamarouter.core.residents import Phase, Resident
@@ -83,6 +84,15 @@ class Ledger:
     def held(self) -> dict[str, Mapping[str, int]]:
         """What each child holds, or will once it is loaded: bytes by device, by model."""
         return {model: resident.needs for model, resident in self._residents.items()}
+
+    def outlook(self, ticket: int, now: float) -> Outlook | None:
+        """What a request waits for; None: it does not wait."""
+        return outlook_of(ticket, self._queue, self._residents, self._paces, now)
+
+    def loaded_since(self, model: str, since: float) -> float:
+        """How many seconds of the time since then the child that is ready was loading."""
+        resident = self._residents.get(model)
+        return 0.0 if resident is None else max(0.0, resident.ready_at - max(since, resident.started_at))
 
     def idle(self) -> bool:
         """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""

@@ -20,16 +20,19 @@ class Dialect(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One relayed path. `slot`: its requests occupy one of the child's slots while they run."""
+    """One relayed path. `slot`: its requests occupy one of the child's slots while they run. `streams`: a body whose
+    `stream` is true is answered by events.
+    """
 
     path: str
     method: str  # POST (the model is in the body) or GET (the model is in the query)
     slot: bool
     dialect: Dialect = Dialect.OPENAI
+    streams: bool = False
 
 
-def _posts(slot: bool, dialect: Dialect, *paths: str) -> list[Route]:
-    return [Route(path, "POST", slot, dialect) for path in paths]
+def _posts(slot: bool, dialect: Dialect, *paths: str, streams: bool = False) -> list[Route]:
+    return [Route(path, "POST", slot, dialect, streams) for path in paths]
 
 
 RELAYED: tuple[Route, ...] = (
@@ -41,9 +44,14 @@ RELAYED: tuple[Route, ...] = (
         "/v1/completions",
         "/chat/completions",
         "/v1/chat/completions",
+        "/infill",
+        streams=True,
+    ),
+    *_posts(
+        True,
+        Dialect.OPENAI,
         "/v1/audio/transcriptions",
         "/audio/transcriptions",
-        "/infill",
         "/embedding",
         "/embeddings",
         "/v1/embeddings",
@@ -53,8 +61,8 @@ RELAYED: tuple[Route, ...] = (
         "/v1/reranking",
         "/v1/systemone",
     ),
-    *_posts(True, Dialect.RESPONSES, "/v1/responses", "/responses"),
-    *_posts(True, Dialect.ANTHROPIC, "/v1/messages"),
+    *_posts(True, Dialect.RESPONSES, "/v1/responses", "/responses", streams=True),
+    *_posts(True, Dialect.ANTHROPIC, "/v1/messages", streams=True),
     *_posts(
         False,
         Dialect.OPENAI,

@@ -92,6 +92,17 @@ class Queue:
     def oldest(self) -> Waiter | None:
         return next(iter(self._waiters.values())) if self._waiters else None
 
+    def waiter(self, ticket: int) -> Waiter | None:
+        """Who waits with `ticket`."""
+        return self._waiters.get(ticket)
+
+    def ahead_of(self, waiter: Waiter) -> int:
+        """How many stand before one who waits, in his lane: a view, which counts them."""
+        for ahead, ticket in enumerate(self._lines[waiter.model].lanes[waiter.lane]):
+            if ticket == waiter.ticket:
+                return ahead
+        raise KeyError(waiter.ticket)
+
     def join(self, waiter: Waiter) -> None:
         line = self._lines.get(waiter.model)
         if line is None:

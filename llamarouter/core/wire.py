@@ -9,7 +9,7 @@ underscore never pass: some servers read `Content_Length` as `Content-Length`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 
 from llamarouter.core.errors import RouterError, body_of, headers_of
@@ -156,6 +156,18 @@ def answer_lines_of(head: AnswerHead, *, chunked: bool) -> bytes:
     if head.length is None:
         return head.said + (b"transfer-encoding: chunked\r\n" if chunked else b"")
     return head.said + (b"" if head.status in (204, 304) else b"content-length: 0\r\n")
+
+
+def event_stream_head() -> AnswerHead:
+    """The head of a stream that the router begins before the child does."""
+    # nginx would keep it back otherwise.
+    lines = [b"content-type: text/event-stream", b"cache-control: no-cache", b"x-accel-buffering: no"]
+    return AnswerHead(200, b"HTTP/1.1 200 OK", lines, None, reusable=False, event_stream=True)
+
+
+def with_lines(head: AnswerHead, lines: Iterable[bytes]) -> AnswerHead:
+    """A head with more headers; the one that came may be used again, for another answer."""
+    return replace(head, lines=[*head.lines, *lines], said=None)
 
 
 def error_answer_of(error: RouterError) -> tuple[bytes, bytes]:

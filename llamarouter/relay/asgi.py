@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from typing import Any, Protocol
+from typing import Any
 
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, body_of, headers_of
@@ -19,8 +19,9 @@ from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
 from llamarouter.relay.body_budget import Reading
 from llamarouter.relay.detached import Conversations, Detached
-from llamarouter.relay.exchange import Exchange, Request, Sink
+from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
+from llamarouter.relay.patience import Patience, WaitableSink
 from llamarouter.relay.switchboard import Ask, Lease, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION
 from llamarouter.relay.traffic import Traffic
@@ -35,19 +36,10 @@ _CONVERSATION = b"x-conversation-id"
 _HIGH = 64 << 10  # bytes waiting to be sent at which the child is paused
 
 
-class WaitableSink(Sink, Protocol):
-    """A sink whose end can be awaited."""
-
-    @property
-    def broken_off(self) -> bool: ...
-
-    async def until_ended(self) -> None: ...
-
-
 class RelayEndpoint:
     """One row of `core.routes.RELAYED`; give it to `starlette.routing.Route` as its endpoint.
 
-    `trusted`: it is reached in a way that needs no key.
+    `trusted`: it is reached in a way that needs no key. `wait_comment`: seconds until a stream that waits is told so.
     """
 
     def __init__(
@@ -59,6 +51,7 @@ class RelayEndpoint:
         *,
         max_body: int = MAX_BODY,
         trusted: bool = False,
+        wait_comment: float = 0.0,
     ) -> None:
         self._switchboard = switchboard
         self._route = route
@@ -66,6 +59,7 @@ class RelayEndpoint:
         self._conversations = conversations
         self._max_body = max_body
         self._trusted = trusted
+        self._wait_comment = wait_comment
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         sink = sink_of(scope, send)
@@ -78,10 +72,14 @@ class RelayEndpoint:
         except ClientLeftError:
             pass
         else:
-            if request.conversation is None:
-                await while_connected(self._relay(request, ask, sink), sink, receive)
-            else:
-                await self._answer_detached(request, ask, sink, receive)
+            patience = Patience(sink, request, self._route, self._traffic, self._wait_comment)
+            try:
+                if request.conversation is None:
+                    await while_connected(self._relay(request, ask, patience), patience, receive)
+                else:
+                    await self._answer_detached(request, ask, patience, receive)
+            finally:
+                patience.close()
 
     async def _read(self, scope: Message, receive: Receive, known: Ask | None) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
@@ -158,27 +156,27 @@ class RelayEndpoint:
             return await asyncio.to_thread(model_of_json, body)
         return model_of_json(body)
 
-    async def _relay(self, request: Request, ask: Ask, sink: WaitableSink) -> None:
+    async def _relay(self, request: Request, ask: Ask, patience: Patience) -> None:
         try:
-            lease = await self._switchboard.lease(ask)
+            lease = await self._switchboard.lease(ask, patience.wait)
         except RouterError as error:
-            sink.refuse(error)
-            await sink.until_ended()
+            patience.refuse(error)
+            await patience.until_ended()
             return
-        await carry(request, lease, sink, self._traffic)
+        await carry(request, lease, patience, self._traffic)
 
-    async def _answer_detached(self, request: Request, ask: Ask, sink: WaitableSink, receive: Receive) -> None:
+    async def _answer_detached(self, request: Request, ask: Ask, patience: Patience, receive: Receive) -> None:
         detached = Detached(
             request,
             ask,
-            sink,
+            patience,
             switchboard=self._switchboard,
             traffic=self._traffic,
             conversations=self._conversations,
         )
         detached.start()
         try:
-            await while_connected(sink.until_ended(), sink, receive)
+            await while_connected(patience.until_ended(), patience, receive)
         finally:
             detached.client_left()
 
@@ -240,8 +238,9 @@ class AsgiSink:
         while True:
             await self._news.wait()
             while self._waiting:
-                message = self._waiting.popleft()
+                message = self._waiting[0]
                 await self._send(message)
+                self._waiting.popleft()
                 if message["type"] == "http.response.body":
                     self._bytes -= len(message["body"])
                     if not message["more_body"]:
@@ -251,6 +250,10 @@ class AsgiSink:
                 self._exchange.resume()
             if self.broken_off:
                 return
+
+    @property
+    def behind(self) -> bool:
+        return bool(self._waiting)
 
     def attach(self, exchange: Exchange) -> None:
         self._exchange = exchange

@@ -20,6 +20,7 @@ from llamarouter.core.errors import Internal, RouterError
 from llamarouter.core.wire import AnswerHead, Headers
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.exchange import Exchange, Request, Sink
+from llamarouter.relay.patience import Patience
 from llamarouter.relay.switchboard import Ask, Lease, Outcome, Switchboard
 from llamarouter.relay.traffic import Traffic
 
@@ -65,7 +66,7 @@ class Detached:
         self,
         request: Request,
         ask: Ask,
-        sink: Sink,
+        sink: Patience,
         *,
         switchboard: Switchboard,
         traffic: Traffic,
@@ -76,9 +77,12 @@ class Detached:
         self.ask = ask
         self.dialect = request.dialect
         self.stage = Stage.WAITING
+        self.comments = b""  # what the router itself had said in the stream before it came into the child
         self.connections: ChildConnections | None = None  # to the child that it went into
         self._request: Request | None = request  # until it is sent
         self._sink: Sink = sink
+        self._patience: Patience | None = sink  # while it may say something
+        self._told = sink.wait
         self._switchboard = switchboard
         self._traffic = traffic
         self._conversations = conversations
@@ -115,6 +119,7 @@ class Detached:
         if self._exchange is not None:
             self._exchange.client_left()
         self._sink = _Nobody()
+        self._end_comments()
 
     def hush(self, error: RouterError) -> None:
         """The user wants no more of it, and its child is being told: who listens for a beginning hears `error`."""
@@ -135,7 +140,7 @@ class Detached:
     async def _wait(self) -> None:
         try:
             await self._conversations.until_free(self.conversation)
-            lease = await self._switchboard.lease(self.ask)
+            lease = await self._switchboard.lease(self.ask, self._told)
         except RouterError as error:
             self._refuse(error)
             return
@@ -144,9 +149,15 @@ class Detached:
         self.stage = Stage.INSIDE
         self.connections = lease.connections
         self._exchange = Exchange(request, _Watched(lease, self), self._sink, self._traffic)
+        request.body = b""
         self._exchange.start()
+        self._end_comments()
         if self._client_left:
             self._exchange.client_left()
+
+    def _end_comments(self) -> None:
+        if self._patience is not None:
+            self.comments, self._patience = self._patience.comments, None
 
     def _waited(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:

@@ -6,12 +6,14 @@ what comes. The client's leaving ends it, and nothing else.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 from llamarouter.core.errors import RouterError
-from llamarouter.core.wire import Headers
+from llamarouter.core.wire import AnswerHead, Headers
 from llamarouter.relay.asgi import Message, Receive, Send, carry, sink_of, while_connected
-from llamarouter.relay.exchange import Request
+from llamarouter.relay.exchange import Exchange, Request
+from llamarouter.relay.patience import WaitableSink
 from llamarouter.relay.switchboard import Lease
 from llamarouter.relay.traffic import Traffic
 
@@ -19,8 +21,8 @@ from llamarouter.relay.traffic import Traffic
 class Readers(Protocol):
     """Who knows where answers are kept."""
 
-    def open(self, method: bytes, headers: Headers, query: bytes) -> tuple[Request, Lease]:
-        """What to ask which child. Raises `RouterError`."""
+    def open(self, method: bytes, headers: Headers, query: bytes) -> tuple[Request, Lease, bytes]:
+        """What to ask which child, and what goes before its answer. Raises `RouterError`."""
         ...
 
 
@@ -34,9 +36,47 @@ class ReplayEndpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         sink = sink_of(scope, send)
         try:
-            request, lease = self._readers.open(scope["method"].encode(), scope["headers"], scope["query_string"])
+            request, lease, before = self._readers.open(
+                scope["method"].encode(), scope["headers"], scope["query_string"]
+            )
         except RouterError as error:
             sink.refuse(error)
             await sink.until_ended()
         else:
+            if before:
+                sink = _Begun(sink, before)
             await while_connected(carry(request, lease, sink, self._traffic), sink, receive)
+
+
+class _Begun:
+    """A sink before another, for a stream in which the router has said something before the child."""
+
+    def __init__(self, sink: WaitableSink, before: bytes) -> None:
+        self._sink = sink
+        self._before = before
+
+    @property
+    def broken_off(self) -> bool:
+        return self._sink.broken_off
+
+    @property
+    def behind(self) -> bool:
+        return self._sink.behind
+
+    async def until_ended(self) -> None:
+        await self._sink.until_ended()
+
+    def attach(self, exchange: Exchange) -> None:
+        self._sink.attach(exchange)
+
+    def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        if head is not None and head.status == 200 and head.event_stream:
+            head = replace(head, length=None)  # it is longer now
+            payload = self._before + payload
+        self._sink.answer(head, payload, done)
+
+    def refuse(self, error: RouterError) -> None:
+        self._sink.refuse(error)
+
+    def abort(self, last_words: bytes) -> None:
+        self._sink.abort(last_words)

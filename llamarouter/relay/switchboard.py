@@ -6,6 +6,8 @@ with an `Outcome`. `server.supervisor` implements the `Switchboard`; tests of th
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -35,6 +37,15 @@ class Outcome(msgspec.Struct, gc=False):
     complete: bool  # the child's answer arrived whole (the client may have left before)
     client_left: bool
     tail: bytes  # the last 2 KiB of the answer's body at most: usage and timings stand there
+
+
+@dataclass(slots=True)
+class Wait:
+    """One wait for a place, as it is told to the client: what for, while it lasts, and what it came to."""
+
+    words: Callable[[], str] = lambda: "waiting"  # what for, just now: one line
+    seconds: float = 0.0  # that it took; 0: there was a place at once
+    load_seconds: float = 0.0  # of them, while its model was loading
 
 
 class Lease(Protocol):
@@ -73,8 +84,8 @@ class Switchboard(Protocol):
         """
         ...
 
-    async def lease(self, ask: Ask) -> Lease:
-        """A place, after waiting for one; cancelled, the request leaves the queue.
+    async def lease(self, ask: Ask, wait: Wait) -> Lease:
+        """A place, after waiting for one; cancelled, the request leaves the queue. `wait` is kept up to date.
 
         Raises `RouterError` when it is refused.
         """

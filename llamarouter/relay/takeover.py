@@ -37,7 +37,12 @@ class Takeover:
         self._door.cycle.response_started = True
         self._door.attach(exchange)
 
+    @property
+    def behind(self) -> bool:
+        return bool(self._door.flow.write_paused)
+
     def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
+        self._door.cycle.response_started = True
         if done:
             self._end()
         self._door.answer(head, payload, done)

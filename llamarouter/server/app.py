@@ -43,7 +43,13 @@ def _relayed_routes(node: Node, trusted: bool) -> list[Route]:
     max_body = min(MAX_BODY, node.settings.queue_bytes)  # what could never wait is too large, not too much just now
     for route in RELAYED:
         endpoint: Any = RelayEndpoint(
-            node.reception, route, node.traffic, node.streams, max_body=max_body, trusted=trusted
+            node.reception,
+            route,
+            node.traffic,
+            node.streams,
+            max_body=max_body,
+            trusted=trusted,
+            wait_comment=node.settings.wait_comment,
         )
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from llamarouter.core.exits import Exit
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
-from llamarouter.relay.switchboard import Ask, Lease, Outcome
+from llamarouter.relay.switchboard import Ask, Lease, Outcome, Wait
 from llamarouter.server.child import Child
 from llamarouter.server.reception import Reception
 from llamarouter.server.spawner import Spawner
@@ -34,9 +34,9 @@ class SlowReception(Reception):
         """Nothing: the slow door asks `lease` then."""
         return None
 
-    async def lease(self, ask: Ask) -> Lease:
+    async def lease(self, ask: Ask, wait: Wait) -> Lease:
         """A place, two seconds after it was granted; who leaves meanwhile gives it back."""
-        lease = await super().lease(ask)
+        lease = await super().lease(ask, wait)
         try:
             await _pause()
         except asyncio.CancelledError:

@@ -13,8 +13,9 @@ from hashlib import sha256
 from llamarouter.core.catalog import Entry
 from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid, NotLoaded
 from llamarouter.core.exits import without_paths
+from llamarouter.core.outlook import words_of_download
 from llamarouter.core.settings import Settings
-from llamarouter.relay.switchboard import Ask, Lease
+from llamarouter.relay.switchboard import Ask, Lease, Wait
 from llamarouter.server.child import Stage
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.shelf import Shelf
@@ -36,6 +37,7 @@ class Reception:
         self._shelf = shelf
         self._supervisor = supervisor
         self._downloads = downloads
+        self._loop = asyncio.get_running_loop()
 
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
         """Raise `InvalidApiKey` unless the credentials open the routes, or none are needed."""
@@ -57,16 +59,24 @@ class Reception:
         model = self._shelf.id_of(ask.model)
         return None if model is None else self._supervisor.lease_now(model, ask.route.slot, ask.body_bytes)
 
-    async def lease(self, ask: Ask) -> Lease:
+    async def lease(self, ask: Ask, wait: Wait) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
         entry = await self._find(ask.model)
         if ask.route.method == "GET" and not ask.autoload:
-            return await self._glance(entry.model.id, ask)
+            return await self._glance(entry.model.id, ask, wait)
         autoload = self._autoload if ask.autoload is None else ask.autoload
         if entry.hf_wanted is not None and autoload:
-            entry = await self._fetched(entry)
+            entry = await self._awaited(entry, wait)
         self.check(entry)
-        return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload)
+        return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload, wait=wait)
+
+    async def _awaited(self, entry: Entry, wait: Wait) -> Entry:
+        """The entry once its files are here, for a client that is told how far they are."""
+        model, asked = entry.model.id, self._loop.time()
+        wait.words = lambda: words_of_download(model, self._downloads.progress().get(model))
+        entry = await self._fetched(entry)
+        wait.seconds = self._loop.time() - asked
+        return entry
 
     async def _find(self, asked: str) -> Entry:
         """The entry that a client means; one that is cooling down after a failure may have been replaced meanwhile."""
@@ -76,12 +86,12 @@ class Reception:
             entry = self._shelf.entry(entry.model.id)
         return entry
 
-    async def _glance(self, model: str, ask: Ask) -> Lease:
+    async def _glance(self, model: str, ask: Ask, wait: Wait) -> Lease:
         """A place for who only looks: nothing is loaded or woken for it, and the model's idle time goes on."""
         child = self._supervisor.children.get(model)
         if child is not None and child.stage is Stage.SLEEPING and ask.route.path not in _LETS_SLEEP:
             raise NotLoaded("model is sleeping, and this would wake it: autoload=true in the query asks for it")
-        return await self._supervisor.lease(model, ask.route.slot, ask.body_bytes, autoload=False, glance=True)
+        return await self._supervisor.lease(model, ask.route.slot, ask.body_bytes, False, wait=wait, glance=True)
 
     async def load(self, asked: str, begun: Callable[[], None] = lambda: None) -> None:
         """Load a model by request of an operator; returns when it is ready. Raises `RouterError`.

@@ -21,7 +21,7 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 
 from llamarouter.core.conversation_ids import Marks, id_of
-from llamarouter.core.conversations import Conversations
+from llamarouter.core.conversations import Conversations, place_in
 from llamarouter.core.errors import BadRequest, InvalidJson, NotFound, RouterError, Unavailable
 from llamarouter.core.residents import Phase
 from llamarouter.core.wire import Headers, header_of
@@ -100,8 +100,10 @@ class Streams:
 
     # --- the routes ---------------------------------------------------------------------------------------------------
 
-    def open(self, method: bytes, headers: Headers, query: bytes) -> tuple[Request, Lease]:
-        """`GET /v1/stream?conv_id=ID&from=N`: what to ask which child. Raises `RouterError`."""
+    def open(self, method: bytes, headers: Headers, query: bytes) -> tuple[Request, Lease, bytes]:
+        """`GET /v1/stream?conv_id=ID&from=N`: what to ask which child, and what of the router's own comments goes
+        before its answer. Raises `RouterError`.
+        """
         asked = parse_qs(query.decode("latin-1"))
         conversation = self._marks.marked(_conversation_of(asked), self._key_of(headers))
         detached = self._known.find(conversation, self._clock())
@@ -111,10 +113,12 @@ class Streams:
         if child is None or self._wakes_for(detached, child):
             raise Unavailable(self._why_not_yet(detached), retry_after=2)
         target = f"/v1/stream?conv_id={quote(conversation, safe='')}"
+        at, before = place_in(asked.get("from", ["0"])[-1], detached.comments)
         if "from" in asked:
-            target += f"&from={quote(asked['from'][-1], safe='')}"
+            target += f"&from={quote(at, safe='')}"
         headers = [each for each in headers if each[0] != b"x-conversation-id"]
-        return Request.of(method, target.encode(), headers, b"", detached.dialect), self._lease(detached, child)
+        request = Request.of(method, target.encode(), headers, b"", detached.dialect)
+        return request, self._lease(detached, child), before
 
     async def cancel(self, request: HttpRequest) -> Response:
         """`DELETE /v1/stream?conv_id=ID`: 204, whether or not there was something to stop."""

@@ -35,9 +35,11 @@ from llamarouter.core.events import (
     Weighed,
 )
 from llamarouter.core.memory import Placement
+from llamarouter.core.outlook import words_of
 from llamarouter.core.refusals import unloaded_while_loading
 from llamarouter.core.scheduler import Phase, Scheduler
 from llamarouter.core.waiting import Lane
+from llamarouter.relay.switchboard import Wait
 from llamarouter.server.child import Child, Lease
 from llamarouter.server.errands import Errands
 from llamarouter.server.feed import Feed
@@ -45,6 +47,7 @@ from llamarouter.server.lives import Lives, Spawner
 
 # Taken from the class, they would cost 0.2 us for each request.
 _SLOT, _OPEN = Lane.SLOT, Lane.OPEN
+_WORTH_TELLING = 0.001  # seconds: what took no longer was no wait
 
 
 class Appraiser(Protocol):
@@ -124,12 +127,31 @@ class Supervisor:
             self._dispatch(Left(ticket))
         return granted
 
-    async def lease(self, model: str, slot: bool, body_bytes: int, autoload: bool, *, glance: bool = False) -> Lease:
+    async def lease(
+        self, model: str, slot: bool, body_bytes: int, autoload: bool, *, wait: Wait, glance: bool = False
+    ) -> Lease:
         """A place, after waiting for one; cancelled, the request leaves the queue. `glance`: it loads nothing."""
-        lease = await self._wait(lambda ticket: Arrived(ticket, model, slot, body_bytes, autoload, glance=glance))
+
+        def arrival(ticket: int) -> Arrived:
+            wait.words = lambda: self._words_of(ticket)
+            return Arrived(ticket, model, slot, body_bytes, autoload, glance=glance)
+
+        asked = self._loop.time()
+        lease = await self._wait(arrival)
         if lease is None:
             raise Internal("a request was granted without a place")
+        if (waited := self._loop.time() - asked) >= _WORTH_TELLING:
+            wait.seconds += waited
+            wait.load_seconds = self._scheduler.loaded_since(model, asked)
         return lease
+
+    def _words_of(self, ticket: int) -> str:
+        """What a request waits for now."""
+        outlook = self._scheduler.outlook(ticket, self._loop.time())
+        if outlook is None:
+            return "it is its turn"
+        child = self.children.get(outlook.model)
+        return words_of(outlook, None if child is None else child.progress)
 
     async def load(self, model: str, begun: Callable[[], None] = lambda: None) -> None:
         """Load a model and return when it is ready; joins the queue like a request without a client.
