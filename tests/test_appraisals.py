@@ -52,5 +52,7 @@ def test_a_model_that_is_another_one_now_is_appraised_anew() -> None:
     play(
         by_memory(),
         (0, ask(1, "a"), Appraise("a")),
-        (0, forget("a", 0.0), Appraise("a")),
+        (0, forget("a", 0.0)),
+        (1, Appraised("a", (HERE,), ROOMS), Appraise("a")),
+        (2, Appraised("a", (HERE,), ROOMS), Start("a", HERE)),
     )

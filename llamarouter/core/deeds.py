@@ -26,8 +26,9 @@ class Deeds(Ledger):
         self._marks = 0
         self._commands: list[Command] = []
 
-    def _start(self, model: str, placement: Placement | None, now: float) -> None:
-        resident = self._residents[model] = Resident(model, now, placement=placement, policy=self._policies.of(model))
+    def _start(self, model: str, placement: Placement | None, now: float, *, attempt: int = 1) -> None:
+        policy = self._policies.of(model)
+        resident = self._residents[model] = Resident(model, now, attempt=attempt, placement=placement, policy=policy)
         if placement is not None:
             resident.needs = placement.needs
         self._commands.append(Start(model, placement))

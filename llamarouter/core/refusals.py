@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 
 from llamarouter.core.cooldown import Failure
 from llamarouter.core.errors import (
     Cooldown,
     Draining,
+    InsufficientMemory,
     ModelCrashed,
     ModelTooLarge,
     ModelUnloaded,
@@ -18,9 +19,13 @@ from llamarouter.core.errors import (
     RouterError,
     Unavailable,
 )
+from llamarouter.core.memory import Placement, Room
+from llamarouter.core.residents import Resident
+from llamarouter.core.sizes import said
 
 # Nobody can say how long a pin holds: this asks clients not to hurry (seconds).
 _PINNED_FOR = 30.0
+_MEMORY_FOR = 10.0
 
 
 def not_loaded(model: str) -> NotLoaded:
@@ -100,3 +105,47 @@ def ended_unasked(model: str) -> ModelCrashed:
 
 def nowhere_to_be(model: str) -> ModelTooLarge:
     return ModelTooLarge(f"model '{model}' cannot be placed on any device of this machine")
+
+
+def no_memory(
+    model: str,
+    placements: Sequence[Placement],
+    rooms: Mapping[str, Room],
+    most: Mapping[str, int],
+    pinned: Collection[Resident],
+) -> RouterError:
+    """No placement fits; `most`: what could be had of each device if all went that may."""
+    ways = [one for one in placements if not one.partial] or placements
+
+    def lacks(space: Mapping[str, int]) -> tuple[Placement, str, int]:
+        """The way that lacks least, and the device of which it lacks most, by how much."""
+        found = []
+        for one in ways:
+            lacking = {device: size - space.get(device, size) for device, size in one.needs.items()}
+            device = max(lacking, key=lambda name: lacking[name], default="")
+            found.append((lacking.get(device, 0), device, one))
+        short, device, way = min(found, key=lambda one: one[0])
+        return way, device, short
+
+    way, device, short = lacks({name: room.most for name, room in rooms.items()})
+    if short > 0:
+        room = rooms[device]
+        limits = [f"{said(room.total)} in all"]
+        limits += [f"a budget of {said(room.budget)}"] if room.budget is not None else []
+        limits += [f"{said(room.reserve)} in reserve"] if room.reserve else []
+        return ModelTooLarge(
+            f"model '{model}' needs {said(way.needs[device])} of {device}, of which models may hold {said(room.most)}"
+            f" ({', '.join(limits)})"
+        )
+    way, device, _ = lacks(most)
+    kept = [one for one in pinned if one.needs.get(device)]
+    held = sum(one.needs.get(device, 0) for one in kept)
+    names = ", ".join(sorted(one.model for one in kept))
+    by = [f"models that are pinned ({names}) hold {said(held)}"] if held else []
+    others = rooms[device].most - most[device] - held
+    by += [f"other programs hold {said(others)}"] if others > 0 else []
+    return InsufficientMemory(
+        f"model '{model}' needs {said(way.needs[device])} of {device}, of which no more than"
+        f" {said(max(0, most[device]))} can be had now: {' and '.join(by)}",
+        retry_after=_MEMORY_FOR,
+    )

@@ -20,10 +20,8 @@ from typing import assert_never
 
 from llamarouter.core import refusals
 from llamarouter.core.admission import Limits, lane_of, may_load, objection
-from llamarouter.core.appraisals import Appraisals
-from llamarouter.core.deeds import Deeds
+from llamarouter.core.allotment import Allotment
 from llamarouter.core.events import (
-    Appraise,
     Appraised,
     Arrived,
     Closing,
@@ -44,25 +42,21 @@ from llamarouter.core.events import (
     UnloadAsked,
     Weighed,
 )
-from llamarouter.core.eviction import plan_places
 from llamarouter.core.expiry import expired_among, next_expiry
 from llamarouter.core.residents import Leaving, Phase, Resident
 from llamarouter.core.victims import idle_victims
 from llamarouter.core.waiting import Lane, Waiter
-from llamarouter.core.wants import abandoned_among, wants_of
 
 __all__ = ["Limits", "Phase", "Scheduler"]
 
 _NEVER = float("inf")
 
 
-class Scheduler(Deeds):
+class Scheduler(Allotment):
     """The one owner of who may be where. Called by one thread, never from within itself."""
 
     def __init__(self, limits: Limits, jitter: Callable[[], float] = lambda: 1.0) -> None:
-        super().__init__(jitter)
-        self._limits = limits
-        self._appraisals = Appraisals()
+        super().__init__(limits, jitter)
         self._closing = False
         self._wake = _NEVER
 
@@ -158,8 +152,7 @@ class Scheduler(Deeds):
             case Appraised():
                 self._appraised(event, now)
             case Weighed():
-                if (resident := self._residents.get(event.model)) is not None:
-                    resident.needs = event.needs
+                self._weighed(event)
             case _:
                 assert_never(event)
 
@@ -187,12 +180,17 @@ class Scheduler(Deeds):
         resident.ready_at, resident.load_seconds = now, min(event.load_seconds, now - resident.started_at)
         self._cooldowns.loaded(event.model, now)
         self._paces.loaded(resident)
+        self._appraisals.settled(event.model)
+        self._appraisals.devices_changed()
 
     def _exited(self, event: Exited, now: float) -> None:
         resident = self._residents.get(event.model)
         if resident is None or resident.waits_for is not None:
             return
         del self._residents[event.model]
+        self._holdings.ended(resident, now)
+        self._appraisals.devices_changed()
+        self._appraisals.settled(event.model)
         if resident.phase is Phase.STOPPING:  # with any code: we asked
             return
         if resident.phase is Phase.STARTING and event.memory and self._try_again(resident, now):
@@ -214,13 +212,12 @@ class Scheduler(Deeds):
 
     def _try_again(self, failed: Resident, now: float) -> bool:
         """The load died of memory: let the least recently used idle model go and keep the place for a second try."""
-        victims = idle_victims(self._residents.values(), now=math.inf)
-        if failed.attempt > 1 or not victims or not self._queue.waiting(failed.model):
+        victim = self._gives_way_to(failed, idle_victims(self._residents.values(), now=math.inf))
+        if failed.attempt > 1 or victim is None or not self._queue.waiting(failed.model):
             return False
-        self._stop(victims[0], StopReason.EVICTED)
-        again = Resident(failed.model, now, attempt=2, waits_for=victims[0].model, policy=failed.policy)
-        again.placement, again.needs = failed.placement, failed.needs
-        self._residents[failed.model] = again
+        self._stop(victim, StopReason.EVICTED)
+        policy = self._policies.of(failed.model)
+        self._residents[failed.model] = Resident(failed.model, now, attempt=2, waits_for=victim.model, policy=policy)
         return True
 
     def _unload(self, model: str, by: float, now: float, *, tell_waiters: bool) -> None:
@@ -252,14 +249,6 @@ class Scheduler(Deeds):
         elif resident.phase is Phase.STARTING:
             self._stop(resident, reason, cut=True)
 
-    def _appraised(self, event: Appraised, now: float) -> None:
-        if event.placements:
-            self._appraisals.note(event, now)
-        else:
-            error = event.error or refusals.nowhere_to_be(event.model)
-            self._appraisals.forget(event.model)
-            self._refuse_line(event.model, lambda _: error)
-
     # --- settling ---------------------------------------------------------------------------------------------------
 
     def _settle(self, now: float) -> None:
@@ -269,7 +258,7 @@ class Scheduler(Deeds):
         for line in self._queue.lines:
             self._let_in(line, now)
         self._end_expired(now)
-        look_again = self._share_places(now)
+        look_again = self._share(now)
         self._wake = self._next_change(look_again, now)
 
     def _refuse_overdue(self, now: float) -> None:
@@ -298,8 +287,15 @@ class Scheduler(Deeds):
             if not self._queue.waiting(resident.model):  # nobody is left to load it for
                 del self._residents[resident.model]
             elif resident.waits_for not in self._residents:
-                resident.waits_for, resident.started_at = None, now
-                self._commands.append(Start(resident.model, resident.placement))
+                self._begin_second_try(resident, now)
+
+    def _begin_second_try(self, resident: Resident, now: float) -> None:
+        if self._limits.by_memory:  # it wants room once more, and more of it
+            del self._residents[resident.model]
+            self._appraisals.try_again(resident.model)
+        else:
+            resident.waits_for, resident.started_at = None, now
+            self._commands.append(Start(resident.model))
 
     def _end_expired(self, now: float) -> None:
         for resident in expired_among(self._residents.values(), now):
@@ -307,47 +303,6 @@ class Scheduler(Deeds):
                 resident.leaving = Leaving(StopReason.EXPIRED)
             else:
                 self._stop(resident, StopReason.EXPIRED)
-
-    def _share_places(self, now: float) -> float | None:
-        wants = wants_of(self._queue, self._residents, self._cooldowns)
-        if self._limits.by_memory:
-            self._commands += [Appraise(want.model) for want in wants if self._appraisals.ask(want.model, now)]
-            wants = [want for want in wants if self._appraisals.of(want.model, now)]
-        claimed = any(resident.leaving is not None for resident in self._residents.values())
-        if not wants and not claimed:
-            return None
-        plan = plan_places(
-            wants,
-            tuple(self._residents.values()),
-            abandoned=abandoned_among(self._residents.values(), self._queue),
-            places=self._limits.models_max or None,
-            max_wait=self._limits.max_wait,
-            now=now,
-        )
-        for model in plan.evict:
-            self._stop(self._residents[model], StopReason.EVICTED)
-        for model in plan.claim:
-            self._residents[model].leaving = Leaving(StopReason.EVICTED)
-            self._queue.bar(model, self._mark(now))
-        for model in plan.refuse:
-            self._refuse_modest(model)
-        for model in plan.hopeless:
-            self._refuse_line(model, lambda _: refusals.all_pinned(self._residents))
-        for model in plan.start:
-            placements = self._appraisals.of(model, now) if self._limits.by_memory else ()
-            self._appraisals.forget(model)
-            self._start(model, placements[0] if placements else None, now)
-        for model in plan.release:
-            self._residents[model].leaving = None
-            line = self._queue.line_of(model)
-            if line is not None:
-                self._let_in(line, now)
-        return plan.look_again
-
-    def _refuse_modest(self, model: str) -> None:
-        failure = self._cooldowns.failure_of(model)
-        if failure is not None:  # it has one, or its want were not modest
-            self._refuse_line(model, lambda _: refusals.not_worth_a_place(failure))
 
     def _next_change(self, look_again: float | None, now: float) -> float:
         times = [time for time in (look_again, next_expiry(self._residents.values(), now)) if time is not None]

@@ -1,0 +1,150 @@
+"""Allots the room there is to those who want it, and carries out what `eviction` plans.
+
+    wants -- what each needs (`appraisals`), what there is (`holdings`) --> plan --> stop, claim, refuse, start
+
+Where memory is looked at, a want is appraised before anything is decided about it, and for as long as one waits for
+bytes the devices are looked at again: every second, and whenever a child has come up or gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from llamarouter.core import refusals
+from llamarouter.core.admission import Limits
+from llamarouter.core.appraisals import LOOK_AHEAD, Appraisals
+from llamarouter.core.deeds import Deeds
+from llamarouter.core.errors import RouterError
+from llamarouter.core.events import Appraise, Appraised, StopReason, Weighed
+from llamarouter.core.eviction import Plan, plan_places
+from llamarouter.core.holdings import Holdings
+from llamarouter.core.residents import Leaving, Resident
+from llamarouter.core.wants import Want, abandoned_among, wants_of
+
+
+class Allotment(Deeds):
+    """Who gets room, as a part of settling."""
+
+    def __init__(self, limits: Limits, jitter: Callable[[], float]) -> None:
+        super().__init__(jitter)
+        self._limits = limits
+        self._appraisals = Appraisals()
+        self._holdings = Holdings(limits.lag)
+
+    # --- what is said of memory ---------------------------------------------------------------------------------------
+
+    def _appraised(self, event: Appraised, now: float) -> None:
+        if not self._appraisals.note(event, now):
+            return
+        self._holdings.saw(event.rooms, self._residents.values(), now - event.age)
+        if not event.placements:
+            error = event.error or refusals.nowhere_to_be(event.model)
+            self._refuse_wants(event.model, error)
+
+    def _weighed(self, event: Weighed) -> None:
+        resident = self._residents.get(event.model)
+        if resident is not None:
+            resident.needs = event.needs
+
+    def _refuse_wants(self, model: str, error: RouterError) -> None:
+        """There is no room for it: who waits for it is told so, unless it lives."""
+        self._appraisals.used(model)
+        self._refuse_line(model, lambda _: error)
+
+    # --- sharing ------------------------------------------------------------------------------------------------------
+
+    def _share(self, now: float) -> float | None:
+        """Give room to those who want it, as far as it goes; returns when to look again."""
+        wants = wants_of(self._queue, self._residents, self._cooldowns)
+        if not wants and not any(resident.leaving is not None for resident in self._residents.values()):
+            return None
+        residents = tuple(self._residents.values())
+        by_memory = self._limits.by_memory
+        if by_memory:
+            wants = self._looked_at(wants, now)
+        plan = plan_places(
+            wants,
+            residents,
+            abandoned=abandoned_among(residents, self._queue),
+            places=self._limits.models_max or None,
+            max_wait=self._limits.max_wait,
+            now=now,
+            devices=self._holdings.spaces(residents, now) if by_memory else None,
+        )
+        self._carry_out(plan, wants, now)
+        return self._look_again(plan, wants, now) if by_memory else plan.look_again
+
+    def _looked_at(self, wants: Sequence[Want], now: float) -> list[Want]:
+        for want in wants[LOOK_AHEAD:]:
+            if want.modest:
+                self._refuse_modest(want.model)
+        seen = self._appraisals.consider(wants, now)
+        for want in seen:
+            if not want.placements:
+                self._ask(want.model)
+        return seen
+
+    def _carry_out(self, plan: Plan, wants: Sequence[Want], now: float) -> None:
+        for model in plan.evict:
+            self._stop(self._residents[model], StopReason.EVICTED)
+        for model in plan.claim:
+            self._residents[model].leaving = Leaving(StopReason.EVICTED)
+            self._queue.bar(model, self._mark(now))
+        for model in plan.refuse:
+            self._refuse_modest(model)
+        for model in plan.hopeless:
+            self._refuse_hopeless(next(want for want in wants if want.model == model), now)
+        for model in plan.stale:
+            self._ask(model)
+        for model in plan.start:
+            second = self._appraisals.is_second(model)
+            self._appraisals.used(model)
+            placement = plan.placed[model] if self._limits.by_memory else None
+            self._start(model, placement, now, attempt=2 if second else 1)
+        for model in plan.release:
+            self._residents[model].leaving = None
+            line = self._queue.line_of(model)
+            if line is not None:
+                self._let_in(line, now)
+
+    def _refuse_modest(self, model: str) -> None:
+        failure = self._cooldowns.failure_of(model)
+        if failure is not None:  # it has one, or its want were not modest
+            self._refuse_line(model, lambda _: refusals.not_worth_a_place(failure))
+
+    def _refuse_hopeless(self, want: Want, now: float) -> None:
+        pinned = [one for one in self._residents.values() if one.policy.pinned and one.leaving is None]
+        if self._limits.models_max and len(pinned) >= self._limits.models_max:
+            self._refuse_line(want.model, lambda _: refusals.all_pinned(self._residents))
+        elif not want.fresh:  # it may have room by now
+            self._ask(want.model)
+        else:
+            most = self._holdings.spaces(self._residents.values(), now).most
+            rooms = self._holdings.rooms
+            self._refuse_wants(want.model, refusals.no_memory(want.model, want.placements, rooms, most, pinned))
+
+    def _ask(self, model: str) -> None:
+        if self._appraisals.ask(model):
+            self._commands.append(Appraise(model))
+
+    def _look_again(self, plan: Plan, wants: Sequence[Want], now: float) -> float | None:
+        """For as long as somebody waits for bytes, the devices are looked at."""
+        waiting = next((want for want in wants if want.placements and self._waits(want.model, plan)), None)
+        if waiting is None:
+            return plan.look_again
+        if self._appraisals.is_due(now):
+            self._ask(waiting.model)
+        times = (plan.look_again, self._appraisals.due_at(), self._holdings.next_change())
+        return min((time for time in times if time is not None), default=None)
+
+    def _waits(self, model: str, plan: Plan) -> bool:
+        return model not in plan.start and self._queue.waiting(model) > 0
+
+    # --- a second try -------------------------------------------------------------------------------------------------
+
+    def _gives_way_to(self, failed: Resident, candidates: Sequence[Resident]) -> Resident | None:
+        """Which of the idle goes for a load that died of memory: the first that holds some of what it needed."""
+        if not self._limits.by_memory:
+            return candidates[0] if candidates else None
+        scarce = {device for device, size in failed.needs.items() if size}
+        return next((one for one in candidates if any(one.needs.get(device) for device in scarce)), None)

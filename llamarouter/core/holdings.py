@@ -1,0 +1,154 @@
+"""Holdings: who holds what of each device, as far as it can be known, and so what our children may still take.
+
+    sure = min(budget - ended, total - others - unseen) - ours - reserve        what may be taken now
+    hope = the same without what is ending: children that are being stopped, and bytes that may be nobody's
+    most = the same with nothing left of ours but what is pinned
+
+`ours` is what the living hold, each from its start to its end as it was appraised or weighed, whatever it has taken yet;
+`others` what the device's use leaves unexplained.
+
+Two things make that uncertain, and both count as others' until it is known better:
+- a child that loads has taken some of its bytes; where the driver does not say whose bytes are whose, they look like
+  somebody else's until it is ready;
+- a driver may show the bytes of a child that has ended for a while. They are held (as *ended*) until a look at the
+  devices finds them free, at most for `lag` seconds after the end; `unseen` are those since whose end nobody looked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from llamarouter.core.memory import Room
+from llamarouter.core.residents import Phase, Resident
+from llamarouter.core.space import Space, Spaces
+
+
+@dataclass(slots=True)
+class _Ended:
+    """What a child held that is gone."""
+
+    needs: Mapping[str, int]
+    at: float
+    before: Mapping[str, int]  # what others held, by device, as it was known then
+    unseen: bool = True  # nobody has looked at the devices since
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One device as it was seen, and what of its use is not explained by our children."""
+
+    room: Room
+    others: int
+    loading: int = 0  # of `others`, what may be that of our children that load
+
+    @property
+    def limit(self) -> int:
+        return self.room.total if self.room.budget is None else min(self.room.budget, self.room.total)
+
+
+@dataclass(slots=True)
+class Holdings:
+    """The devices as they were last seen, and the ends of children since."""
+
+    lag: float
+    seen_at: float = float("-inf")
+    _views: dict[str, _View] = field(default_factory=dict)
+    _ended: list[_Ended] = field(default_factory=list)
+
+    @property
+    def rooms(self) -> dict[str, Room]:
+        """The devices as they were last seen."""
+        return {device: view.room for device, view in self._views.items()}
+
+    def saw(self, rooms: Mapping[str, Room], residents: Iterable[Resident], at: float) -> None:
+        """Somebody looked at the devices, at time `at`. What is older than what is known already says nothing."""
+        if at < self.seen_at:
+            return
+        self.seen_at = at
+        held, loading = _held_at(residents, at)
+        self._views = {
+            device: _view_of(room, held.get(device, 0), loading.get(device, 0)) for device, room in rooms.items()
+        }
+        for one in self._ended:
+            one.unseen = False
+        self._ended = [one for one in self._ended if at < one.at or self._is_shown(one)]
+
+    def ended(self, resident: Resident, now: float) -> None:
+        """A child is gone."""
+        if any(resident.needs.values()):
+            before = {device: view.others - view.loading for device, view in self._views.items()}
+            self._ended.append(_Ended(resident.needs, now, before))
+
+    def spaces(self, residents: Iterable[Resident], now: float) -> Spaces:
+        """What there is of each device that has been seen."""
+        self._ended = [one for one in self._ended if now < one.at + self.lag]
+        ours: Space = {}
+        stopping: Space = {}
+        pinned: Space = {}
+        for resident in residents:
+            _add(ours, resident.needs)
+            if resident.phase is Phase.STOPPING:
+                _add(stopping, resident.needs)
+            elif resident.policy.pinned and resident.leaving is None:
+                _add(pinned, resident.needs)
+        ended: Space = {}
+        unseen: Space = {}
+        for one in self._ended:
+            _add(ended, one.needs)
+            if one.unseen:
+                _add(unseen, one.needs)
+        sure: Space = {}
+        hope: Space = {}
+        most: Space = {}
+        for device, view in self._views.items():
+            held, gone = ours.get(device, 0), ended.get(device, 0)
+            hidden = unseen.get(device, 0)
+            # Of what others hold, this much may turn out to be nobody's.
+            phantom = min(view.others, view.loading + gone - hidden)
+            reserve = view.room.reserve
+            seen = view.room.total - view.others
+            sure[device] = seen - hidden - held - reserve
+            if view.room.budget is not None:
+                sure[device] = min(sure[device], view.room.budget - gone - held - reserve)
+            left = min(view.limit, seen + phantom) - reserve
+            hope[device] = left - held + stopping.get(device, 0)
+            most[device] = left - pinned.get(device, 0)
+        return Spaces(sure, hope, most)
+
+    def next_change(self) -> float | None:
+        """When bytes that a driver still shows stop counting; None: there are none."""
+        return min((one.at + self.lag for one in self._ended), default=None)
+
+    def _is_shown(self, one: _Ended) -> bool:
+        """Whether a device still seems to hold what an ended child held: half of it or more is unexplained."""
+        for device, size in one.needs.items():
+            view = self._views.get(device)
+            if view is None or not size:
+                continue
+            if view.others - one.before.get(device, view.others) >= size / 2:
+                return True
+        return False
+
+
+def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:
+    """What those held who were ready at that time, and what those may have held who were not."""
+    held: Space = {}
+    loading: Space = {}
+    for resident in residents:
+        was_ready = resident.slots > 0 and resident.ready_at <= at
+        _add(held if was_ready else loading, resident.needs)
+    return held, loading
+
+
+def _view_of(room: Room, held: int, loading: int) -> _View:
+    used = max(0, room.total - room.free)
+    if room.ours is not None:  # what exceeds our books is as good as others'
+        return _View(room, max(0, used - min(room.ours, held + loading)))
+    others = max(0, used - held)
+    return _View(room, others, min(others, loading))
+
+
+def _add(space: Space, needs: Mapping[str, int]) -> None:
+    for device, size in needs.items():
+        space[device] = space.get(device, 0) + size
