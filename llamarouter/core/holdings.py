@@ -4,7 +4,7 @@
     hope = the same without what is ending: children that are being stopped, and bytes that may be nobody's
     most = the same with nothing left of ours but what is pinned
 
-`ours` is what the living hold, each from its start to its end as it was appraised or weighed, whatever it has taken yet;
+`ours` is what the living hold, each from start to end as it was appraised or weighed, whatever it has taken yet;
 `others` what the device's use leaves unexplained.
 
 Two things make that uncertain, and both count as others' until it is known better:
