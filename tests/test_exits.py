@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llamarouter.core.exits import LAST_WORDS, Cause, classify, engine_failure, is_bind_failure, plain, stopped
+from llamarouter.core.causes import Cause
+from llamarouter.core.exits import LAST_WORDS, classify, engine_failure, is_bind_failure, plain, stopped
 
 MAGIC = (
     "0.00.004.114 I srv    load_model: loading model '/srv/models/a b.gguf'",
@@ -23,6 +24,7 @@ LORA = (
     "'adapter', but got: ",
     "0.00.021.425 E srv  llama_server: exiting due to model loading error",
 )
+KERNELS = ("0.01.000.000 E CUDA error: no kernel image is available for execution on the device",)
 ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
 
 
@@ -31,11 +33,11 @@ ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
     [
         (True, 1, None, MAGIC, Cause.BAD_FILE, True, False),
         (True, 1, None, LORA, Cause.BAD_FILE, True, False),
-        (True, 1, None, CUDA, Cause.OUT_OF_MEMORY, False, True),
+        (True, 1, None, CUDA, Cause.DEVICE_MEMORY, False, True),
         (True, 1, None, ("error: invalid argument: --bogus",), Cause.BAD_OPTION, True, False),
         (True, 1, None, ('error while handling argument "-c": stoi',), Cause.BAD_OPTION, True, False),
-        (True, 1, None, BIND, Cause.ENGINE, True, False),
-        (True, 127, None, ("x: error while loading shared libraries: libcuda.so.1",), Cause.ENGINE, True, False),
+        (True, 1, None, BIND, Cause.SOCKET, True, False),
+        (True, 127, None, ("x: error while loading shared libraries: libcuda.so.1",), Cause.LIBRARY, True, False),
         (True, 127, None, ("setpriv: failed to execute /x/llama-server: No such file",), Cause.ENGINE, True, False),
         (True, 127, None, (), Cause.ENGINE, True, False),
         (True, 126, None, (), Cause.ENGINE, True, False),
@@ -47,7 +49,11 @@ ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
         (True, 135, None, (), Cause.SIGNAL, False, False),
         (True, 132, None, (), Cause.SIGNAL, False, False),
         (True, None, "SIGABRT", ASSERT, Cause.SIGNAL, False, False),
-        (True, None, "SIGABRT", CUDA, Cause.OUT_OF_MEMORY, False, True),
+        (True, None, "SIGABRT", CUDA, Cause.DEVICE_MEMORY, False, True),
+        (True, 134, None, CUDA, Cause.DEVICE_MEMORY, False, True),
+        (False, None, "SIGABRT", CUDA, Cause.DEVICE_MEMORY, False, True),
+        (False, None, "SIGABRT", KERNELS, Cause.LIBRARY, True, False),
+        (False, None, "SIGSEGV", CUDA, Cause.SIGNAL, False, False),
         (True, None, "SIGKILL", (), Cause.KILLED, False, True),
         (True, 137, None, (), Cause.KILLED, False, True),
         (True, 143, None, (), Cause.KILLED, False, False),
@@ -56,7 +62,7 @@ ASSERT = ("/src/ggml-backend.cpp:120: GGML_ASSERT(x) failed",)
         (False, 0, None, (), Cause.EXITED, False, False),
         # What it said while it loaded explains no end that comes after.
         (False, 1, None, MAGIC, Cause.EXITED, False, False),
-        (False, 1, None, CUDA, Cause.OUT_OF_MEMORY, False, True),
+        (False, 1, None, CUDA, Cause.DEVICE_MEMORY, False, True),
     ],
 )
 def test_causes(
@@ -97,7 +103,7 @@ def test_an_exit_without_known_words_tells_the_error_that_began_it() -> None:
 
 def test_a_kill_by_the_kernel_is_a_lack_of_memory_also_later() -> None:
     end = classify(loading=False, code=None, signal="SIGKILL", lines=(), kernel_oom=True)
-    assert (end.cause, end.memory) == (Cause.OUT_OF_MEMORY, True)
+    assert (end.cause, end.memory) == (Cause.HOST_MEMORY, True)
 
 
 @pytest.mark.parametrize(("loading", "cause"), [(True, Cause.STALLED_LOADING), (False, Cause.STALLED_BUSY)])
@@ -137,3 +143,11 @@ def test_plain(line: str, text: str) -> None:
 def test_ends_that_no_child_had() -> None:
     assert stopped().cause is Cause.ASKED
     assert engine_failure("x").deterministic
+
+
+def test_a_hint_goes_with_what_was_said() -> None:
+    end = classify(loading=False, code=None, signal="SIGABRT", lines=ASSERT)
+    assert end.hint("m").startswith("llama-server met what it does not handle")
+    end = classify(loading=True, code=1, signal=None, lines=MAGIC)
+    assert "`lr rm m`, `lr pull m`" in end.hint("m")
+    assert stopped().hint("m") == ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from llamarouter.core.causes import Cause
 from llamarouter.core.errors import (
     EngineUnavailable,
     InsufficientMemory,
@@ -13,7 +14,7 @@ from llamarouter.core.errors import (
     RouterError,
     UpstreamTimeout,
 )
-from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.exits import Exit
 from llamarouter.core.failures import error_of
 
 
@@ -22,7 +23,14 @@ from llamarouter.core.failures import error_of
     [
         (Cause.BAD_FILE, ModelInvalid),
         (Cause.BAD_OPTION, ModelInvalid),
+        (Cause.MISSING_FILE, ModelInvalid),
+        (Cause.PERMISSION, ModelInvalid),
+        (Cause.OLD_ENGINE, ModelInvalid),
         (Cause.OUT_OF_MEMORY, InsufficientMemory),
+        (Cause.DEVICE_MEMORY, InsufficientMemory),
+        (Cause.HOST_MEMORY, InsufficientMemory),
+        (Cause.LIBRARY, EngineUnavailable),
+        (Cause.SOCKET, EngineUnavailable),
         (Cause.KILLED, ModelCrashed),
         (Cause.SIGNAL, ModelCrashed),
         (Cause.STALLED_LOADING, LoadTimeout),
@@ -35,7 +43,7 @@ def test_each_cause_has_its_error(cause: Cause, kind: type[RouterError]) -> None
     error = error_of("m", Exit(cause=cause, message="what happened"))
     assert type(error) is kind
     assert error.message == "model 'm': what happened"
-    assert (error.retry_after is not None) == (cause is Cause.OUT_OF_MEMORY)
+    assert (error.retry_after is not None) == (kind is InsufficientMemory)
 
 
 def test_an_end_that_was_asked_for_is_no_failure() -> None:

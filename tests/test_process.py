@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import LoadProgress
-from llamarouter.core.exits import Cause
 from llamarouter.host import probe
 from tests.child_kit import children, exists, fake_spec, is_alive, living, proc
 from tests.waiting import until

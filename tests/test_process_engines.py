@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from llamarouter.core.exits import Cause
+from llamarouter.core.causes import Cause
 from llamarouter.host import probe
 from llamarouter.host.process import ChildSpec
 from tests.child_kit import exists, fake_spec, is_alive, living

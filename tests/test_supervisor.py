@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from llamarouter.core.causes import Cause
 from llamarouter.core.errors import ModelCrashed, ModelInvalid, ModelUnloaded, NotLoaded, RouterError
 from llamarouter.core.events import Appraised, Command, Event, TimePassed
-from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.exits import Exit
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement, Room

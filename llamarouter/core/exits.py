@@ -2,35 +2,22 @@
 
     asked                                    -> ASKED, whatever the code (1 and SIGSEGV are seen on orderly stops)
     we killed it for a stall                 -> STALLED_LOADING, STALLED_BUSY
-    killed by the kernel for want of memory  -> OUT_OF_MEMORY
+    killed by the kernel for want of memory  -> HOST_MEMORY
     another signal                           -> KILLED (SIGKILL, SIGTERM ... from outside), SIGNAL (it crashed)
-    its own words, first row that matches    -> OUT_OF_MEMORY, BAD_OPTION, ENGINE, BAD_FILE
+    it aborted itself, and said why          -> what it said
+    its own words                            -> what they say (`log_words`)
     neither                                  -> ENGINE (126, 127: it never ran), EXITED
 
-llama-server ends with code 1 for every failed load, so the code alone says nothing. The words are those of b11434
-(`src/llama-model-loader.cpp`, `ggml/src/gguf.cpp`, `common/arg.cpp`, the allocators of the backends).
+llama-server ends with code 1 for every failed load, so the code alone says nothing.
 """
 
 from __future__ import annotations
 
-import enum
 import re
 from dataclasses import dataclass
 
-
-class Cause(enum.Enum):
-    """One word for people and programs; the value stands in the API."""
-
-    ASKED = "asked"
-    BAD_FILE = "bad_file"
-    BAD_OPTION = "bad_option"
-    OUT_OF_MEMORY = "out_of_memory"
-    KILLED = "killed"
-    SIGNAL = "signal"
-    STALLED_LOADING = "stalled_loading"
-    STALLED_BUSY = "stalled_busy"
-    ENGINE = "engine"
-    EXITED = "exited"
+from llamarouter.core.causes import KINDS, Cause, hint_for
+from llamarouter.core.log_words import bare, cause_in, cause_of_abort, is_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +39,11 @@ class Exit:
             return next((code for code, name in _SHELL_SIGNALS.items() if name == self.signal), 1)
         return self.code or 1
 
+    def hint(self, model: str) -> str:
+        """What people can do about it."""
+        said = "\n".join((self.message, *self.last_words))
+        return hint_for(self.cause, model=model, signal=self.signal, said=said)
+
 
 LAST_WORDS = 8
 _MESSAGE_LIMIT = 400
@@ -71,39 +63,8 @@ _SHELL_SIGNALS = {
 }
 _FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
-_MEMORY = re.compile(
-    r"out of memory|failed to allocate|unable to allocate|cannot allocate memory|std::bad_alloc|cudaMalloc failed"
-    r"|OutOfDeviceMemory|OutOfHostMemory|insufficient memory|failed to fit|CUDA_ERROR_OUT_OF_MEMORY",
-    re.IGNORECASE,
-)
-_OPTION = re.compile(
-    r"^error: (?:invalid argument|unknown argument|unknown value|the argument)|error while handling argument"
-    r"|error: invalid value|expected value for argument|argument has been removed|error parsing",
-    re.IGNORECASE,
-)
-_ENGINE = re.compile(
-    r"couldn't bind HTTP server socket|error while loading shared libraries|cannot open shared object"
-    r"|no CUDA-capable device|driver version is insufficient|failed to execute|Exec format error|^setpriv: "
-    r"|llamarouter engine: ",
-    re.IGNORECASE,
-)
-_FILE = re.compile(
-    r"invalid magic|failed to open GGUF|gguf_init_from|not within the file bounds|unknown model architecture"
-    r"|missing tensor|corrupted or incomplete|wrong number of tensors|unknown pre-tokenizer|unknown tokenizer"
-    r"|wrong shape|error loading model|failed to load (?:the )?model|No such file or directory|invalid split"
-    r"|failed to load multimodal|unsupported model|failed to (?:load|apply) (?:lora|control vector)",
-    re.IGNORECASE,
-)
-_TABLE = (
-    (Cause.OUT_OF_MEMORY, _MEMORY, "it needs more memory than there is"),
-    (Cause.BAD_OPTION, _OPTION, "llama-server refuses an option"),
-    (Cause.ENGINE, _ENGINE, "llama-server cannot run here"),
-    (Cause.BAD_FILE, _FILE, "its file cannot be loaded"),
-)
 _BIND = re.compile(r"couldn't bind HTTP server socket|[Aa]ddress already in use")
 
-_STAMP = re.compile(r"^\d+\.\d\d\.\d{3}\.\d{3} (?P<level>[DIWE]) ")
-_ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 _PATH = re.compile(r"(?<![\w:/.])/(?:[^\s'\"/:,]+/)*([^\s'\"/:,)]+)")
 _QUOTED_PATH = re.compile(r"(?P<quote>['\"])/(?:[^'\"/]*/)*([^'\"/]*)(?P=quote)")
 
@@ -115,7 +76,7 @@ def without_paths(line: str) -> str:
 
 def plain(line: str) -> str:
     """A log line for people: without time stamp, level, colours and paths."""
-    return without_paths(_STAMP.sub("", _ANSI.sub("", line))).strip()
+    return without_paths(bare(line)).strip()
 
 
 def is_bind_failure(lines: tuple[str, ...]) -> bool:
@@ -163,32 +124,25 @@ def _by_signal(loading: bool, signal: str, lines: tuple[str, ...], said: tuple[s
     when = "while loading" if loading else "while serving"
     if signal == "SIGKILL" and kernel_oom:
         message = f"the kernel killed it {when}: the machine is out of memory"
-        return Exit(cause=Cause.OUT_OF_MEMORY, message=message, signal=signal, last_words=said, memory=True)
+        return Exit(cause=Cause.HOST_MEMORY, message=message, signal=signal, last_words=said, memory=True)
     if signal in _FROM_OUTSIDE:
         # In a container the kernel's counter may be out of sight: a load that is killed is taken for a lack of memory.
         memory = loading and signal == "SIGKILL"
         message = f"it was killed {when} ({signal})" + (", perhaps for want of memory" if memory else "")
         return Exit(cause=Cause.KILLED, message=message, signal=signal, last_words=said, memory=memory)
-    # ggml aborts where an allocation fails.
-    words = next((plain(line) for line in lines if _MEMORY.search(line)), None) if signal == "SIGABRT" else None
-    if words is not None:
-        message = _sentence(f"it ran out of memory {when} ({signal})", words)
-        return Exit(cause=Cause.OUT_OF_MEMORY, message=message, signal=signal, last_words=said, memory=True)
+    told = cause_of_abort(lines) if signal == "SIGABRT" else None
+    if told is not None:
+        return _told(*told, f" ({when}, {signal})", said, signal=signal)
     return Exit(cause=Cause.SIGNAL, message=f"llama-server crashed {when} ({signal})", signal=signal, last_words=said)
 
 
 def _by_words(loading: bool, code: int | None, lines: tuple[str, ...], said: tuple[str, ...]) -> Exit:
-    for cause, pattern, meaning in _TABLE if loading else _TABLE[:1]:
-        words = next((plain(line) for line in lines if pattern.search(_ANSI.sub("", line))), None)
-        if words is not None:
-            memory = cause is Cause.OUT_OF_MEMORY
-            message = _sentence(meaning, words)
-            return Exit(
-                cause=cause, message=message, code=code, last_words=said, deterministic=not memory, memory=memory
-            )
+    told = cause_in(lines, loading=loading)
+    if told is not None:
+        return _told(*told, "", said, code=code)
     if loading and code in (126, 127):
-        message = _sentence("llama-server cannot run here", said[-1] if said else f"exit code {code}")
-        return Exit(cause=Cause.ENGINE, message=message, code=code, last_words=said, deterministic=True)
+        line = said[-1] if said else f"exit code {code}"
+        return _told(Cause.ENGINE, line, "", said, code=code)
     when = "before it was ready" if loading else "while it was loaded"
     # A load that fails is told of on every level that it falls through: the cause first, "exiting" last.
     errors = _errors(lines)
@@ -196,9 +150,23 @@ def _by_words(loading: bool, code: int | None, lines: tuple[str, ...], said: tup
     return Exit(cause=Cause.EXITED, message=message, code=code, last_words=said)
 
 
+def _told(
+    cause: Cause, line: str, when: str, said: tuple[str, ...], *, code: int | None = None, signal: str | None = None
+) -> Exit:
+    kind = KINDS[cause]
+    return Exit(
+        cause=cause,
+        message=_sentence(kind.meaning + when, plain(line)),
+        code=code,
+        signal=signal,
+        last_words=said,
+        deterministic=kind.deterministic,
+        memory=kind.memory,
+    )
+
+
 def _errors(lines: tuple[str, ...]) -> list[str]:
-    stamps = ((line, _STAMP.match(_ANSI.sub("", line))) for line in lines)
-    return [plain(line) for line, stamp in stamps if stamp is not None and stamp["level"] == "E"]
+    return [plain(line) for line in lines if is_error(line)]
 
 
 def _sentence(meaning: str, words: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamarouter.core.causes import Cause
 from llamarouter.core.errors import (
     EngineUnavailable,
     InsufficientMemory,
@@ -11,22 +12,29 @@ from llamarouter.core.errors import (
     RouterError,
     UpstreamTimeout,
 )
-from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.exits import Exit
 
 _ERRORS: dict[Cause, type[RouterError]] = {
+    Cause.MISSING_FILE: ModelInvalid,
+    Cause.PERMISSION: ModelInvalid,
     Cause.BAD_FILE: ModelInvalid,
+    Cause.OLD_ENGINE: ModelInvalid,
     Cause.BAD_OPTION: ModelInvalid,
+    Cause.DEVICE_MEMORY: InsufficientMemory,
+    Cause.HOST_MEMORY: InsufficientMemory,
     Cause.OUT_OF_MEMORY: InsufficientMemory,
+    Cause.LIBRARY: EngineUnavailable,
+    Cause.SOCKET: EngineUnavailable,
+    Cause.ENGINE: EngineUnavailable,
     Cause.KILLED: ModelCrashed,
     Cause.SIGNAL: ModelCrashed,
     Cause.STALLED_LOADING: LoadTimeout,
     Cause.STALLED_BUSY: UpstreamTimeout,
-    Cause.ENGINE: EngineUnavailable,
     Cause.EXITED: ModelCrashed,
 }
 
-# Their message says all: it is the telling line of the log already, or the log has no part in it (a kill).
-_TELLING = frozenset({Cause.BAD_FILE, Cause.BAD_OPTION, Cause.OUT_OF_MEMORY, Cause.ENGINE, Cause.KILLED})
+# The message of any other says all: it is the telling line of the log already, or the log has no part in it (a kill).
+_WORDS_FOLLOW = frozenset({Cause.SIGNAL, Cause.STALLED_LOADING, Cause.STALLED_BUSY, Cause.EXITED})
 
 # Memory may be free again when other models have gone.
 _MEMORY_RETRY_AFTER = 30.0
@@ -40,12 +48,17 @@ def ending_of(end: Exit | None) -> dict[str, object]:
     return ending if end.signal is None else ending | {"signal": end.signal}
 
 
+def error_kind_of(cause: Cause) -> type[RouterError] | None:
+    """What clients are told of a cause; None where it is no failure."""
+    return _ERRORS.get(cause)
+
+
 def error_of(model: str, end: Exit) -> RouterError | None:
     """The error for those who waited for `model` or were inside it; None when the end was asked for."""
     if end.cause is Cause.ASKED:
         return None
     kind = _ERRORS[end.cause]
     message = f"model '{model}': {end.message}"
-    if end.last_words and end.cause not in _TELLING and end.last_words[-1] not in end.message:
+    if end.last_words and end.cause in _WORDS_FOLLOW and end.last_words[-1] not in end.message:
         message += f"; its last words: {end.last_words[-1]}"
     return kind(message, retry_after=_MEMORY_RETRY_AFTER if kind is InsufficientMemory else None)

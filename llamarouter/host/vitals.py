@@ -6,6 +6,7 @@ Linux only (`/proc`); elsewhere there is nothing to read, and only what a child 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 from dataclasses import dataclass
 
@@ -37,10 +38,40 @@ def vitals_of(pid: int) -> Vitals | None:
         return None
 
 
-def out_of_memory_kills() -> int:
-    """How often the kernel has killed something for want of memory since boot (0 where it does not say)."""
+def out_of_memory_kills(counters: tuple[str, ...] | None = None) -> int:
+    """How often the kernel has killed something for want of memory since boot, on the machine and within our own limit.
+
+    0 where it does not say. In a container the machine's counter may be out of sight, and that of the own group not.
+    `counters`: other files than those.
+    """
+    return sum(_counted(path) for path in counters or ("/proc/vmstat", *_own_memory_groups()))
+
+
+def memory_groups(cgroup: str, root: str = "/sys/fs/cgroup") -> tuple[str, ...]:
+    """The files with the counter of a group, by what `/proc/PID/cgroup` says of it: of version 2, or of version 1."""
+    found = []
+    for line in cgroup.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            # Within a container its own group is the root, and the path is that of the machine.
+            found += [f"{root}{path.rstrip('/')}/memory.events", f"{root}/memory.events"]
+        elif "memory" in controllers.split(","):
+            found += [f"{root}/memory{path.rstrip('/')}/memory.oom_control", f"{root}/memory/memory.oom_control"]
+    return tuple(next(([path] for path in found if os.path.exists(path)), []))
+
+
+def _counted(path: str) -> int:
     try:
-        with open("/proc/vmstat", "rb") as file:
+        with open(path, "rb") as file:
             return next((int(line.split()[1]) for line in file if line.startswith(b"oom_kill ")), 0)
-    except OSError:
+    except (OSError, ValueError):
         return 0
+
+
+@functools.cache
+def _own_memory_groups() -> tuple[str, ...]:
+    try:
+        with open("/proc/self/cgroup", encoding="utf-8") as file:
+            return memory_groups(file.read())
+    except (OSError, ValueError):
+        return ()

@@ -178,10 +178,11 @@ def _failure(entry: Entry, supervisor: Supervisor, downloads: Downloads) -> dict
     if (failed := supervisor.lives.failures.get(entry.model.id)) is not None:
         end, at = failed
         return {
-            "reason": end.cause.name.lower(),
+            "reason": end.cause.value,
             "message": end.message,
             "last_words": list(end.last_words),
             "signal": end.signal,
+            "hint": end.hint(entry.model.id),
             "seconds_ago": now - at,
         }
     if entry.hf_wanted is not None and (refused := downloads.failures.get(entry.model.id)) is not None:

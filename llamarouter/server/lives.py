@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import modalities_of
 from llamarouter.core.errors import ModelUnloaded, RouterError
 from llamarouter.core.events import Event, Exited, Stop
-from llamarouter.core.exits import Cause, Exit
+from llamarouter.core.exits import Exit
 from llamarouter.core.failures import ending_of, error_of
 from llamarouter.core.memory import Placement
 from llamarouter.core.refusals import draining

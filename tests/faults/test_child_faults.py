@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from llamarouter.core.exits import Cause
+from llamarouter.core.causes import Cause
 from llamarouter.host import probe
 from llamarouter.host.process import ReadyChild
 from tests.child_kit import Life, exists, fake_spec, is_alive, living
@@ -59,7 +59,7 @@ async def test_a_signal_before_ready_keeps_its_name(name: str) -> None:
 async def test_death_of_memory_is_told_apart() -> None:
     async with living(fake_spec("oom-loading=1")) as life:
         end = await life.task
-        assert (end.cause, end.memory, end.deterministic) == (Cause.OUT_OF_MEMORY, True, False)
+        assert (end.cause, end.memory, end.deterministic) == (Cause.DEVICE_MEMORY, True, False)
 
 
 async def test_two_on_one_virtual_gpu(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ async def test_a_load_that_computes_in_silence_is_left_alone() -> None:
 async def test_it_refuses_the_socket() -> None:
     async with living(fake_spec("no-sock=1")) as life:
         end = await life.task
-        assert end.cause is Cause.ENGINE
+        assert end.cause is Cause.SOCKET
         assert "couldn't bind" in end.message
 
 
 async def test_a_port_that_is_taken_is_tried_again() -> None:
     async with living(fake_spec("no-tcp=1", unix_socket=False)) as life:
         end = await life.task
-        assert end.cause is Cause.ENGINE
+        assert end.cause is Cause.SOCKET
         assert life.watcher.spawns == 3
 
 
