@@ -44,6 +44,66 @@ def test_ls_shows_every_model_and_what_is_wrong_below(capsys: Captured) -> None:
     ]
 
 
+def _staying() -> dict[str, object]:
+    def model(id: str, **more: object) -> dict[str, object]:
+        return {"id": id, "status": {"value": "loaded"}, "source": "preset", "lr": more}
+
+    return {
+        "object": "list",
+        "data": [
+            model("a", pinned=True, load_on_startup=True, ttl=60.0),
+            model("b", ttl=900.0, expires_in=250.0, priority=-1),
+            model("c", ttl=900.0, in_flight=1),
+            model("d", ttl=None, pinned=False, priority=0),
+        ],
+    }
+
+
+def test_ls_and_ps_show_how_long_models_stay_where_somebody_says_so(capsys: Captured) -> None:
+    with routing({"GET /models": Reply(_staying())}) as router:
+        assert lr(router, "ls") == 0
+        listed = [line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()]
+        assert lr(router, "ps") == 0
+        running = [line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()]
+        assert lr(router, "ls", "--json") == 0
+    assert listed == ["STAYS", "at start, pinned", "ends after 15 min idle, priority -1", "ends after 15 min idle", "-"]
+    assert running == ["ENDS", "pinned", "in 4 min", "15 min idle", "-"]
+    told = json.loads(capsys.readouterr().out)["models"][1]
+    assert (told["ttl"], told["expires_in"], told["priority"], told["pinned"]) == (900.0, 250.0, -1, False)
+
+
+def test_pin_and_unpin_say_what_holds_now(capsys: Captured) -> None:
+    def reply(pinned: bool, loaded: bool) -> Reply:
+        return Reply({"success": True, "model": "user/small:Q4_1", "pinned": pinned, "loaded": loaded})
+
+    replies = {"POST /lr/pin small": [reply(True, False), reply(True, True)], "POST /lr/unpin": reply(False, True)}
+    with routing(replies) as router:
+        assert lr(router, "pin", "small") == 0
+        assert lr(router, "pin", "small", "--json") == 0
+        assert lr(router, "unpin", "user/small:Q4_1") == 0
+        out, err = capsys.readouterr()
+        assert (router.bodies("/lr/pin"), router.bodies("/lr/unpin")) == (
+            [{"model": "small"}] * 2,
+            [{"model": "user/small:Q4_1"}],
+        )
+        told = "user/small:Q4_1 is pinned; it is not loaded: lr load small\n"
+        assert out.startswith(told)
+        assert out.endswith("user/small:Q4_1 is not pinned\n")
+        between = out[len(told) : -len("user/small:Q4_1 is not pinned\n")]
+        assert json.loads(between) == [{"model": "user/small:Q4_1", "pinned": True, "loaded": True}]
+        assert err == ""
+
+
+def test_pin_says_why_not(capsys: Captured) -> None:
+    full = Reply(error(409, "conflict", "--models-max is 1, and as many models are pinned already (b)"), 409)
+    unknown = Reply(error(404, "model_not_found", "model 'smal' not found"), 404)
+    with routing({"POST /lr/pin small": full, "POST /lr/pin smal": unknown}) as router:
+        assert lr(router, "pin", "small") == 1
+        assert "as many models are pinned already (b)" in capsys.readouterr().err
+        assert lr(router, "pin", "smal") == 1
+        assert "did you mean" in capsys.readouterr().err
+
+
 def test_ls_for_programs_has_the_figures_unrounded(capsys: Captured) -> None:
     with routing({}) as router:
         assert lr(router, "ls", "--json") == 0

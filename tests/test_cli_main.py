@@ -225,5 +225,5 @@ def test_the_shell_completes_commands_and_models() -> None:
         environ = {"_LR_COMPLETE": "bash_complete", "LR_URL": router.url}
         commands = lr_process(COMP_WORDS="lr un", COMP_CWORD="1", **environ)
         models = lr_process(COMP_WORDS="lr load s", COMP_CWORD="2", **environ)
-    assert commands.stdout == "plain,unload\n"
+    assert commands.stdout == "plain,unload\nplain,unpin\n"
     assert models.stdout == "plain,small\n"

@@ -48,6 +48,20 @@ def test_the_whole_command_and_where_it_came_from() -> None:
     assert (explanation["env"], explanation["problem"]) == ({"A": "b"}, None)
 
 
+def test_how_long_it_stays_and_where_that_was_said() -> None:
+    preset = "[*]\nlr-ttl = 2h\n[local]\nlr-pin = yes\nload-on-startup = 1\n"
+    catalog = catalog_of(preset, models=[LOCAL], environ={"LR_TTL": "1d"})
+    told = explain(entry_of(catalog, "local"), ("x",), {})["policy"]
+    assert [tuple(rule.values()) for rule in told] == [
+        ("lr-ttl", "1d", "environment LR_TTL"),
+        ("lr-pin", "true", "p.ini:4"),
+        ("load-on-startup", "true", "p.ini:5"),
+    ]
+    written = as_llama_server_ini(catalog)
+    assert "; lr-ttl = 1d   (llama-server has nothing like it)\n; lr-pin = true   (" in written
+    assert parse_ini(written, "p.ini").sections[-1].problem is None
+
+
 def test_without_a_launch_there_is_the_reason() -> None:
     catalog = catalog_of("[a]\nhf = u/r:Q8_0\n[b]\ntemp = 1\n")
     wanted = explain(entry_of(catalog, "a"), ("x",), {})

@@ -5,6 +5,7 @@ from __future__ import annotations
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.changes import changes_between
 from llamarouter.core.policy import Policies, Policy
+from llamarouter.core.startup import loads_at_start
 from tests.catalogs import CACHED, LOCAL, catalog_of, entry_of, renamed, warnings_of
 
 PINNED = Policy(pinned=True)
@@ -44,7 +45,7 @@ def test_what_cannot_be_read_is_a_warning_with_its_line_and_the_model_is_served(
     assert entry_of(catalog, "a").launch is not None
     assert warnings_of(catalog) == [
         "p.ini:7: lr-priority must be a whole number from -1000000 to 1000000, not '9999999': the default stays",
-        "p.ini:3: lr-ttl must be a duration like 90s, 15m, 2h or 1d, or 0 for never, not 'soon': the default stays",
+        "p.ini:3: lr-ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
         "p.ini:4: lr-priority must be a whole number from -1000000 to 1000000, not '1.5': the default stays",
         "p.ini:5: lr-pin must be true or false, not 'perhaps': taken as false",
     ]
@@ -121,6 +122,18 @@ def test_the_command_line_pins_by_any_name_before_the_preset_and_a_section_has_t
         "environment LR_PIN: no model is called 'lokal'; did you mean local?",
         "p.ini:6: 4 models are pinned, and --models-max is 2: not pinned are a (p.ini:6), b (p.ini:9)",
     ]
+
+
+# --- at the start -----------------------------------------------------------------------------------------------------
+
+
+def test_at_the_start_pinned_ones_come_first_then_the_highest_priority() -> None:
+    preset = "[*]\nload-on-startup = on\n[d]\nmodel = d.gguf\nlr-pin = on\n[c]\nmodel = c.gguf\nlr-priority = 5\n"
+    preset += "[b]\nmodel = b.gguf\n[a]\nmodel = a.gguf\n[no]\nmodel = n.gguf\nload-on-startup = off\n"
+    entries = catalog_of(preset).entries.values()
+    assert loads_at_start(entries, 0) == (["d", "c", "a", "b"], [])
+    assert loads_at_start(entries, 3) == (["d", "c", "a"], ["b"])
+    assert loads_at_start(entries, 9) == (["d", "c", "a", "b"], [])
 
 
 # --- at run time ----------------------------------------------------------------------------------------------------

@@ -405,8 +405,18 @@ def test_what_we_share_with_llama_server_is_called_as_there() -> None:
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["--ttl", "soon"], "--ttl must be a duration like 90s, 15m, 2h or 1d, or 0 for never, not 'soon'"),
-        (["--ttl", "-5m"], "--ttl must be a duration like 90s, 15m, 2h or 1d, or 0 for never, not '-5m'"),
+        (
+            ["--ttl", "soon"],
+            "--ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not 'soon'",
+        ),
+        (
+            ["--ttl", "-5m"],
+            "--ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not '-5m'",
+        ),
+        (
+            ["--ttl", "0.5s"],
+            "--ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not '0.5s'",
+        ),
         (["--pin", ", "], "--pin names no model: --pin ID, several by commas"),
     ],
 )

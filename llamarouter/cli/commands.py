@@ -40,6 +40,8 @@ COMMANDS = {
     "ps": Listed("Running", "llamarouter.cli.ps", "ps", "Show the models that are in memory and what they do."),
     "load": Listed("Running", "llamarouter.cli.load", "load", "Load models now instead of at their first request."),
     "unload": Listed("Running", "llamarouter.cli.unload", "unload", "End models' processes and free their memory."),
+    "pin": Listed("Running", "llamarouter.cli.pin", "pin", "Keep models in memory: they make room for no other."),
+    "unpin": Listed("Running", "llamarouter.cli.pin", "unpin", "Let pinned models make room for others again."),
     "logs": Listed("Running", "llamarouter.cli.logs", "logs", "Print what a model's process wrote."),
     "run": Listed("Talking", "llamarouter.cli.run", "run", "Ask a model once, or chat with it."),
     "compare": Listed("Talking", "llamarouter.cli.compare", "compare", "Ask two models the same, side by side."),

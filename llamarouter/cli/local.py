@@ -13,6 +13,7 @@ from llamarouter.cli.naming import nearest
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.model import Model
+from llamarouter.core.policy import Policy
 from llamarouter.core.settings import Settings, engine_of, parse_settings
 from llamarouter.host.child_environment import child_environment
 from llamarouter.host.config_file import read_config
@@ -99,6 +100,7 @@ def _entry(catalog: Catalog, model: str) -> Entry:
 
 def _row(model: Model, entry: Entry | None = None) -> Row:
     header = model.header
+    policy = entry.policy if entry is not None else Policy()
     return Row(
         id=model.id,
         state="unloaded",
@@ -110,4 +112,8 @@ def _row(model: Model, entry: Entry | None = None) -> Row:
         context=header.n_ctx_train if header is not None else None,
         path=model.files.model if model.files is not None else None,
         problem=(entry.problem if entry is not None else None) or model.problem,
+        load_on_startup=entry is not None and entry.load_on_startup,
+        pinned=policy.pinned,
+        priority=policy.priority,
+        ttl=policy.ttl,
     )

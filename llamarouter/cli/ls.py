@@ -8,6 +8,7 @@ from llamarouter.cli.models import Listing, Row, json_of, rows_from
 from llamarouter.cli.output import count_of, number_of, say, say_json, size_of, styled, table
 from llamarouter.cli.parameters import json_option, server_options
 from llamarouter.cli.server_client import find_server
+from llamarouter.cli.stays import stay_of
 
 COLUMNS = ("ID", ">SIZE", "QUANT", ">PARAMS", ">CONTEXT", "SOURCE", "STATE")
 
@@ -52,7 +53,9 @@ def _listing_as_json(listing: Listing) -> dict[str, object]:
 
 def _show(listing: Listing) -> None:
     if listing.rows:
-        for line in table(COLUMNS, [_cells(row) for row in listing.rows]):
+        stays = any(stay_of(row) for row in listing.rows)  # where nobody says anything of it, there is no column
+        columns = (*COLUMNS, "STAYS") if stays else COLUMNS
+        for line in table(columns, [(*_cells(row), *([stay_of(row) or "-"] if stays else [])) for row in listing.rows]):
             say(line)
     else:
         say("no models yet: `lr pull user/model` fetches one, `lr serve --models-dir PATH` serves a folder", err=True)

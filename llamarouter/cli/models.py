@@ -52,6 +52,11 @@ class Row:
     progress: float | None = None  # of a load or a download, 0 to 1
     failure: Failure | None = None
     cooldown: float | None = None  # seconds until it may be tried again
+    load_on_startup: bool = False
+    pinned: bool = False
+    priority: int = 0
+    ttl: float | None = None  # seconds of idleness after which its process ends
+    expires_in: float | None = None  # seconds until then, while it is idle
 
     @property
     def shown_state(self) -> str:
@@ -138,6 +143,11 @@ def row_of(item: object) -> Row | None:
         progress=_progress_of(more.get("progress", status.get("progress"))),
         failure=_failure_of(more.get("failure"), status),
         cooldown=more.get("cooldown"),
+        load_on_startup=bool(more.get("load_on_startup")),
+        pinned=bool(more.get("pinned")),
+        priority=more.get("priority") or 0,
+        ttl=more.get("ttl"),
+        expires_in=more.get("expires_in"),
     )
 
 

@@ -8,6 +8,7 @@ from llamarouter.cli.models import RUNNING, Listing, Row, json_of, rows_from
 from llamarouter.cli.output import duration_of, number_of, say, say_json, styled, table
 from llamarouter.cli.parameters import json_option, server_options
 from llamarouter.cli.server_client import need_server
+from llamarouter.cli.stays import end_of
 
 COLUMNS = ("MODEL", ">PID", "STATE", ">UPTIME", ">IN FLIGHT", ">WAITING", ">TOK/S", ">CONTEXT", ">LAYERS", "LAST USED")
 
@@ -19,7 +20,8 @@ def ps(url: str | None, port: int | None, as_json: bool) -> None:
     """Show the models that are in memory and what they do.
 
     IN FLIGHT are the requests inside a model's process, of as many as it has slots; WAITING those that the router
-    holds back. CONTEXT is what the process really has, LAYERS how many of its layers are on a GPU.
+    holds back. CONTEXT is what the process really has, LAYERS how many of its layers are on a GPU. ENDS says when a
+    model ends by itself, where one has a time to live (lr-ttl, --ttl) or is pinned.
 
     \b
       lr ps
@@ -34,7 +36,9 @@ def ps(url: str | None, port: int | None, as_json: bool) -> None:
         say_json({"models": [json_of(row) for row in rows]})
         return
     if rows:
-        for line in table(COLUMNS, [_cells(row) for row in rows]):
+        ends = any(row.pinned or row.ttl is not None for row in rows)
+        columns = (*COLUMNS, "ENDS") if ends else COLUMNS
+        for line in table(columns, [(*_cells(row), *([end_of(row)] if ends else [])) for row in rows]):
             say(line)
     else:
         say("nothing is loaded: a model loads at its first request, or with `lr load MODEL`", err=True)

@@ -22,7 +22,7 @@ LOAD_ON_STARTUP = "load-on-startup"
 RULES = (TTL, PIN, PRIORITY, LOAD_ON_STARTUP)
 
 _HIGHEST = 1_000_000
-DURATIONS = "a duration like 90s, 15m, 2h or 1d, or 0 for never"
+DURATIONS = "at least a second, as in 90s, 15m, 2h or 1d (0: never)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def rule_of(key: str, text: str, origin: str) -> tuple[Rule | None, str | None]:
     """What a key says, and what is wrong with it (then it says nothing, or off)."""
     if key == TTL:
         seconds = seconds_of(text)
-        if seconds is None:
+        if seconds is None or seconds < 1.0:
             return None, f"{TTL} must be {DURATIONS}, not {text!r}: the default stays"
         return Rule(TTL, text.strip(), seconds, origin), None
     if key == PRIORITY:

@@ -52,6 +52,8 @@ def control_routes(node: Node) -> list[Route]:
         Route("/lr/status", own.status, methods=["GET"]),
         Route("/lr/logs", own.logs, methods=["GET"]),
         Route("/lr/explain", own.explain, methods=["GET"]),
+        Route("/lr/pin", own.pin, methods=["POST"]),
+        Route("/lr/unpin", own.unpin, methods=["POST"]),
         Route("/lr/stop", own.stop, methods=["POST"]),
     ]
 

@@ -48,7 +48,8 @@ class ModelList:
     def _stirring(self) -> set[str]:
         """The models of which more is to be said than what lies on the disk."""
         supervisor, downloads = self._supervisor, self._downloads
-        lived = {*supervisor.children, *supervisor.lives.failures, *supervisor.lives.architectures}
+        lives = supervisor.lives
+        lived = {*supervisor.children, *lives.failures, *lives.architectures, *lives.stops}
         return {*lived, *downloads.progress(), *downloads.failures, *supervisor.scheduler.restless()}
 
     def _describe(self, entry: Entry, inventory: Inventory, stirs: bool) -> Any:
@@ -145,12 +146,29 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
         "waiting": supervisor.scheduler.waiting(model.id),
         "cooldown": supervisor.cooldown_left(model.id),
         "progress": download,
+        "load_on_startup": entry.load_on_startup,
+        **_policy(model.id, supervisor),
+        "stopped": _stopped(model.id, supervisor),
     }
     if model.unread:
         ours["unread"] = True
     if child is not None:
         ours |= _running(child, supervisor)
     return ours
+
+
+def _policy(model: str, supervisor: Supervisor) -> dict[str, Any]:
+    """How long it stays, as it holds now; `ttl` and `expires_in` are seconds."""
+    policy = supervisor.scheduler.policy_of(model)
+    return {"ttl": policy.ttl, "pinned": policy.pinned, "priority": policy.priority}
+
+
+def _stopped(model: str, supervisor: Supervisor) -> dict[str, Any] | None:
+    """Why the router stopped a model that is not loaded: evicted, expired or unloaded."""
+    stopped = supervisor.lives.stops.get(model)
+    if stopped is None or model in supervisor.children:
+        return None
+    return {"reason": stopped[0].value, "seconds_ago": asyncio.get_running_loop().time() - stopped[1]}
 
 
 def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
@@ -163,6 +181,7 @@ def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
         "in_flight": supervisor.scheduler.in_flight(child.model),
         "tokens_per_second": child.tokens_per_second,
         "last_used": None if last_used is None else now - last_used,
+        "expires_in": supervisor.scheduler.expires_in(child.model, now),
         "slots": ready.slots if ready is not None else None,
         "n_ctx": ready.n_ctx if ready is not None else None,
         "layers_offloaded": ready.layers_offloaded if ready is not None else None,

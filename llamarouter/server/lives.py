@@ -18,7 +18,7 @@ from typing import Protocol
 from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import modalities_of
 from llamarouter.core.errors import ModelUnloaded, RouterError
-from llamarouter.core.events import Event, Exited, Stop
+from llamarouter.core.events import Event, Exited, Stop, StopReason
 from llamarouter.core.exits import Exit
 from llamarouter.core.failures import ending_of, error_of
 from llamarouter.core.memory import Placement
@@ -63,6 +63,8 @@ class Lives:
         self._loop = asyncio.get_running_loop()
         self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
         self.closing = False
+        self.on_failure: Callable[[Child, Exit], None] = lambda child, end: None  # a process ended unasked
+        self.stops: dict[str, tuple[StopReason, float]] = {}  # why the last child was stopped, and when
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
         self.failures: dict[str, tuple[Exit, float]] = {}
@@ -78,6 +80,7 @@ class Lives:
     def forget(self, model: str) -> None:
         """What is left of children of a model that is another now."""
         self.failures.pop(model, None)
+        self.stops.pop(model, None)
         self.architectures.pop(model, None)
 
     @contextmanager
@@ -133,6 +136,7 @@ class Lives:
 
     def _loaded(self, child: Child) -> None:
         self.failures.pop(child.model, None)
+        self.stops.pop(child.model, None)
         if child.ready is not None:
             self.architectures[child.model] = modalities_of(child.ready.info)
         self._on_ready(child)
@@ -151,6 +155,7 @@ class Lives:
             return
         if not child.stopping:
             child.stopping = True
+            self.stops[child.model] = command.reason, self._loop.time()
             child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
             log.info("stopping %s (%s)", command.model, command.reason.value)
             child.task.cancel()
@@ -182,3 +187,5 @@ class Lives:
         ending = ending_of(None if error is None else end)
         self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
         self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
+        if error is not None:
+            self.on_failure(child, end)

@@ -12,7 +12,8 @@ import llamarouter
 from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
-from llamarouter.core.errors import ModelNotFound, RouterError, UsageError
+from llamarouter.core.errors import Conflict, ModelNotFound, RouterError, UsageError
+from llamarouter.core.events import Pinned, PolicySet
 from llamarouter.core.explain import Explanation, explain
 from llamarouter.core.model import Skipped
 from llamarouter.core.scheduler import Phase
@@ -68,6 +69,7 @@ class Node:
         self._tasks = tasks
         self._deleting: set[str] = set()
         self._started = asyncio.get_running_loop().time()
+        self._decide(shelf.catalog)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Run something that nobody has to wait for; whoever waits sees its error, and so does no sibling."""
@@ -126,8 +128,28 @@ class Node:
             self.supervisor.forget(model, self.settings.drain_timeout)
         for model in changes.replaced:
             self._allow(model)
+        self._decide(after)
         if before.entries:
             self.feed.tell("*", "models_reload")
+
+    def _decide(self, catalog: Catalog) -> None:
+        """Have the models stay as long as the presets say."""
+        policies = {id: entry.policy for id, entry in catalog.entries.items()}
+        self.supervisor.decide(PolicySet(policies))
+
+    def pin(self, model: str, pinned: bool | None) -> None:
+        """Pin or unpin a model until the router ends; None: what its preset says holds again.
+
+        Raises `Conflict` where as many are pinned as there are places.
+        """
+        places, others = self.settings.models_max, set(self.supervisor.scheduler.pinned()) - {model}
+        if pinned and places and len(others) >= places:
+            names = ", ".join(sorted(others))
+            raise Conflict(
+                f"--models-max is {places}, and as many models are pinned already ({names}): `lr unpin` one of them"
+            )
+        self.supervisor.decide(Pinned(model, pinned))
+        log.info("%s is %s", model, "pinned" if self.supervisor.scheduler.policy_of(model).pinned else "not pinned")
 
     async def remove(self, entry: Entry, *, force: bool = False) -> None:
         """Delete the files of a cached model, after its child has drained and gone.

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from llamarouter.core.catalog import Catalog
-from llamarouter.core.errors import MissingModel, NotFound
+from llamarouter.core.errors import BadRequest, MissingModel, NotFound
 from llamarouter.core.explain import as_llama_server_ini
-from llamarouter.server.answers import Json, streamed, success
+from llamarouter.server.answers import Json, object_of, streamed, success
 from llamarouter.server.node import Node
 
 _WHICH = "which model? ?model=ID is needed"
@@ -49,6 +50,26 @@ class OwnApi:
         if entry is None:
             raise MissingModel(_WHICH)
         return Json(node.explain(entry))
+
+    async def pin(self, request: Request) -> Response:
+        body = await object_of(request)
+        pinned = body.get("pinned", True)
+        if not isinstance(pinned, bool | None):
+            raise BadRequest("pinned must be true, false, or null for what the preset says")
+        return await self._pin(body, pinned)
+
+    async def unpin(self, request: Request) -> Response:
+        return await self._pin(await object_of(request), False)
+
+    async def _pin(self, body: dict[str, Any], pinned: bool | None) -> Response:
+        node, asked = self._node, body.get("model")
+        if not isinstance(asked, str) or not asked:
+            raise MissingModel('which model? {"model": "ID"} is needed')
+        model = (await node.shelf.find(asked)).id
+        node.pin(model, pinned)
+        scheduler = node.supervisor.scheduler
+        loaded = model in node.supervisor.children
+        return success(model=model, pinned=scheduler.policy_of(model).pinned, loaded=loaded)
 
     async def stop(self, request: Request) -> Response:
         self._node.stop()

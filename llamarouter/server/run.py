@@ -27,6 +27,7 @@ from llamarouter.core.model import Skipped
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
+from llamarouter.core.startup import loads_at_start
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import Inventory
@@ -46,6 +47,7 @@ from llamarouter.server.page import Page
 from llamarouter.server.page_folder import PageFolder
 from llamarouter.server.page_store import PageStore
 from llamarouter.server.reception import Reception
+from llamarouter.server.revival import Revival
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
 from llamarouter.server.streams import Streams
@@ -124,6 +126,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
     supervisor = Supervisor(Scheduler(limits, _jitter), spawner, feed, ready)
+    supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
@@ -225,11 +228,11 @@ class _Life:
         return [(_Server(config), sockets) for config, sockets in configs]
 
     def _load_on_startup(self) -> None:
-        wanted = [entry.model.id for entry in self._node.shelf.catalog.entries.values() if entry.load_on_startup]
-        places = self._settings.models_max or len(wanted)
-        for model in wanted[places:]:
+        places = self._settings.models_max
+        wanted, left = loads_at_start(self._node.shelf.catalog.entries.values(), places)
+        for model in left:
             log.warning("%s is not loaded at start: --models-max is %d", model, places)
-        for model in wanted[:places]:
+        for model in wanted:
             self._node.begin(self._node.reception.load(model))
 
     # --- the end ----------------------------------------------------------------------------------------------------

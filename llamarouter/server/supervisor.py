@@ -26,6 +26,8 @@ from llamarouter.core.events import (
     Forgotten,
     Grant,
     Left,
+    Pinned,
+    PolicySet,
     Refuse,
     Released,
     Start,
@@ -202,6 +204,10 @@ class Supervisor:
         """The model was changed or removed: drain its child, forget its failures."""
         self.lives.forget(model)
         self._dispatch(Forgotten(model, drain))
+
+    def decide(self, policy: PolicySet | Pinned) -> None:
+        """How long models stay is another matter now; no child is touched that need not go for it."""
+        self._dispatch(policy)
 
     def close(self, drain: float) -> None:
         """Refuse newcomers and waiters; running requests may end within `drain` seconds. May be called again."""
