@@ -31,9 +31,9 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import take_inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.server.app import application
+from llamarouter.server.assembly import Plan, assemble
 from llamarouter.server.doors import public_door
 from llamarouter.server.node import Node
-from llamarouter.server.run import Plan, assemble
 from tests.child_kit import FAKE
 from tests.engine_table import HELP, TABLE
 from tests.relay_rig import Client

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from llamarouter.core.catalog import Catalog
     from llamarouter.core.settings import Settings
     from llamarouter.server.node import Node
-    from llamarouter.server.run import Plan
+    from llamarouter.server.assembly import Plan
 
 # How many are shown at the start; all of them are in `lr ls`.
 _MOST_MODELS = 20
@@ -44,7 +44,7 @@ def serve(argv: list[str]) -> int:
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
     from llamarouter.host.state import state_dir
-    from llamarouter.server.run import Plan
+    from llamarouter.server.assembly import Plan
 
     environ = dict(os.environ)
     if any(word in ("-h", "--help", "--usage") for word in argv):

@@ -12,60 +12,26 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import random
 import signal
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import uvicorn
 
-from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import UsageError
 from llamarouter.core.model import Skipped
 from llamarouter.core.refusals import draining
-from llamarouter.core.scheduler import Limits, Scheduler
-from llamarouter.core.settings import Settings
 from llamarouter.core.startup import loads_at_start
-from llamarouter.host.engine import Engine
-from llamarouter.host.header_cache import HeaderCache
-from llamarouter.host.inventory import Inventory
 from llamarouter.host.listening import Bound, bind
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.host.tls import Tls
-from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.silence import cutting_silent
-from llamarouter.relay.traffic import Traffic
-from llamarouter.server.child import Child
+from llamarouter.server.assembly import Plan, assemble, environ_of
 from llamarouter.server.doors import admin_door, public_door
-from llamarouter.server.downloads import Downloads
-from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
-from llamarouter.server.feed import Feed
 from llamarouter.server.node import Node
-from llamarouter.server.page import Page
-from llamarouter.server.page_folder import PageFolder
-from llamarouter.server.page_store import PageStore
-from llamarouter.server.reception import Reception
-from llamarouter.server.revival import Revival
-from llamarouter.server.shelf import Shelf
-from llamarouter.server.spawner import Spawner
-from llamarouter.server.streams import Streams
-from llamarouter.server.supervisor import Supervisor
 
 log = logging.getLogger("llamarouter")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """Everything that is known before the router runs."""
-
-    settings: Settings
-    environ: Mapping[str, str]
-    engine: Engine
-    headers: HeaderCache
-    inventory: Inventory
-    state: str | None  # the state folder, None where there is none to write to
 
 
 class _Server(uvicorn.Server):
@@ -85,67 +51,9 @@ async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
     with contextlib.ExitStack() as stack:
         for each in bound:
             stack.callback(each.close)
-        folder = stack.enter_context(RuntimeFolder.open(_environ_of(settings, plan.environ), port))
+        folder = stack.enter_context(RuntimeFolder.open(environ_of(settings, plan.environ), port))
         async with asyncio.TaskGroup() as tasks:
             await _Life(plan, folder, _Doors(bound, tls), tasks, announce).run()
-
-
-def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
-    """The router's parts, each told whom it needs; nothing runs yet. Raises `UsageError`."""
-    settings, environ = plan.settings, plan.environ
-    feed = Feed()
-    store = PageStore(plan.engine, plan.state)
-    folder_of_page = PageFolder(settings.ui_path) if settings.ui and settings.ui_path is not None else None
-
-    def changed(before: Catalog, after: Catalog) -> None:
-        node.apply(before, after)
-
-    def ready(child: Child) -> None:
-        if settings.ui and folder_of_page is None and child.ready is not None and child.has_page:
-            tasks.create_task(store.take(child.ready.address, child.ready.api_key))
-
-    async def downloaded() -> None:
-        await node.reload()
-
-    shelf = Shelf(
-        plan.inventory,
-        settings=settings,
-        environ=environ,
-        engine=plan.engine,
-        headers=plan.headers,
-        on_change=changed,
-    )
-    limits = Limits(
-        models_max=settings.models_max,
-        max_wait=settings.max_wait,
-        queue_timeout=settings.queue_timeout,
-        queue_per_model=settings.queue_per_model,
-        queue_in_all=settings.queue_in_all,
-        queue_bytes=settings.queue_bytes,
-    )
-    slow = is_asked_for(environ)
-    spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
-    supervisor = Supervisor(Scheduler(limits, _jitter), spawner, feed, ready)
-    supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
-    cache = plan.inventory.places.hub_cache
-    downloads = Downloads(tasks, feed, cache, _environ_of(settings, environ), downloaded, offline=settings.offline)
-    reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
-    node = Node(
-        settings=settings,
-        environ=environ,
-        shelf=shelf,
-        supervisor=supervisor,
-        downloads=downloads,
-        reception=reception,
-        feed=feed,
-        traffic=Traffic(BodyBudget(settings.queue_bytes)),
-        streams=Streams(supervisor, shelf, reception),
-        page=Page(store, enabled=settings.ui, folder=folder_of_page),
-        tasks=tasks,
-        created=int(time.time()),  # noqa: TID251 (an API field that is a date)
-        stop=stop,
-    )
-    return node
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,14 +173,3 @@ class _Life:
         await self._supervisor.lives.until_empty()
         for ring in self._supervisor.lives.rings.values():
             ring.end()
-
-
-def _jitter() -> float:
-    """Pauses are a little longer than promised, each by another share: models that failed together come back apart."""
-    return random.uniform(1.0, 1.2)
-
-
-def _environ_of(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment with what the command line says instead of it."""
-    given = {"HF_TOKEN": settings.hf_token, "LR_RUNTIME_DIR": settings.runtime_dir}
-    return {**environ, **{name: value for name, value in given.items() if value is not None}}
