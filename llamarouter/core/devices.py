@@ -9,7 +9,7 @@ and always there. A GPU without memory of its own (an integrated one) takes from
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from llamarouter.core.footprint import HOST
 
@@ -25,7 +25,7 @@ class Device:
     # Bytes by process id, of the processes that the driver names; None: it names none at all.
     held: Mapping[int, int] | None = None
     shares_host: bool = False  # an integrated GPU: its memory is the machine's own
-    stale: bool = False  # it did not answer: these are the figures of an earlier survey
+    stale: bool = False  # it did not answer: these are the figures of an earlier survey, without what was ours
 
     @property
     def is_gpu(self) -> bool:
@@ -37,11 +37,25 @@ class Device:
         Inside a container a driver names processes by the numbers that they have outside.
         """
         wanted = set(pids)
-        if not wanted:
-            return 0
+        if not wanted or (self.stale and self.held is not None):
+            return 0  # of one that does not answer it is free what was not others'
         if self.held is None or wanted.isdisjoint(self.held):
             return None
         return sum(size for pid, size in self.held.items() if pid in wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """The GPUs as one engine in one environment calls them, in its order, each with the router's name for it.
+
+    Another build names a card otherwise (`Vulkan0`), and CUDA_VISIBLE_DEVICES numbers them anew.
+    """
+
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        return tuple(self.names)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +65,7 @@ class Survey:
     devices: Mapping[str, Device]
     at: float = 0.0
     problems: tuple[str, ...] = field(default=())
+    view: View = field(default_factory=View)  # whose names `memory_of` takes besides the router's
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -59,8 +74,13 @@ class Survey:
 
     def memory_of(self, name: str) -> str:
         """Whose memory a device takes: its own, or the machine's."""
+        name = self.view.names.get(name, name)
         device = self.devices.get(name)
         return HOST if device is not None and device.shares_host else name
+
+    def seen_by(self, view: View) -> Survey:
+        """The same, for the names of one engine."""
+        return replace(self, view=view)
 
     def needs(self, totals: Mapping[str, int]) -> dict[str, int]:
         """Bytes by the memory that they are taken from: those of an integrated GPU are the machine's."""

@@ -1,0 +1,96 @@
+"""What each engine calls its devices, asked once for each environment that changes it, in the background.
+
+    of(engine) -> Listing | None      what it has said; None: it is being asked
+    await known(engine)               the same, once it is known
+    all()                             what all engines so far have said
+
+An engine that fails is asked again after a minute; what it said before holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from llamarouter.host.devices import listing
+from llamarouter.host.devices.listing import Listing
+
+# What decides which devices a process sees, and in which order.
+VARIABLES = (
+    "CUDA_VISIBLE_DEVICES",
+    "CUDA_DEVICE_ORDER",
+    "HIP_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "GGML_VK_VISIBLE_DEVICES",
+    "ONEAPI_DEVICE_SELECTOR",
+    "ASCEND_RT_VISIBLE_DEVICES",
+)
+_SECONDS = 5.0
+_AGAIN = 60.0  # seconds after a failure
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """An engine in an environment, as far as that matters here."""
+
+    command: tuple[str, ...]
+    variables: tuple[tuple[str, str], ...]
+
+
+class Listings:
+    """The listings of all engines. `environ`: that of the children."""
+
+    def __init__(self, environ: Mapping[str, str], *, seconds: float = _SECONDS) -> None:
+        self._environ = environ
+        self._seconds = seconds
+        self._known: dict[Asked, Listing] = {}
+        self._running: dict[Asked, asyncio.Future[Listing]] = {}
+
+    def asked(self, command: Sequence[str], environ: Mapping[str, str]) -> Asked:
+        """The engine of `command` in an environment that is `environ` over that of the children."""
+        whole = {**self._environ, **environ}
+        return Asked(tuple(command), tuple((name, whole[name]) for name in VARIABLES if name in whole))
+
+    def of(self, asked: Asked, *, fresh: float | None = None) -> Listing | None:
+        """What is known. `fresh`: the seconds after which it is asked again meanwhile; None: once is enough."""
+        known = self._known.get(asked)
+        if known is None:
+            self._begin(asked)
+            return None
+        limit = _AGAIN if known.problem is not None else fresh
+        if limit is not None and time.monotonic() - known.at > limit:
+            self._begin(asked)
+        return known
+
+    def all(self) -> Mapping[Asked, Listing]:
+        """What is known of all engines, in the order in which they answered."""
+        return self._known
+
+    async def known(self, asked: Asked, *, fresh: float | None = None) -> Listing:
+        """What the engine says, waited for where nothing is known yet or it is too old."""
+        known = self.of(asked, fresh=fresh)
+        running = self._running.get(asked)
+        if running is None or (known is not None and known.problem is not None):
+            return known or Listing()
+        return await asyncio.shield(running)
+
+    def _begin(self, asked: Asked) -> None:
+        if asked in self._running:
+            return
+        environ = {**self._environ, **dict(asked.variables)}
+        # A thread: it reads a pipe until the engine has answered, or its time is up.
+        loop = asyncio.get_running_loop()
+        running = loop.run_in_executor(None, listing.ask, asked.command, environ, self._seconds)
+        self._running[asked] = running
+        running.add_done_callback(lambda future: self._end(asked, future))
+
+    def _end(self, asked: Asked, future: asyncio.Future[Listing]) -> None:
+        del self._running[asked]
+        if future.cancelled():
+            return
+        before, after = self._known.get(asked), future.result()
+        if after.problem is not None and before is not None:
+            after = Listing(before.devices, after.problem, after.at)
+        self._known[asked] = after
