@@ -25,8 +25,8 @@ from llamarouter.cli.naming import nearest
 if TYPE_CHECKING:
     from llamarouter.core.catalog import Catalog
     from llamarouter.core.settings import Settings
-    from llamarouter.server.node import Node
     from llamarouter.server.assembly import Plan
+    from llamarouter.server.node import Node
 
 # How many are shown at the start; all of them are in `lr ls`.
 _MOST_MODELS = 20
