@@ -54,6 +54,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/lr/explain", own.explain, methods=["GET"]),
         Route("/lr/pin", own.pin, methods=["POST"]),
         Route("/lr/unpin", own.unpin, methods=["POST"]),
+        Route("/lr/why", own.why, methods=["GET"]),
         Route("/lr/stop", own.stop, methods=["POST"]),
     ]
 

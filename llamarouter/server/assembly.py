@@ -7,17 +7,21 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from llamarouter.core.catalog import Catalog
+from llamarouter.core.exits import Exit
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.incident_file import NAME, IncidentFile
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
+from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
@@ -59,6 +63,9 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         if settings.ui and folder_of_page is None and child.ready is not None and child.has_page:
             tasks.create_task(store.take(child.ready.address, child.ready.api_key))
 
+    def failed(child: Child, end: Exit) -> None:
+        chronicle.note(child, end, supervisor.lives.ring_of(child.model).lines())
+
     async def downloaded() -> None:
         await node.reload()
 
@@ -72,7 +79,9 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     )
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
+    chronicle = Chronicle(tasks, IncidentFile(None if plan.state is None else Path(plan.state, NAME)))
     supervisor = Supervisor(Scheduler(_limits_of(settings), _jitter), spawner, feed, ready)
+    supervisor.lives.witness = failed
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
@@ -82,6 +91,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         environ=environ,
         shelf=shelf,
         supervisor=supervisor,
+        chronicle=chronicle,
         downloads=downloads,
         reception=reception,
         feed=feed,

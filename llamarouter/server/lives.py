@@ -64,6 +64,7 @@ class Lives:
         self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
         self.closing = False
         self.on_failure: Callable[[Child, Exit], None] = lambda child, end: None  # a process ended unasked
+        self.witness = self.on_failure  # the same, while what was inside is there to be seen
         self.stops: dict[str, tuple[StopReason, float]] = {}  # why the last child was stopped, and when
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
@@ -171,15 +172,16 @@ class Lives:
     def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
         end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
         model = child.model
-        if child.connections is not None:
-            child.connections.close()
         error = None if child.stopping else error_of(model, end)
         child.error = error or self._why_stopped(model)
         if error is not None:
             self.failures[model] = (end, self._loop.time())
             log.warning("%s ended: %s", model, end.message)
+            self.witness(child, end)
         else:
             log.info("%s is gone", model)
+        if child.connections is not None:
+            child.connections.close()
         del self.children[model]
         child.gone.set()
         if not self.children:

@@ -21,6 +21,7 @@ from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import child_environment
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
+from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.page import Page
@@ -42,6 +43,7 @@ class Node:
         environ: Mapping[str, str],
         shelf: Shelf,
         supervisor: Supervisor,
+        chronicle: Chronicle,
         downloads: Downloads,
         reception: Reception,
         feed: Feed,
@@ -55,6 +57,7 @@ class Node:
         self.settings = settings
         self.shelf = shelf
         self.supervisor = supervisor
+        self.chronicle = chronicle
         self.downloads = downloads
         self.reception = reception
         self.feed = feed

@@ -13,6 +13,7 @@ from llamarouter.core.errors import BadRequest, MissingModel, NotFound
 from llamarouter.core.explain import as_llama_server_ini
 from llamarouter.server.answers import Json, object_of, streamed, success
 from llamarouter.server.node import Node
+from llamarouter.server.why import why, why_gone
 
 _WHICH = "which model? ?model=ID is needed"
 
@@ -70,6 +71,14 @@ class OwnApi:
         scheduler = node.supervisor.scheduler
         loaded = model in node.supervisor.children
         return success(model=model, pinned=scheduler.policy_of(model).pinned, loaded=loaded)
+
+    async def why(self, request: Request) -> Response:
+        asked = request.query_params.get("model")
+        if not asked:
+            raise MissingModel(_WHICH)
+        # What has failed and is not listed any more is remembered under the name that it had.
+        gone = self._node.shelf.catalog.resolve(asked) is None and self._node.chronicle.incidents.of(asked)
+        return Json(why_gone(self._node, asked) if gone else why(self._node, await self._node.shelf.find(asked)))
 
     async def stop(self, request: Request) -> Response:
         self._node.stop()
