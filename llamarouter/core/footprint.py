@@ -44,6 +44,10 @@ class Parts:
         """What is taken for good: all but weights that are pages of a file."""
         return self.total - self.mapped
 
+    def as_other(self) -> Parts:
+        """The same where it belongs to something else in the process, a draft for example."""
+        return Parts(other=self.total)
+
     def __add__(self, other: Parts) -> Parts:
         """Both together."""
         return Parts(

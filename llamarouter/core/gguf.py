@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from math import prod
 
 from llamarouter.core.gguf_cursor import (
@@ -41,6 +41,7 @@ KEPT_STRING_MAX = 1024  # bytes of a value that is shown to people
 KEYS_MAX = 65536
 TENSORS_MAX = 65536
 DIMENSIONS_MAX = 4  # GGML_MAX_DIMS
+ARRAY_MAX = 1024  # numbers of an array that are kept: one a layer
 
 _SMALLEST_KEY = 8 + 4 + 1
 _SMALLEST_TENSOR = 8 + 4 + 4 + 8
@@ -90,6 +91,7 @@ class Contents:
     n_tensors: int
     n_elements: int
     commonest_type: str | None  # the tensor type with the most elements
+    arrays: Mapping[str, tuple[Value, ...]] = field(default_factory=dict)  # of numbers, as far as they were wanted
 
 
 def read_header(read: Callable[[int, int], bytes], size: int) -> Header:
@@ -97,26 +99,38 @@ def read_header(read: Callable[[int, int], bytes], size: int) -> Header:
     return header_of(read_contents(read, size))
 
 
-def read_contents(read: Callable[[int, int], bytes], size: int) -> Contents:
-    """Walk the whole header, checking everything on the way."""
+def read_contents(
+    read: Callable[[int, int], bytes],
+    size: int,
+    *,
+    also: Container[str] = (),
+    on_tensor: Callable[[str, int, str], None] | None = None,
+) -> Contents:
+    """Walk the whole header, checking everything on the way.
+
+    `also`: the keys wanted besides, without what stands before their first dot (the architecture, as a rule); their
+    arrays of numbers, too, up to `ARRAY_MAX` each. `on_tensor` hears of every tensor's name, bytes and type.
+    """
     cursor = Cursor(read, size)
     n_tensors, n_keys = _read_preamble(cursor)
     values: dict[str, Value] = {}
+    arrays: dict[str, tuple[Value, ...]] = {}
     n_tokens = None
     for _ in range(n_keys):
         key = cursor.text(NAME_MAX, "a key")
         kind = cursor.u32()
+        more = key.partition(".")[2] in also
         if kind == _ARRAY:
-            count = _skip_array(cursor, key)
+            count = _read_array(cursor, key, arrays if more else None)
             n_tokens = count if key == _TOKENS else n_tokens
-        elif key in _GENERAL or key.endswith(_OF_ARCHITECTURE):
+        elif more or key in _GENERAL or key.endswith(_OF_ARCHITECTURE):
             if key in values:
                 fail(f"the key '{shown(key)}' stands in it twice")
             values[key] = _read_value(cursor, key, kind)
         else:
             _skip_value(cursor, key, kind)
-    n_elements, commonest = _read_tensors(cursor, n_tensors, _alignment_of(values))
-    return Contents(values, n_tokens, n_tensors, n_elements, commonest)
+    n_elements, commonest = _read_tensors(cursor, n_tensors, _alignment_of(values), on_tensor)
+    return Contents(values, n_tokens, n_tensors, n_elements, commonest, arrays)
 
 
 def header_of(contents: Contents) -> Header:
@@ -205,10 +219,12 @@ def _skip_value(cursor: Cursor, key: str, kind: int) -> None:
     cursor.skip(layout.size)
 
 
-def _skip_array(cursor: Cursor, key: str) -> int:
-    """Step over an array, and say how many elements it has."""
+def _read_array(cursor: Cursor, key: str, arrays: dict[str, tuple[Value, ...]] | None) -> int:
+    """Step over an array, and say how many elements it has; short ones of numbers go into `arrays`."""
     kind, count = cursor.u32(), cursor.u64()
-    if kind == _STRING:
+    if arrays is not None and kind in _SCALARS and count <= ARRAY_MAX:
+        arrays[key] = tuple(cursor.scalar(_SCALARS[kind]) for _ in range(count))
+    elif kind == _STRING:
         cursor.skip_strings(count, key)
     elif kind in _SCALARS:
         cursor.skip(count * _SCALARS[kind].size)
@@ -226,7 +242,9 @@ def _alignment_of(values: Mapping[str, Value]) -> int:
     return alignment
 
 
-def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[int, str | None]:
+def _read_tensors(
+    cursor: Cursor, n_tensors: int, alignment: int, on_tensor: Callable[[str, int, str], None] | None
+) -> tuple[int, str | None]:
     """Check where every tensor ends; the elements of all of them, and the type that has most."""
     by_type: Counter[str] = Counter()
     total = 0
@@ -248,7 +266,10 @@ def _read_tensors(cursor: Cursor, n_tensors: int, alignment: int) -> tuple[int, 
             fail(
                 f"the tensor '{shown(name)}' has rows of {row} elements, which is no whole number of {type_name} blocks"
             )
-        end = offset + elements // block * block_bytes
+        n_bytes = elements // block * block_bytes
+        if on_tensor is not None:
+            on_tensor(name, n_bytes, type_name)
+        end = offset + n_bytes
         if end >= furthest:
             furthest, furthest_name = end, name
         total += elements

@@ -1,0 +1,276 @@
+"""What a launch will hold, asked of whoever knows best; it never fails.
+
+    kept for these files, flags, engine and devices?
+      no -> llama-fit-params -> the log of a past load -> the formula on the header -> the size of the files
+
+Each answer says who gave it, and why nobody better did. To it come the parts that an engine's arithmetic leaves out:
+projector, draft model, adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from llamarouter.core.asked import ALL_LAYERS, Asked, Draft, asked_of
+from llamarouter.core.buffer_lines import footprint_of_log
+from llamarouter.core.coarse import coarse_footprint
+from llamarouter.core.fit_output import FitUnreadable, engine_footprint, parse_fit, told_slots
+from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
+from llamarouter.core.gguf import GgufError
+from llamarouter.core.ids import name_of
+from llamarouter.core.launch import Launch
+from llamarouter.core.layer_map import Device
+from llamarouter.core.memory_flags import Said, arguments_for, memory_key
+from llamarouter.core.overhead import overhead_of
+from llamarouter.core.projector import projector_bytes
+from llamarouter.core.shape import Shape, read_shape
+from llamarouter.host.engine import Engine
+from llamarouter.host.fit_params import SECONDS, FitProblem, FitProgram, fit_program_of, run_fit
+from llamarouter.host.footprint_cache import FootprintCache
+from llamarouter.host.header_cache import open_plain
+
+_Read = Callable[[int, int], bytes]
+
+# What a draft has of its own, under names that only llama-server knows.
+_NOT_OF_DRAFTS = (
+    "--model",
+    "--cache-type-k",
+    "--cache-type-v",
+    "--cpu-moe",
+    "--device",
+    "--n-cpu-ffn",
+    "--n-cpu-moe",
+    "--n-gpu-layers",
+    "--override-kv",
+    "--override-tensor",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """A launch, and under which keys its answers are kept."""
+
+    launch: Launch
+    said: Said
+    asked: Asked
+    devices: tuple[Device, ...]
+    program: FitProgram | None
+    no_program: str  # why there is none
+    files: tuple[str, ...]
+    key: str
+
+    @property
+    def log_key(self) -> str:
+        return f"log {self.key}"
+
+
+class Estimator:
+    """Footprints of launches. `cache` outlives it; `seconds`: how long an engine may take to answer."""
+
+    def __init__(self, environ: Mapping[str, str], cache: FootprintCache, *, seconds: float = SECONDS) -> None:
+        self._environ = environ
+        self._cache = cache
+        self._seconds = seconds
+
+    async def footprint_of(self, launch: Launch, engine: Engine, devices: Iterable[Device] = ()) -> Footprint:
+        """What the launch will hold. `devices`: those of the engine, in its order (none: the host computes)."""
+        question = await asyncio.to_thread(self._question, launch, engine, tuple(devices))
+        if (kept := self._cache.get(question.key)) is not None:
+            return kept
+        footprint = await asyncio.to_thread(self._answer, question, self._cache.get(question.log_key))
+        # Whatever else is asked again: an engine may be there tomorrow, and several devices share by what is free.
+        if footprint.source is Source.ENGINE and not _depends_on_the_moment(question, footprint):
+            self._cache.put(question.key, footprint)
+            await asyncio.to_thread(self._cache.save)
+        return footprint
+
+    async def learn_log(
+        self, launch: Launch, engine: Engine, devices: Iterable[Device], lines: Sequence[str]
+    ) -> Footprint | None:
+        """Keep what the log of a load says, from its spawn to `ready`; None where it says nothing."""
+        question = await asyncio.to_thread(self._question, launch, engine, tuple(devices))
+        size = sum(map(_size_of, _shards_of(question.asked.model)))
+        footprint = footprint_of_log(lines, file_bytes=size, prompt_cache_limit=question.asked.cache_ram)
+        if footprint is not None:
+            self._cache.put(question.log_key, footprint)
+            await asyncio.to_thread(self._cache.save)
+        return footprint
+
+    def _question(self, launch: Launch, engine: Engine, devices: tuple[Device, ...]) -> _Question:
+        said = Said(launch.flags, engine.table)
+        asked = asked_of(said)
+        program, problem = None, ""
+        try:
+            program = fit_program_of(engine, self._environ)
+        except FitProblem as error:
+            problem = str(error)
+        files = tuple(_files_of(asked))
+        parts = (
+            *memory_key(said),
+            *engine.command,
+            engine.build,
+            *(f"{device.name}" for device in devices),
+            *(f"{each.name}={each.value}" for each in launch.variables),
+            *(f"{path} {_stamp_of(path)}" for path in files),
+            f"{program.command} {program.stamp}" if program is not None else "",
+        )
+        key = hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
+        return _Question(launch, said, asked, devices, program, problem, files, key)
+
+    def _answer(self, question: _Question, logged: Footprint | None) -> Footprint:
+        asked = question.asked
+        try:
+            shape = _shape_of(asked.model)
+        except (GgufError, OSError, ValueError) as error:
+            return _by_size(question, f"its header cannot be read: {error}")
+        try:
+            footprint = self._ask_engine(question, shape, asked, None)
+        except (FitProblem, FitUnreadable) as problem:
+            coarse = coarse_footprint(shape, asked, question.devices)
+            footprint = (logged or coarse).with_doubt(str(problem))
+        if footprint.source is not Source.LOG:  # the log of a load speaks of all that was loaded
+            footprint = self._with_companions(question, footprint)
+        beside = overhead_of(shape.n_vocab, footprint.totals())
+        return replace(footprint, needs=together(footprint.needs, beside))
+
+    def _ask_engine(self, question: _Question, shape: Shape, asked: Asked, draft: Draft | None) -> Footprint:
+        program = question.program
+        if program is None:
+            raise FitProblem(question.no_program)
+        words = arguments_for(question.said, program.table, without=_NOT_OF_DRAFTS if draft is not None else ())
+        words += ["--parallel", str(told_slots(asked))]
+        if draft is not None:
+            words += _words_of(draft)
+        if asked.ctx_size and question.said.number("--ctx-size") != asked.ctx_size:
+            words += ["--ctx-size", str(asked.ctx_size)]
+        text = run_fit(program, words, self._environ, question.launch.environment(), seconds=self._seconds)
+        return engine_footprint(parse_fit(text), shape, asked)
+
+    def _with_companions(self, question: _Question, footprint: Footprint) -> Footprint:
+        """With projector, draft and adapters; what cannot be read of them is a doubt."""
+        needs = [footprint.needs]
+        doubts: list[str] = []
+        for take in (self._projector, self._draft, self._adapters):
+            try:
+                needs.append(take(question, footprint))
+            except (GgufError, OSError, ValueError, FitProblem, FitUnreadable) as error:
+                doubts.append(f"what lies beside the model is not counted: {error}")
+        return replace(footprint, needs=together(*needs), doubts=(*footprint.doubts, *doubts))
+
+    def _projector(self, question: _Question, footprint: Footprint) -> dict[str, Parts]:
+        asked = question.asked
+        if asked.mmproj is None:
+            return {}
+        with _opened(asked.mmproj) as (read, size):
+            taken = projector_bytes(read, size)
+        names = [device.name for device in question.devices] or [name for name in footprint.needs if name != HOST]
+        where = names[0] if names and asked.mmproj_offload else HOST
+        return {where: Parts(projector=taken)}
+
+    def _draft(self, question: _Question, footprint: Footprint) -> dict[str, Parts]:
+        draft = question.asked.draft
+        if draft is None:
+            return {}
+        shape = _shape_of(draft.model)
+        asked = _asked_of_draft(question.asked, draft)
+        if footprint.source is Source.ENGINE:
+            own = self._ask_engine(question, shape, asked, draft)
+        else:
+            own = coarse_footprint(shape, asked, question.devices)
+        return {device: parts.as_other() for device, parts in own.needs.items()}
+
+    def _adapters(self, question: _Question, footprint: Footprint) -> dict[str, Parts]:
+        """An adapter lies beside the weights that it changes."""
+        size = sum(os.stat(path).st_size for path in question.asked.loras)
+        weights = sum(parts.weights for parts in footprint.needs.values())
+        if not size or not weights:
+            return {}
+        return {name: Parts(other=size * each.weights // weights) for name, each in footprint.needs.items()}
+
+
+def _depends_on_the_moment(question: _Question, footprint: Footprint) -> bool:
+    """Layers are spread over several devices by what is free of each, unless the launch says how."""
+    return not question.asked.tensor_split and len(footprint.totals().keys() - {HOST}) > 1
+
+
+def _words_of(draft: Draft) -> list[str]:
+    device = ["--device", draft.device] if draft.device is not None else []
+    kinds = ["--cache-type-k", draft.type_k, "--cache-type-v", draft.type_v]
+    layers = "auto" if draft.gpu_layers == ALL_LAYERS else str(draft.gpu_layers)
+    return ["--model", draft.model, "--n-gpu-layers", layers, *kinds, *device]
+
+
+def _asked_of_draft(asked: Asked, draft: Draft) -> Asked:
+    return replace(
+        asked,
+        model=draft.model,
+        gpu_layers=draft.gpu_layers,
+        type_k=draft.type_k,
+        type_v=draft.type_v,
+        device=draft.device or asked.device,
+        outputs=asked.parallel,
+        host_experts=0,
+        host_dense=0,
+        overrides=False,
+        mmproj=None,
+        loras=(),
+        draft=None,
+    )
+
+
+def _by_size(question: _Question, reason: str) -> Footprint:
+    """Nothing is known but how long the files are."""
+    size = sum(map(_size_of, question.files))
+    where = question.devices[0].name if question.devices and question.asked.gpu_layers else HOST
+    needs = {where: Parts(weights=size)}
+    return Footprint(needs=needs, source=Source.HEADER, prompt_cache_limit=question.asked.cache_ram, doubts=(reason,))
+
+
+def _files_of(asked: Asked) -> Iterator[str]:
+    for path in (asked.model, asked.draft.model if asked.draft is not None else None):
+        if path:
+            yield from _shards_of(path)
+    if asked.mmproj is not None:
+        yield asked.mmproj
+    yield from asked.loras
+
+
+def _shards_of(path: str) -> list[str]:
+    name = name_of(path)
+    if name is None or name.count <= 1:
+        return [path]
+    return [name.shard(index) for index in range(1, min(name.count, 1000) + 1)]
+
+
+def _shape_of(path: str) -> Shape:
+    with contextlib.ExitStack() as stack:
+        return read_shape([stack.enter_context(_opened(shard)) for shard in _shards_of(path)])
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[tuple[_Read, int]]:
+    descriptor = open_plain(path, os.O_RDONLY)
+    try:
+        yield (lambda offset, count: os.pread(descriptor, count, offset)), os.fstat(descriptor).st_size
+    finally:
+        os.close(descriptor)
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0
+
+
+def _stamp_of(path: str) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
