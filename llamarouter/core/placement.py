@@ -144,6 +144,18 @@ def options_of(layout: Layout, fixed: Fixed) -> tuple[tuple[str, ...], ...]:
     return tuple(options)
 
 
+def layout_of(placement: Placement) -> Layout:
+    """The layout that a placement was made of: `options_of` backwards."""
+    said = {words[0]: words[1:] for words in placement.options}
+    devices = said.get("--device", ("",))[0]
+    layers = said.get("--n-gpu-layers")
+    if devices in ("", "none"):
+        return Layout(layers=0 if devices else None)
+    split = tuple(map(int, said["--tensor-split"][0].split(","))) if "--tensor-split" in said else ()
+    number = _ALL_LAYERS if layers is None else int(layers[0])
+    return Layout(tuple(devices.split(",")), split, None if number == _ALL_LAYERS else number)
+
+
 def _label_of_fixed(fixed: Fixed) -> str:
     return "+".join(fixed.devices) if fixed.devices else "as its options say"
 

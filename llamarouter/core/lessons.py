@@ -1,0 +1,220 @@
+"""What loads have taught: what a model really took in a place, how long it took to load, what was too little.
+
+    subject_of(files, flags, engine)        what a lesson is about: of anything else it says nothing
+    place_of(layout, survey)                where: the kinds of its GPUs, not their numbers, so that what was seen on
+                                            one card holds for its twin
+    weighed(parts, ...)                     what a child was seen to hold           -> Lessons.came_up
+    starved_of(log lines)                   the devices that had too little         -> Lessons.fell_short
+    Lessons.recall(...) -> corrected(parts) the estimate as the lesson has it
+
+**The rule**: a need grows at once, to what was seen, and falls by a tenth a load at most. So one load that happened to
+take little (pages not read yet) does not make room that the next one lacks; and what a load died of is remembered,
+also after the next one that came up.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from llamarouter.core.devices import Survey
+from llamarouter.core.footprint import HOST, Parts
+from llamarouter.core.placement import Layout
+
+SUBJECTS_MAX = 2_000  # the longest unused are forgotten first
+PLACES_MAX = 16  # of one subject
+_FALL = 0.9  # of what was known is the least that a load can teach
+_MORE = 1.15  # what a device ran out with is taken for so much too little, and
+_AT_LEAST = 256 << 20  # bytes for at least so much
+_NEWEST = 0.4  # the weight of the newest load among all
+_BUFFER = re.compile(r"allocate (?P<name>[A-Za-z]+\d*)(?:_\w+)? buffer")
+_ON_DEVICE = re.compile(r"on device (?P<index>\d+)|device (?P<other>\d+): cudaMalloc")
+_CPU = frozenset({"CPU", "Host"})
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The kinds of a layout's GPUs in its order, its split and its layers."""
+
+    kinds: tuple[str, ...] = ()
+    split: tuple[int, ...] = ()
+    layers: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """Bytes by role: `0`, `1` ... for the GPUs of the place in its order, otherwise the device's name."""
+
+    needs: Mapping[str, int]
+    measured: bool = True  # False: all that is known is what was too little
+
+    def at(self, layout: Layout) -> dict[str, int]:
+        """By the names of a layout's devices."""
+        names = {str(index): name for index, name in enumerate(layout.devices)}
+        return {names.get(role, role): size for role, size in self.needs.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """All that is known of one subject. `model`: its id when it was loaded last, for people."""
+
+    model: str = ""
+    load_seconds: float | None = None
+    loads: int = 0
+    places: Mapping[Place, Lesson] = field(default_factory=dict)
+
+
+class Lessons:
+    """All lessons, by subject, the longest unused first."""
+
+    def __init__(self, subjects: Mapping[str, Subject] | None = None) -> None:
+        self._subjects = dict(subjects or {})
+        self.changed = False
+
+    def all(self) -> list[tuple[str, Subject]]:
+        """As they are now."""
+        return list(self._subjects.items())
+
+    def recall(self, subject: str, place: Place) -> Lesson | None:
+        """What is known of a subject in a place."""
+        known = self._subjects.get(subject)
+        return None if known is None else known.places.get(place)
+
+    def load_seconds(self, subject: str) -> float | None:
+        """How long its loads take, the newest ones weighing most."""
+        known = self._subjects.get(subject)
+        return None if known is None else known.load_seconds
+
+    def came_up(
+        self, subject: str, place: Place, layout: Layout, held: Mapping[str, int], seconds: float, model: str = ""
+    ) -> None:
+        """A load came up as planned, in `seconds`, and holds so many bytes by device."""
+        known = self._subjects.pop(subject, Subject())
+        before = known.places.get(place)
+        floor = {} if before is None else before.needs
+        seen = _by_role(held, layout)
+        needs = {role: max(size, int(floor.get(role, 0) * _FALL)) for role, size in seen.items()}
+        average = seconds if known.load_seconds is None else known.load_seconds
+        self._put(
+            subject,
+            replace(
+                known,
+                model=model or known.model,
+                load_seconds=average + _NEWEST * (seconds - average),
+                loads=known.loads + 1,
+                places=_with(known.places, place, Lesson(needs)),
+            ),
+        )
+
+    def fell_short(
+        self,
+        subject: str,
+        place: Place,
+        layout: Layout,
+        planned: Mapping[str, int],
+        *,
+        starved: Iterable[str] = (),
+        most: Mapping[str, int],
+        model: str = "",
+    ) -> dict[str, int]:
+        """A load died of memory with what was `planned`; returns what it is thought to need now.
+
+        `starved`: the devices that had too little; none: it is not known which, so all had. `most`: what can be had
+        of each at all (`Room.most`): a lesson makes others go, and never says that a model cannot be loaded.
+        """
+        known = self._subjects.pop(subject, Subject())
+        before = known.places.get(place)
+        of = set(starved) & planned.keys() or planned.keys()
+        raised = dict(planned)
+        for name in of:
+            more = max(int(planned[name] * _MORE), planned[name] + _AT_LEAST)
+            raised[name] = max(planned[name], min(more, most.get(name, more)))
+        lesson = Lesson(_by_role(raised, layout), measured=before is not None and before.measured)
+        places = _with(known.places, place, lesson)
+        self._put(subject, replace(known, model=model or known.model, places=places))
+        return raised
+
+    def _put(self, subject: str, known: Subject) -> None:
+        self._subjects[subject] = known
+        for oldest in list(self._subjects)[: max(0, len(self._subjects) - SUBJECTS_MAX)]:
+            del self._subjects[oldest]
+        self.changed = True
+
+
+def subject_of(files: Iterable[object], flags: Iterable[str], engine: Iterable[str]) -> str:
+    """`files`: what tells a file from its next version (`Model.stamp`); `flags`: those that decide what it holds
+    (`memory_key`); `engine`: its command and build, and the environment that the model has of its own."""
+    text = "\x1e".join("\x1f".join(map(str, part)) for part in (files, flags, engine))
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:32]
+
+
+def place_of(layout: Layout, survey: Survey) -> Place:
+    """Where a layout is. `survey`: as it is seen by the model's engine (`Survey.seen_by`)."""
+    kinds = []
+    for name in layout.devices:
+        device = survey.devices.get(survey.view.names.get(name, name))
+        kinds.append(f"{device.description} {device.total >> 20} MiB" if device is not None else name)
+    return Place(tuple(kinds), layout.split, layout.layers)
+
+
+def weighed(
+    parts: Mapping[str, Parts], held: Mapping[str, int | None], host: tuple[int, int], logged: Mapping[str, int]
+) -> dict[str, int]:
+    """What a child holds, by device, from all that was seen of it.
+
+    `parts`: as estimated; `held`: by the drivers, None where one does not say; `host`: bytes of memory of its own, and
+    of pages of files, which come as they are read; `logged`: what its log says that it has allocated.
+    """
+    found = {}
+    for name in {*parts, *(name for name, size in held.items() if size), *logged} - {HOST}:
+        said = held.get(name)
+        planned = parts[name].total if name in parts else 0
+        # A driver counts its own context in, the log what is not used yet.
+        found[name] = max(said, logged.get(name, 0)) if said else logged.get(name, planned)
+    own, mapped = host
+    there = parts.get(HOST, Parts())
+    found[HOST] = max(own + max(mapped, there.mapped), logged.get(HOST, 0))
+    return {name: size for name, size in found.items() if size}
+
+
+def corrected(parts: Mapping[str, Parts], needs: Mapping[str, int]) -> dict[str, Parts]:
+    """The parts of an estimate, so that they add up to what was learnt: what is more is `other`, what is less is taken
+    from what was guessed at most."""
+    result = {name: each for name, each in parts.items() if name not in needs}
+    for name, size in needs.items():
+        each = parts.get(name, Parts())
+        short = each.total - size
+        if short <= 0:
+            result[name] = replace(each, other=each.other - short)
+            continue
+        for part in ("other", "compute", "projector", "kv", "weights"):
+            taken = min(short, getattr(each, part))
+            each = replace(each, **{part: getattr(each, part) - taken})
+            short -= taken
+        result[name] = replace(each, mapped=min(each.mapped, each.weights))
+    return result
+
+
+def starved_of(lines: Iterable[str], devices: Iterable[str]) -> frozenset[str]:
+    """Which of the devices a log says could not give what was asked of them; empty: it does not say."""
+    names = tuple(devices)
+    found = set()
+    for line in lines:
+        if (buffer := _BUFFER.search(line)) is not None:
+            found.add(HOST if buffer["name"] in _CPU else buffer["name"])
+        elif (device := _ON_DEVICE.search(line)) is not None:
+            index = device["index"] or device["other"]
+            found |= {name for name in names if name != HOST and name.rstrip("0123456789") + index == name}
+    return frozenset(found & {*names, HOST})
+
+
+def _by_role(needs: Mapping[str, int], layout: Layout) -> dict[str, int]:
+    roles = {name: str(index) for index, name in enumerate(layout.devices)}
+    return {roles.get(name, name): size for name, size in needs.items()}
+
+
+def _with(places: Mapping[Place, Lesson], place: Place, lesson: Lesson) -> dict[Place, Lesson]:
+    kept = {each: known for each, known in places.items() if each != place}
+    return dict([*kept.items()][-(PLACES_MAX - 1) :]) | {place: lesson}
