@@ -11,6 +11,8 @@ import pytest
 
 from llamarouter.core.devices import Device, Survey, View
 from llamarouter.core.footprint import HOST
+from llamarouter.host.devices import listing
+from llamarouter.host.devices.drivers import Drivers
 from llamarouter.host.devices.machine import Machine
 from tests.fake_machine import GIB, FakeMachine, card, listed
 
@@ -62,6 +64,12 @@ def test_pages_that_two_children_share_are_no_more_than_there_are(machine: FakeM
     assert host.free == 0
     assert host.held_by((7, 8)) == 52 * GIB
     assert host.total - 52 * GIB == 12 * GIB  # others', as if nothing were shared
+
+
+def test_what_a_child_holds_of_the_host_is_told_apart(machine: FakeMachine) -> None:
+    machine.process(7, anon=GIB, file=3 * GIB, kids="8")
+    machine.process(8, anon=GIB, shmem=2 * GIB)
+    assert Machine(("x",), {}, machine.roots).ram_of(7) == (4 * GIB, 3 * GIB)
 
 
 def test_what_a_child_has_started_is_its_own(machine: FakeMachine) -> None:
@@ -391,10 +399,19 @@ def test_an_engine_that_does_not_say_has_what_the_drivers_know(machine: FakeMach
     assert survey(machine, ("/no/such/engine",)).gpus == ()
 
 
+def test_an_engine_that_hangs_is_left(machine: FakeMachine) -> None:
+    command = machine.engine("hangs", does="exec tail -f /dev/null")
+    assert listing.ask(command, machine.env, 0.3).problem == (
+        "the engine does not list its devices: no answer within 0.3 s"
+    )
+    command = ("/no/such/engine",)
+    assert listing.ask(command, machine.env, 0.3).problem == (
+        "the engine does not list its devices: cannot be run (No such file or directory)"
+    )
+
+
 def test_the_process_that_asks_ends_with_the_router(machine: FakeMachine) -> None:
     machine.nvidia("hang")
-    from llamarouter.host.devices.drivers import Drivers
-
     drivers = Drivers(machine.roots)
     process = drivers._start()
     assert process.stdin is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -228,3 +229,10 @@ def test_proportions() -> None:
 def test_nothing_is_fixed_by_nothing() -> None:
     assert fixed_of(()) == Fixed()
     assert fixed_of((Flag("--device", ("",), ""),)) == Fixed()
+
+
+def test_a_gpu_that_nobody_sees_is_not_looked_at() -> None:
+    question = Question(needs_of=scaled(model(6), LAYERS), gpus=("CUDA7",), rooms=rooms(24), layers=LAYERS)
+    assert labels(placements_of(question)) == ["CUDA7"]
+    question = replace(question, gpus=("CUDA0", "CUDA7"), rooms=rooms(4))
+    assert labels(placements_of(question)) == ["CUDA7", "CUDA0"]

@@ -1,0 +1,110 @@
+"""What loads teach: the lessons at work between those who ask what models need and the children that show it.
+
+    subject(launch, engine, stamp)         what a lesson is about: the launch as it was written, without its place
+    parts_of(subject, survey, estimated)   the estimates of all layouts, each as the lessons of that place have it
+    is_known(subject, survey, layout)      True: measured; False: raised after it was too little; None: an estimate
+    load_seconds(subject)                  how long its loads take
+    came_up(...) -> bytes by device        a load that came up as planned was looked at
+    fell_short(...) -> bytes by device     a load died of memory
+    keep()                                 write what is new
+
+Whose survey it is: `Survey.seen_by(view)`, with the names that the model's engine has for the devices.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from llamarouter.core.devices import Survey
+from llamarouter.core.footprint import HOST, Parts
+from llamarouter.core.launch import Launch
+from llamarouter.core.lessons import Lessons, corrected, place_of, starved_of, subject_of, weighed
+from llamarouter.core.memory import Placement
+from llamarouter.core.memory_flags import Said, memory_key
+from llamarouter.core.placement import Layout, layout_of
+from llamarouter.core.scaling import PartsOf
+from llamarouter.host.engine import Engine
+from llamarouter.host.learnt_footprints import LearntFootprints
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """A load, as far as there is something to learn of it."""
+
+    model: str
+    subject: str
+    placement: Placement
+    survey: Survey
+    parts: Mapping[str, Parts] = field(default_factory=dict)  # that were estimated for its layout
+
+
+class Learning:
+    """The lessons, asked and added to."""
+
+    def __init__(self, learnt: LearntFootprints) -> None:
+        self._learnt = learnt
+        self._lessons: Lessons = learnt.lessons
+
+    def subject(self, launch: Launch, engine: Engine, stamp: Iterable[int]) -> str:
+        """What a lesson of this launch is about. `stamp`: that of its files."""
+        flags = memory_key(Said(launch.flags, engine.table))
+        own = (f"{name}={value}" for name, value in launch.environment().items())
+        return subject_of(stamp, flags, (*engine.command, engine.build, *own))
+
+    def parts_of(self, subject: str, survey: Survey, estimated: PartsOf) -> PartsOf:
+        """The estimates, corrected where there is a lesson."""
+
+        def parts_of(layout: Layout) -> Mapping[str, Parts] | None:
+            parts = estimated(layout)
+            lesson = self._lessons.recall(subject, place_of(layout, survey))
+            return parts if parts is None or lesson is None else corrected(parts, lesson.at(layout))
+
+        return parts_of
+
+    def is_known(self, subject: str, survey: Survey, layout: Layout) -> bool | None:
+        """Whether there is a lesson of this layout, and one of a load that came up."""
+        lesson = self._lessons.recall(subject, place_of(layout, survey))
+        return None if lesson is None else lesson.measured
+
+    def load_seconds(self, subject: str) -> float | None:
+        """How long its loads take, the newest ones weighing most."""
+        return self._lessons.load_seconds(subject)
+
+    def came_up(
+        self, load: Load, *, pid: int, ram: tuple[int, int], logged: Mapping[str, int], seconds: float
+    ) -> dict[str, int]:
+        """A load that has all that was planned. `ram`: `Machine.ram_of` its process; `logged`: what its log says that
+        it holds, by device."""
+        survey = load.survey
+        names = {survey.view.names.get(name, name): name for name in (*survey.view.names, *load.parts)}
+        held = {
+            names.get(name, name): device.held_by((pid,))
+            for name, device in survey.devices.items()
+            if name != HOST and not device.shares_host
+        }
+        needs = weighed(load.parts, held, ram, logged)
+        layout = layout_of(load.placement)
+        place = place_of(layout, survey)
+        self._lessons.came_up(load.subject, place, layout, needs, seconds, load.model)
+        return needs
+
+    def fell_short(self, load: Load, lines: Sequence[str], most: Mapping[str, int]) -> dict[str, int]:
+        """A load that died of memory, with the lines of its log. `most`: what can be had of each device at all."""
+        layout = layout_of(load.placement)
+        planned = {name: parts.total for name, parts in load.parts.items()} or dict(load.placement.needs)
+        by_name = {name: most[memory] for name in planned if (memory := load.survey.memory_of(name)) in most}
+        return self._lessons.fell_short(
+            load.subject,
+            place_of(layout, load.survey),
+            layout,
+            planned,
+            starved=starved_of(lines, planned),
+            most=by_name,
+            model=load.model,
+        )
+
+    async def keep(self) -> None:
+        """Write what is new; the disk is waited for in a thread."""
+        await asyncio.to_thread(self._learnt.save)
