@@ -81,7 +81,14 @@ HELP_ROWS = (
     ("--port PORT", "port to listen on (env: LLAMA_ARG_PORT)"),
     ("--api-key KEY", "API key to use for authentication (env: LLAMA_API_KEY)"),
 )
-ALIASES = {"-m": "model", "-a": "alias", "-c": "ctx-size", "-np": "parallel", "-ngl": "gpu-layers"}
+ALIASES = {
+    "-m": "model",
+    "-a": "alias",
+    "-c": "ctx-size",
+    "-np": "parallel",
+    "-ngl": "gpu-layers",
+    "--n-gpu-layers": "gpu-layers",
+}
 LAYERS = 33
 
 
@@ -355,6 +362,8 @@ def main() -> None:
     if "--help" in argv or "-h" in argv:
         rows = HELP_ROWS + tuple((f"--fake-{name} VALUE", text) for name, text in FAULTS.items())
         sys.stdout.write("----- common params -----\n\n" + "".join(f"{left:<40}{text}\n" for left, text in rows))
+    elif "--list-devices" in argv:
+        sys.stdout.write("Available devices:\n")
     elif "--version" in argv:
         sys.stderr.write("version: 11434 (fake)\nbuilt with nothing for nowhere\n")
     else:

@@ -17,7 +17,7 @@ import shlex
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +31,10 @@ from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import take_inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.server.app import application
+from llamarouter.server.appraiser import Footprints
 from llamarouter.server.assembly import Plan, assemble
 from llamarouter.server.doors import public_door
+from llamarouter.server.memory import Devices
 from llamarouter.server.node import Node
 from tests.child_kit import FAKE
 from tests.engine_table import HELP, TABLE
@@ -137,9 +139,12 @@ async def house(
     preset: str | None = None,
     environ: Mapping[str, str] | None = None,
     read_within: float = math.inf,
+    devices: Devices | None = None,
+    footprints: Footprints | None = None,
 ) -> AsyncIterator[House]:
-    """A router for a test's duration; it drains nothing at the end."""
+    """A router for a test's duration; it drains nothing at the end. Without `devices` nobody looks at the memory."""
     plan = plan_of(tmp_path, *argv, preset=preset, environ=environ, read_within=read_within)
+    plan = replace(plan, devices=devices, footprints=footprints)
     stopped = asyncio.Event()
     loop = asyncio.get_running_loop()
     with (
@@ -154,7 +159,7 @@ async def house(
             state = ServerState()
             protocol: Any = config.http_protocol_class
             server = await loop.create_server(lambda: protocol(config, state, {}, _loop=loop), "127.0.0.1", 0)
-            async with node.supervisor, asgi_client(app) as client:
+            async with node.running(), asgi_client(app) as client:
                 home = House(
                     node,
                     app,

@@ -52,7 +52,6 @@ def case(
     launch: Launch = WITH_CONTEXT,
     budgets: Budgets = NO_RESERVE,
     full: bool = False,
-    held: Mapping[str, int] | None = None,
 ) -> Case:
     parts_of = spread(weights, rest)
     return Case(
@@ -65,7 +64,6 @@ def case(
         layers=LAYERS,
         full_offload=full,
         budgets=budgets,
-        held=held,
     )
 
 

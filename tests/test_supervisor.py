@@ -13,6 +13,7 @@ from llamarouter.core.errors import ModelCrashed, ModelInvalid, ModelUnloaded, N
 from llamarouter.core.events import Appraised, Command, Event, TimePassed
 from llamarouter.core.exits import Exit
 from llamarouter.core.flags import OptionTable
+from llamarouter.core.footprint import Footprint
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement, Room
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
@@ -332,6 +333,9 @@ class Scales:
         if self.broken:
             raise ZeroDivisionError
         return self.said(model)
+
+    def footprint_of(self, model: str) -> Footprint | None:
+        return None
 
     def said(self, model: str) -> Appraised:
         return Appraised(model, (Placement({"Host": 1}, label="somewhere"),), {"Host": Room(total=9, free=9)})

@@ -37,6 +37,7 @@ COMMANDS = {
     "pull": Listed("Models", "llamarouter.cli.pull", "pull", "Fetch a model from Hugging Face."),
     "rm": Listed("Models", "llamarouter.cli.rm", "rm", "Delete a fetched model's files."),
     "explain": Listed("Models", "llamarouter.cli.explain", "explain", "Show how a model is started, and why so."),
+    "plan": Listed("Models", "llamarouter.cli.plan", "plan", "Show what a request for a model would meet with now."),
     "ps": Listed("Running", "llamarouter.cli.ps", "ps", "Show the models that are in memory and what they do."),
     "load": Listed("Running", "llamarouter.cli.load", "load", "Load models now instead of at their first request."),
     "unload": Listed("Running", "llamarouter.cli.unload", "unload", "End models' processes and free their memory."),

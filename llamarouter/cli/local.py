@@ -56,6 +56,17 @@ def local_explanation(flags: list[str], model: str) -> Mapping[str, Any]:
     return explain(entry, inventory.engine_of(key).command, child_environment(os.environ))
 
 
+def local_plan(flags: list[str], model: str) -> Mapping[str, Any]:
+    """What a request for a model would meet with if `lr serve FLAGS` ran and had loaded nothing."""
+    from llamarouter.host.inventory import engine_for
+    from llamarouter.server.lone_plan import lone_plan
+
+    engine = engine_for(engine_of(flags, os.environ), os.environ)
+    settings = parse_settings(flags, os.environ, engine.table, _read, read_config(os.environ))
+    inventory = _inventory(settings, flags, os.environ)
+    return lone_plan(_entry(inventory.catalog, model), inventory, settings, os.environ)
+
+
 def local_preset(flags: list[str], model: str | None) -> str:
     """What `lr serve FLAGS` would offer (or one model of it) as a preset for llama-server's own router."""
     from llamarouter.core.explain import as_llama_server_ini

@@ -40,10 +40,15 @@ def serve(argv: list[str]) -> int:
     # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
     from llamarouter.cli.serve_log import set_up_log
     from llamarouter.core.settings import engine_of, parse_settings
+    from llamarouter.host.child_environment import child_environment
     from llamarouter.host.config_file import read_config
+    from llamarouter.host.devices.machine import Machine
+    from llamarouter.host.estimator import Estimator
+    from llamarouter.host.footprint_cache import FootprintCache
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
     from llamarouter.host.state import state_dir
+    from llamarouter.server.appraiser import FOOTPRINTS
     from llamarouter.server.assembly import Plan
 
     environ = dict(os.environ)
@@ -65,7 +70,14 @@ def serve(argv: list[str]) -> int:
     headers.read_within(math.inf)
     doubt = _check_named(settings, inventory.catalog)
     plan = Plan(
-        settings=settings, environ=environ, engine=engine, headers=headers, inventory=inventory, state=str(state)
+        settings=settings,
+        environ=environ,
+        engine=engine,
+        headers=headers,
+        inventory=inventory,
+        state=str(state),
+        devices=Machine(engine.command, child_environment(environ)),
+        footprints=Estimator(environ, FootprintCache(state / FOOTPRINTS)),
     )
     if doubt is not None:
         logging.getLogger("llamarouter").warning("%s", doubt)

@@ -23,7 +23,7 @@ from llamarouter.core.memory import Placement, Room
 from llamarouter.core.placement import Layout, Question, placements_of
 from llamarouter.core.rooms import rooms_of
 from llamarouter.core.scaling import PartsOf
-from llamarouter.core.soft_room import SoftRoom, eased
+from llamarouter.core.soft_room import Books, SoftRoom, eased
 from llamarouter.core.tuning import Fixed, fixed_of
 
 FITTED = "as llama-server fits it"
@@ -43,7 +43,7 @@ class Case:
     full_offload: bool = False  # none of them may stay in host memory
     budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     pids: tuple[int, ...] = ()  # of all our children
-    held: Mapping[str, int] | None = None  # what they hold, where a driver does not say
+    books: Books = Books()  # noqa: RUF009 (frozen)
 
 
 def appraise(case: Case, age: float = 0.0) -> Appraised:
@@ -64,7 +64,7 @@ def appraise(case: Case, age: float = 0.0) -> Appraised:
         gpus=case.gpus,
         rooms=rooms,
         memory_of=case.survey.memory_of,
-        held=case.held or {},
+        held=case.books.loaded,
         layers=case.layers,
     )
     placements = _with_fitted(case, fixed, placements_of(question), soft)
@@ -73,9 +73,12 @@ def appraise(case: Case, age: float = 0.0) -> Appraised:
 
 
 def _soft_rooms(case: Case, rooms: Mapping[str, Room]) -> dict[str, SoftRoom]:
-    held = case.held or {}
+    books = case.books
     said = case.budgets.said({name: room.total for name, room in rooms.items()})
-    return {name: SoftRoom(room, held.get(name, 0), name in said) for name, room in rooms.items()}
+    return {
+        name: SoftRoom(room, books.loaded.get(name, 0), books.all.get(name, 0), name in said)
+        for name, room in rooms.items()
+    }
 
 
 def _by_memory(survey: Survey, needs: Mapping[str, Parts]) -> dict[str, Parts]:

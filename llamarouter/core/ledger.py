@@ -94,6 +94,10 @@ class Ledger:
         resident = self._residents.get(model)
         return 0.0 if resident is None else max(0.0, resident.ready_at - max(since, resident.started_at))
 
+    def load_seconds(self, model: str) -> float | None:
+        """How long a load of the model takes, as far as that was learnt."""
+        return self._policies.of(model).load_seconds or self._paces.load_of(model)
+
     def idle(self) -> bool:
         """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""
         return not self._residents and not self._queue and not self._inside

@@ -322,6 +322,16 @@ OWN: tuple[OwnOption, ...] = (
     ),
     _row(
         _ENGINE,
+        "--memory-check",
+        "",
+        "LR_MEMORY_CHECK",
+        "on",
+        "look at the memory of the devices before a model is started, and make room where it is short; off: only "
+        "--models-max counts",
+        negatives="--no-memory-check",
+    ),
+    _row(
+        _ENGINE,
         "--memory-budget",
         "AMOUNT",
         "LR_MEMORY_BUDGET",

@@ -78,6 +78,7 @@ class Settings:
     log_file: str | None = None
     log_jsonl: bool = False
     runtime_dir: str | None = None
+    memory_check: bool = True  # whether anybody looks at the memory before a model is started
     budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     options: tuple[Given, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
@@ -140,6 +141,7 @@ def parse_settings(
         log_file=values.text("--log-file"),
         log_jsonl=values.truth("--log-jsonl", False),
         runtime_dir=values.text("--runtime-dir"),
+        memory_check=values.truth("--memory-check", True),
         budgets=budgets_of(values),
         options=options,
         warnings=(*warnings, *_misspelt(environ)),

@@ -11,18 +11,27 @@ So a need that is only softly too large is cut down to what there is: everything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from llamarouter.core.footprint import HOST, Parts
 from llamarouter.core.memory import Room
 
 
 @dataclass(frozen=True, slots=True)
+class Books:
+    """What our children hold by device, as the scheduler has it: those that are loaded, and all."""
+
+    loaded: Mapping[str, int] = field(default_factory=dict)
+    all: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SoftRoom:
-    """One device. `held`: what our children hold of it where its driver does not say; `strict`: the operator's word."""
+    """One device. `loaded`, `booked`: what our children hold of it, by the books; `strict`: the operator's word."""
 
     room: Room
-    held: int = 0
+    loaded: int = 0
+    booked: int = 0
     strict: bool = False
 
     @property
@@ -37,7 +46,8 @@ class SoftRoom:
 
     @property
     def _beside_others(self) -> int:
-        ours = self.held if self.room.ours is None else self.room.ours
+        # What a driver says of ours beyond the books counts as others', as it does for the scheduler.
+        ours = self.loaded if self.room.ours is None else min(self.room.ours, self.booked)
         return min(self.room.total, self.room.free + ours)
 
 

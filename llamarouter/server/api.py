@@ -55,6 +55,8 @@ def control_routes(node: Node) -> list[Route]:
         Route("/lr/pin", own.pin, methods=["POST"]),
         Route("/lr/unpin", own.unpin, methods=["POST"]),
         Route("/lr/why", own.why, methods=["GET"]),
+        Route("/lr/plan", own.plan, methods=["POST"]),
+        Route("/lr/devices", own.devices, methods=["GET"]),
         Route("/lr/stop", own.stop, methods=["POST"]),
     ]
 

@@ -20,11 +20,13 @@ from llamarouter.host.inventory import Inventory
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.traffic import Traffic
+from llamarouter.server.appraiser import Footprints
 from llamarouter.server.child import Child
 from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
+from llamarouter.server.memory import Devices, Memory
 from llamarouter.server.node import Node
 from llamarouter.server.page import Page
 from llamarouter.server.page_folder import PageFolder
@@ -47,6 +49,8 @@ class Plan:
     headers: HeaderCache
     inventory: Inventory
     state: str | None  # the state folder, None where there is none to write to
+    devices: Devices | None = None  # None: nobody looks at the memory
+    footprints: Footprints | None = None
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
@@ -62,6 +66,8 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     def ready(child: Child) -> None:
         if settings.ui and folder_of_page is None and child.ready is not None and child.has_page:
             tasks.create_task(store.take(child.ready.address, child.ready.api_key))
+        if memory is not None:
+            memory.ready(child)
 
     def failed(child: Child, end: Exit) -> None:
         chronicle.note(child, end, supervisor.lives.ring_of(child.model).lines())
@@ -80,7 +86,11 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
     chronicle = Chronicle(tasks, IncidentFile(None if plan.state is None else Path(plan.state, NAME)))
-    supervisor = Supervisor(Scheduler(_limits_of(settings), _jitter), spawner, feed, ready)
+    memory = _memory_of(plan, shelf)
+    scheduler = Scheduler(_limits_of(settings, by_memory=memory is not None), _jitter)
+    supervisor = Supervisor(scheduler, spawner, feed, ready, memory.appraiser if memory is not None else None)
+    if memory is not None:
+        memory.attach(supervisor)
     supervisor.lives.witness = failed
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
     cache = plan.inventory.places.hub_cache
@@ -92,6 +102,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         shelf=shelf,
         supervisor=supervisor,
         chronicle=chronicle,
+        memory=memory,
         downloads=downloads,
         reception=reception,
         feed=feed,
@@ -105,7 +116,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     return node
 
 
-def _limits_of(settings: Settings) -> Limits:
+def _limits_of(settings: Settings, *, by_memory: bool) -> Limits:
     return Limits(
         models_max=settings.models_max,
         max_wait=settings.max_wait,
@@ -113,7 +124,15 @@ def _limits_of(settings: Settings) -> Limits:
         queue_per_model=settings.queue_per_model,
         queue_in_all=settings.queue_in_all,
         queue_bytes=settings.queue_bytes,
+        by_memory=by_memory,
     )
+
+
+def _memory_of(plan: Plan, shelf: Shelf) -> Memory | None:
+    """Who looks at the memory; None: nobody is to."""
+    if not plan.settings.memory_check or plan.devices is None or plan.footprints is None:
+        return None
+    return Memory(shelf, plan.devices, plan.footprints, plan.settings.budgets)
 
 
 def _jitter() -> float:

@@ -52,6 +52,7 @@ class Child:
     started: float
     tags: tuple[str, ...] = ()
     placement: Placement | None = None  # None: its memory was not looked at
+    shortfalls: tuple[str, ...] = ()  # what it came up with less of than it was to have, for people
     stage: Stage = Stage.LOADING
     pid: int | None = None
     progress: LoadProgress | None = None

@@ -111,6 +111,8 @@ def _status(
     progress = downloads.progress_of(entry.model.id)
     launch = entry.launch
     argv = () if launch is None else (*inventory.engine_of(launch.engine_key).command, *launch.argv())
+    if child is not None:  # in its place
+        argv = child.command
     status: dict[str, Any] = {"value": _value(child, progress), "args": without_secrets(argv)}
     if entry.preset_text:
         status["preset"] = _SECRET_KEYS.sub(r"\1 = ***", entry.preset_text)
@@ -149,6 +151,7 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
         "load_on_startup": entry.load_on_startup,
         **_policy(model.id, supervisor),
         "stopped": _stopped(model.id, supervisor),
+        "memory": supervisor.needs_of(model.id),
     }
     if model.unread:
         ours["unread"] = True
@@ -188,6 +191,9 @@ def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:
         "layers": ready.layers if ready is not None else None,
         "load_seconds": ready.load_seconds if ready is not None else None,
         "progress": child.progress.value if child.progress is not None else None,
+        "place": child.placement.label or None if child.placement is not None else None,
+        "held": dict(supervisor.scheduler.held().get(child.model, {})),
+        "shortfalls": list(child.shortfalls),
     }
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import llamarouter
@@ -24,6 +25,7 @@ from llamarouter.relay.traffic import Traffic
 from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
+from llamarouter.server.memory import Memory
 from llamarouter.server.page import Page
 from llamarouter.server.reception import Reception
 from llamarouter.server.shelf import Shelf
@@ -44,6 +46,7 @@ class Node:
         shelf: Shelf,
         supervisor: Supervisor,
         chronicle: Chronicle,
+        memory: Memory | None,
         downloads: Downloads,
         reception: Reception,
         feed: Feed,
@@ -58,6 +61,7 @@ class Node:
         self.shelf = shelf
         self.supervisor = supervisor
         self.chronicle = chronicle
+        self.memory = memory
         self.downloads = downloads
         self.reception = reception
         self.feed = feed
@@ -73,6 +77,15 @@ class Node:
         self._deleting: set[str] = set()
         self._started = asyncio.get_running_loop().time()
         self._decide(shelf.catalog)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """In the block children may live; at its end they have gone, and then whoever looked at the devices."""
+        async with AsyncExitStack() as stack:
+            if self.memory is not None:
+                await stack.enter_async_context(self.memory)
+            await stack.enter_async_context(self.supervisor)
+            yield
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Run something that nobody has to wait for; whoever waits sees its error, and so does no sibling."""

@@ -9,9 +9,10 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from llamarouter.core.catalog import Catalog
-from llamarouter.core.errors import BadRequest, MissingModel, NotFound
+from llamarouter.core.errors import BadRequest, FeatureDisabled, MissingModel, NotFound
 from llamarouter.core.explain import as_llama_server_ini
 from llamarouter.server.answers import Json, object_of, streamed, success
+from llamarouter.server.memory import Memory
 from llamarouter.server.node import Node
 from llamarouter.server.why import why, why_gone
 
@@ -80,9 +81,25 @@ class OwnApi:
         gone = self._node.shelf.catalog.resolve(asked) is None and self._node.chronicle.incidents.of(asked)
         return Json(why_gone(self._node, asked) if gone else why(self._node, await self._node.shelf.find(asked)))
 
+    async def plan(self, request: Request) -> Response:
+        node, body = self._node, await object_of(request)
+        asked = body.get("model")
+        if not isinstance(asked, str) or not asked:
+            raise MissingModel('which model? {"model": ID} is needed')
+        return Json(await _memory(node).plan(await node.shelf.find(asked), node.explain))
+
+    async def devices(self, request: Request) -> Response:
+        return Json(await _memory(self._node).state())
+
     async def stop(self, request: Request) -> Response:
         self._node.stop()
         return success()
+
+
+def _memory(node: Node) -> Memory:
+    if node.memory is None:
+        raise FeatureDisabled("this router does not look at the memory (--no-memory-check)")
+    return node.memory
 
 
 async def _lines(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:

@@ -115,7 +115,7 @@ class _Life:
     async def run(self) -> None:
         """Serve until stopped; every child is gone on return."""
         servers = self._servers()
-        async with self._supervisor:
+        async with self._node.running():
             running = [self._tasks.create_task(server.serve(sockets)) for server, sockets in servers]
             self._handle_signals()
             self._folder.write_info(self._node.status())

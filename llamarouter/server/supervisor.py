@@ -36,6 +36,7 @@ from llamarouter.core.events import (
     UnloadAsked,
     Weighed,
 )
+from llamarouter.core.footprint import Footprint
 from llamarouter.core.memory import Placement
 from llamarouter.core.outlook import words_of
 from llamarouter.core.refusals import unloaded_while_loading
@@ -61,6 +62,10 @@ class Appraiser(Protocol):
 
     async def appraise(self, model: str) -> Appraised:
         """The answer."""
+        ...
+
+    def footprint_of(self, model: str) -> Footprint | None:
+        """What a model needs, as far as it is known now."""
         ...
 
 
@@ -285,6 +290,11 @@ class Supervisor:
 
     async def _appraise_later(self, appraiser: Appraiser, model: str) -> None:
         self._dispatch(await appraiser.appraise(model))
+
+    def needs_of(self, model: str) -> dict[str, object] | None:
+        """What a model needs, as far as it is known now: bytes by device, and who says so."""
+        footprint = None if self._appraiser is None else self._appraiser.footprint_of(model)
+        return None if footprint is None else {"source": footprint.source.value, "needs": footprint.totals()}
 
     def weighed(self, model: str, needs: Mapping[str, int]) -> None:
         """What the living child of a model really holds, in bytes by device."""

@@ -1,0 +1,183 @@
+"""The appraiser: asks the devices and whoever knows what models need, and says where one may be placed.
+
+    at_once(model)   the answer, where the devices were read just now and the model's footprint is known
+    appraise(model)  the same after asking; never fails: whoever does not answer is gone without
+
+What it says is `core.appraisal`'s word; here is only who is asked, and what is remembered of that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from llamarouter.core.appraisal import Case, appraise
+from llamarouter.core.budget import Budgets
+from llamarouter.core.devices import Survey, View
+from llamarouter.core.entry import Entry
+from llamarouter.core.events import Appraised
+from llamarouter.core.footprint import Footprint
+from llamarouter.core.launch import Launch
+from llamarouter.core.layer_map import Device as Usable
+from llamarouter.core.memory import Placement
+from llamarouter.core.placement import Layout
+from llamarouter.core.scaling import PartsOf, scaled_parts
+from llamarouter.core.soft_room import Books
+from llamarouter.host.engine import Engine
+
+# The file of the state folder in which footprints are kept.
+FOOTPRINTS = "footprints.json"
+
+
+class Devices(Protocol):
+    """The devices of the machine: `host.devices.machine`."""
+
+    def at_once(self, pids: Iterable[int] = ()) -> Survey | None: ...
+
+    async def survey(self, pids: Iterable[int] = ()) -> Survey: ...
+
+    def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None: ...
+
+
+class Footprints(Protocol):
+    """Who says what a launch takes: `host.estimator`."""
+
+    async def footprint_of(self, launch: Launch, engine: Engine, devices: Iterable[Usable] = ()) -> Footprint: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A model that can be started."""
+
+    entry: Entry
+    launch: Launch
+    engine: Engine
+
+    @property
+    def identity(self) -> tuple[Launch, tuple[int, ...]]:
+        """What is said of one says nothing of another."""
+        return self.launch, self.entry.model.stamp
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A footprint, and of what: of anything else it says nothing."""
+
+    footprint: Footprint
+    launch: Launch
+    stamp: tuple[int, ...]
+    gpus: tuple[str, ...]
+
+
+class Appraiser:
+    """What is known of the models' needs, and whom to ask for the rest."""
+
+    def __init__(
+        self,
+        *,
+        find: Callable[[str], Subject | None],
+        devices: Devices,
+        footprints: Footprints,
+        budgets: Budgets,
+        pids: Callable[[], tuple[int, ...]],
+        books: Callable[[], Books],
+        on_survey: Callable[[Survey], None] = lambda _: None,
+    ) -> None:
+        """`find`: what a model is started with; None: it cannot be. `pids`: of all children; `books`: what they hold,
+        as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does.
+        """
+        self._find = find
+        self._devices = devices
+        self._footprints = footprints
+        self._budgets = budgets
+        self._pids = pids
+        self._books = books
+        self._on_survey = on_survey
+        self._known: dict[str, _Known] = {}
+
+    def at_once(self, model: str) -> Appraised | None:
+        """The answer, if nothing has to be waited for."""
+        subject = self._find(model)
+        if subject is None:
+            return _not_looked_at(model)
+        survey, view = self._devices.at_once(self._pids()), self._view(subject)
+        if survey is None or view is None:
+            return None
+        self._on_survey(survey)
+        footprint = self._known_of(subject, view.gpus)
+        return None if footprint is None else self._appraised(subject, survey.seen_by(view), view.gpus, footprint)
+
+    async def appraise(self, model: str) -> Appraised:
+        """The answer."""
+        subject = self._find(model)
+        if subject is None:
+            return _not_looked_at(model)
+        survey = await self._devices.survey(self._pids())
+        self._on_survey(survey)
+        view = self._view(subject)
+        survey = survey if view is None else survey.seen_by(view)
+        gpus = survey.gpus if view is None else view.gpus
+        footprint = self._known_of(subject, gpus)
+        if footprint is None:
+            usable = [_usable(survey, name) for name in gpus]
+            footprint = await self._footprints.footprint_of(subject.launch, subject.engine, usable)
+            self._known[model] = _Known(footprint, *subject.identity, gpus)
+        return self._appraised(subject, survey, gpus, footprint)
+
+    def footprint_of(self, model: str) -> Footprint | None:
+        """What a model needs, as far as it is known now."""
+        known = self._known.get(model)
+        subject = self._find(model) if known is not None else None
+        if known is None or subject is None or (known.launch, known.stamp) != subject.identity:
+            return None
+        return known.footprint
+
+    def forget(self, model: str) -> None:
+        """What was said of a model's need holds no more."""
+        self._known.pop(model, None)
+
+    def _known_of(self, subject: Subject, gpus: tuple[str, ...]) -> Footprint | None:
+        known = self._known.get(subject.entry.id)
+        if known is None or (known.launch, known.stamp, known.gpus) != (*subject.identity, gpus):
+            return None
+        return known.footprint
+
+    def _view(self, subject: Subject) -> View | None:
+        """What the model's engine calls the GPUs; None: it is being asked."""
+        return self._devices.view(subject.engine.command, subject.launch.environment())
+
+    def _appraised(self, subject: Subject, survey: Survey, gpus: tuple[str, ...], footprint: Footprint) -> Appraised:
+        entry, header = subject.entry, subject.entry.model.header
+        layers = header.n_layer + 1 if header is not None and header.n_layer is not None else None
+        case = Case(
+            model=entry.id,
+            launch=subject.launch,
+            footprint=footprint,
+            parts_of=_parts_of(footprint, layers),
+            survey=survey,
+            gpus=gpus,
+            layers=layers,
+            full_offload=entry.require_full_offload,
+            budgets=self._budgets,
+            pids=self._pids(),
+            books=self._books(),
+        )
+        return appraise(case, max(0.0, time.monotonic() - survey.at))
+
+
+def _usable(survey: Survey, name: str) -> Usable:
+    device = survey.devices.get(survey.view.names.get(name, name))
+    return Usable(name, 0 if device is None else device.free)
+
+
+def _parts_of(footprint: Footprint, layers: int | None) -> PartsOf:
+    """What it takes in a layout: as it is written, that is what was said of it; elsewhere, in proportion."""
+    elsewhere = scaled_parts(footprint, layers)
+    return lambda layout: footprint.needs if layout == Layout() else elsewhere(layout)
+
+
+def _not_looked_at(model: str) -> Appraised:
+    """It cannot be started; its start will say why."""
+    return Appraised(model, (Placement({}),), {})

@@ -1,0 +1,50 @@
+"""`lr plan` without a router: the same parts, put together for one question, with nothing loaded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from llamarouter.core.entry import Entry
+from llamarouter.core.explain import explain
+from llamarouter.core.scheduler import Limits, Scheduler
+from llamarouter.core.settings import Settings
+from llamarouter.core.soft_room import Books
+from llamarouter.host.child_environment import child_environment
+from llamarouter.host.devices.machine import Machine
+from llamarouter.host.estimator import Estimator
+from llamarouter.host.footprint_cache import FootprintCache
+from llamarouter.host.inventory import Inventory
+from llamarouter.host.state import state_dir
+from llamarouter.server.appraiser import FOOTPRINTS, Appraiser, Subject
+from llamarouter.server.planning import Plan, plan_of
+
+
+def lone_plan(entry: Entry, inventory: Inventory, settings: Settings, environ: Mapping[str, str]) -> Plan:
+    """What would happen to a request for the model of `entry` if a router ran here, without any model."""
+    return asyncio.run(_planned(entry, inventory, settings, environ))
+
+
+async def _planned(entry: Entry, inventory: Inventory, settings: Settings, environ: Mapping[str, str]) -> Plan:
+    environment = child_environment(environ)
+    engine = inventory.engine_of(entry.launch.engine_key if entry.launch is not None else None)
+    async with Machine(inventory.engines[None].command, environment) as machine:
+        appraiser = Appraiser(
+            find=lambda _: None if entry.launch is None else Subject(entry, entry.launch, engine),
+            devices=machine,
+            footprints=Estimator(environ, FootprintCache(state_dir(environ) / FOOTPRINTS)),
+            budgets=settings.budgets,
+            pids=tuple,
+            books=Books,
+        )
+        appraised = await appraiser.appraise(entry.id)
+        return plan_of(
+            entry,
+            appraised,
+            Scheduler(Limits(models_max=settings.models_max, by_memory=settings.memory_check)),
+            footprint=appraiser.footprint_of(entry.id),
+            living=None,
+            table=engine.table,
+            explain=lambda each: explain(each, engine.command, environment),
+            now=asyncio.get_running_loop().time(),
+        )

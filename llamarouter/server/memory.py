@@ -1,0 +1,160 @@
+"""The memory of the machine as the router looks at it: its devices, what models need of them, what children hold.
+
+    devices, footprints --> Appraiser <--asked by-- Supervisor <--told by-- Scales <-- the same looks at the devices
+
+Where nobody looks (`--no-memory-check`) the supervisor has no appraiser, and only `--models-max` counts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, Protocol, Self
+
+from llamarouter.core.budget import Budgets
+from llamarouter.core.devices import Survey, View
+from llamarouter.core.entry import Entry
+from llamarouter.core.errors import ModelNotFound
+from llamarouter.core.explain import Explanation
+from llamarouter.core.rooms import rooms_of
+from llamarouter.core.soft_room import Books
+from llamarouter.server.appraiser import Appraiser, Footprints, Subject
+from llamarouter.server.child import Child
+from llamarouter.server.planning import Plan, plan_of
+from llamarouter.server.scales import Scales, note_shortfalls
+from llamarouter.server.shelf import Shelf
+from llamarouter.server.supervisor import Supervisor
+
+
+class Devices(Protocol):
+    """The devices of the machine: `host.devices.machine`."""
+
+    def at_once(self, pids: Iterable[int] = ()) -> Survey | None: ...
+
+    async def survey(self, pids: Iterable[int] = ()) -> Survey: ...
+
+    def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None: ...
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(self, *_: object) -> None: ...
+
+
+class Memory:
+    """What is known of the memory; `attach` it to the supervisor before anything is asked."""
+
+    def __init__(self, shelf: Shelf, devices: Devices, footprints: Footprints, budgets: Budgets) -> None:
+        self._shelf = shelf
+        self._devices = devices
+        self._budgets = budgets
+        self._supervisor: Supervisor | None = None
+        self.appraiser = Appraiser(
+            find=self._find,
+            devices=devices,
+            footprints=footprints,
+            budgets=budgets,
+            pids=self._pids,
+            books=self._books,
+            on_survey=self._weigh,
+        )
+        self._scales: Scales | None = None
+
+    def attach(self, supervisor: Supervisor) -> None:
+        """Look at the children of this supervisor."""
+        self._supervisor = supervisor
+        self._scales = Scales(supervisor.children, supervisor.weighed)
+
+    async def __aenter__(self) -> Self:
+        await self._devices.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._devices.__aexit__(None, None, None)
+
+    def ready(self, child: Child) -> None:
+        """A child has come up: say what it has less of than it was to have, and weigh it."""
+        note_shortfalls(child, self._shelf.entry(child.model))
+        if self._supervisor is not None:
+            self._supervisor.errands.begin(self._look())
+
+    async def plan(self, entry: Entry, explain: Callable[[Entry], Explanation]) -> Plan:
+        """What would happen to a request for the model of `entry` now."""
+        if self._supervisor is None:
+            raise RuntimeError("no supervisor")
+        appraised = await self.appraiser.appraise(entry.id)
+        child = self._supervisor.children.get(entry.id)
+        key = entry.launch.engine_key if entry.launch is not None else None
+        return plan_of(
+            entry,
+            appraised,
+            self._supervisor.scheduler,
+            footprint=self.appraiser.footprint_of(entry.id),
+            living=None if child is None else child.placement,
+            table=self._shelf.inventory.engine_of(key).table,
+            explain=explain,
+            now=asyncio.get_running_loop().time(),
+        )
+
+    async def state(self) -> dict[str, Any]:
+        """The devices, what may be held of them, and what is."""
+        survey = await self._devices.survey(self._pids())
+        self._weigh(survey)
+        rooms = rooms_of(survey, self._budgets, self._pids())
+        booked = self._books().all
+        return {
+            "devices": [
+                {
+                    "name": name,
+                    "description": survey.devices[name].description,
+                    **asdict(room),
+                    "booked": booked.get(name, 0),
+                    "stale": survey.devices[name].stale,
+                }
+                for name, room in rooms.items()
+            ],
+            "models": {model: dict(held) for model, held in self._held().items()},
+            "problems": [*survey.problems, *(str(each) for each in self._contradictions(survey))],
+            "age": max(0.0, time.monotonic() - survey.at),
+        }
+
+    def _contradictions(self, survey: Survey) -> Iterable[object]:
+        return self._budgets.problems({name: each.total for name, each in survey.devices.items()})
+
+    # --- the children -----------------------------------------------------------------------------------------------
+
+    def _find(self, model: str) -> Subject | None:
+        try:
+            entry = self._shelf.entry(model)
+        except ModelNotFound:
+            return None
+        if entry.launch is None:
+            return None
+        return Subject(entry, entry.launch, self._shelf.inventory.engine_of(entry.launch.engine_key))
+
+    async def _look(self) -> None:
+        self._weigh(await self._devices.survey(self._pids()))
+
+    def _weigh(self, survey: Survey) -> None:
+        if self._scales is not None:
+            self._scales.weigh(survey)
+
+    def _pids(self) -> tuple[int, ...]:
+        children = {} if self._supervisor is None else self._supervisor.children
+        return tuple(child.pid for child in children.values() if child.pid is not None)
+
+    def _held(self) -> Mapping[str, Mapping[str, int]]:
+        return {} if self._supervisor is None else self._supervisor.scheduler.held()
+
+    def _books(self) -> Books:
+        loaded: dict[str, int] = {}
+        everything: dict[str, int] = {}
+        children = {} if self._supervisor is None else self._supervisor.children
+        for model, held in self._held().items():
+            child = children.get(model)
+            for name, size in held.items():
+                everything[name] = everything.get(name, 0) + size
+                if child is not None and child.ready is not None:
+                    loaded[name] = loaded.get(name, 0) + size
+        return Books(loaded, everything)

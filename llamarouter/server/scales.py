@@ -1,0 +1,84 @@
+"""The scales: what children really hold, told to the scheduler; and whether each came up as it was meant to.
+
+ready    -> shortfalls, said once in the log and kept with the child -> a look at the devices -> `weigh`
+a survey -> what each child holds by the drivers' word, where they give it -> the scheduler
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+
+from llamarouter.core.as_planned import shortfalls
+from llamarouter.core.child_facts import ChildFacts
+from llamarouter.core.devices import Survey
+from llamarouter.core.entry import Entry
+from llamarouter.core.footprint import HOST
+from llamarouter.core.memory import Placement
+from llamarouter.host.process import ReadyChild
+from llamarouter.server.child import Child
+
+log = logging.getLogger("llamarouter")
+
+# A difference below this share of what is booked is none.
+_SAME = 0.01
+
+
+class Scales:
+    """Weighs the children whenever somebody has looked at the devices."""
+
+    def __init__(self, children: Mapping[str, Child], weighed: Callable[[str, Mapping[str, int]], None]) -> None:
+        """`weighed` is told what a child holds."""
+        self._children = children
+        self._weighed = weighed
+        self._booked: dict[str, Mapping[str, int]] = {}
+
+    def weigh(self, survey: Survey) -> None:
+        """Tell of every loaded child that holds something else than is known of it."""
+        self._booked = {model: held for model, held in self._booked.items() if model in self._children}
+        for model, child in self._children.items():
+            if child.ready is None or child.pid is None or child.placement is None or child.stopping:
+                continue
+            booked = self._booked.get(model, child.placement.needs)
+            held = held_by(child.pid, child.placement, survey)
+            if _differ(booked, held):
+                self._booked[model] = held
+                self._weighed(model, held)
+
+    def forget(self, model: str) -> None:
+        """The next child of the model is weighed anew."""
+        self._booked.pop(model, None)
+
+
+def held_by(pid: int, placement: Placement, survey: Survey) -> dict[str, int]:
+    """Bytes by device: by the drivers' word, else as it was planned.
+
+    Of the host no less than was planned: pages that the kernel has dropped for a while come back.
+    """
+    held = dict(placement.needs)
+    for name, device in survey.devices.items():
+        size = device.held_by((pid,))
+        if size is None or device.shares_host or (not size and not held.get(name)):
+            continue
+        held[name] = max(size, held.get(name, 0)) if name == HOST else size
+    return held
+
+
+def note_shortfalls(child: Child, entry: Entry) -> None:
+    """What it came up with less of: kept with it, and in the log."""
+    if child.ready is None or entry.launch is None:
+        return
+    found = shortfalls(entry.launch, entry.model.header, child.placement, facts_of(child.ready))
+    child.shortfalls = tuple(each.message for each in found)
+    for message in child.shortfalls:
+        log.warning("%s: %s", child.model, message)
+
+
+def facts_of(ready: ReadyChild) -> ChildFacts:
+    """What a child said, as far as it is compared."""
+    return ChildFacts(ready.slots, ready.n_ctx, ready.layers_offloaded, ready.layers, ready.unified)
+
+
+def _differ(booked: Mapping[str, int], held: Mapping[str, int]) -> bool:
+    names = {*booked, *held}
+    return any(abs(held.get(name, 0) - booked.get(name, 0)) > _SAME * booked.get(name, 0) for name in names)

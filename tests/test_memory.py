@@ -1,0 +1,165 @@
+"""A router over fake children that share a virtual GPU: who is let in, who goes, what is refused, what is foreseen."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.node_kit import House, add_model, house
+from tests.virtual_machine import Expected, VirtualMachine, virtual_machine
+from tests.waiting import until
+
+pytestmark = pytest.mark.anyio
+
+
+def preset_of(tmp_path: Path, **models: str) -> str:
+    """A section for each model, with what stands in it besides."""
+    sections = [f"[*]\nlr-env = FAKE_VRAM_FILE={tmp_path}/gpus.json\nctx-size = 4096\n"]
+    for name, words in models.items():
+        file = add_model(tmp_path / "models", name)
+        sections.append(f"[{name}]\nmodel = {file}\n{words}\n")
+    return "".join(sections)
+
+
+def takes(size: int, expected: int | None = None) -> str:
+    return f"lr-env = FAKE_VRAM_BYTES={size}" + (f" EXPECTED={expected}" if expected is not None else "")
+
+
+@asynccontextmanager
+async def home_of(machine: VirtualMachine, tmp_path: Path, *argv: str, **models: str) -> AsyncIterator[House]:
+    preset = preset_of(tmp_path, **models)
+    async with house(
+        tmp_path, "--memory-reserve", "0", *argv, preset=preset, devices=machine, footprints=Expected()
+    ) as home:
+        yield home
+
+
+async def ask(home: House, model: str) -> tuple[int, Any]:
+    answer = await home.client.post("/v1/completions", json={"model": model, "prompt": "x", "max_tokens": 1})
+    return answer.status_code, answer.json()
+
+
+async def loaded(home: House, *models: str) -> None:
+    for model in models:
+        status, body = await ask(home, model)
+        assert status == 200, body
+
+
+def living(home: House) -> set[str]:
+    return set(home.node.supervisor.children)
+
+
+@pytest.mark.parametrize("tells", [True, False])
+async def test_two_that_fit_and_a_third_that_evicts(tmp_path: Path, tells: bool) -> None:
+    machine = virtual_machine(tmp_path, 1000, tells=tells)
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(500), c=takes(300)) as home:
+        await loaded(home, "a", "b")
+        assert living(home) == {"a", "b"}
+        await asyncio.wait_for(loaded(home, "c"), 20)
+        assert living(home) == {"b", "c"} or living(home) == {"a", "c"}
+        state = (await home.client.get("/lr/devices")).json()
+        gpu = next(each for each in state["devices"] if each["name"] == "CUDA0")
+        assert gpu["free"] == 1000 - gpu["booked"]
+        assert state["models"]["c"] == {"CUDA0": 300}
+
+
+async def test_a_place_is_given_to_the_child_and_shown(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400)) as home:
+        await loaded(home, "a")
+        command = home.node.supervisor.children["a"].command
+        assert command[command.index("--fit") + 1] == "off"
+        assert command[command.index("--device") + 1] == "CUDA0"
+
+
+async def test_what_can_never_fit_is_refused_at_once_with_the_numbers(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), big=takes(2000) + "\nn-gpu-layers = 99") as home:
+        await loaded(home, "a")
+        status, body = await asyncio.wait_for(ask(home, "big"), 5)
+        assert (status, body["error"]["reason"]) == (507, "insufficient_memory")
+        assert "CUDA0" in body["error"]["message"]
+        assert living(home) == {"a"}
+
+
+async def test_a_load_that_dies_of_memory_evicts_one_more_and_is_tried_again(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(300), c=takes(650, expected=300)) as home:
+        await loaded(home, "a", "b")
+        await asyncio.wait_for(loaded(home, "c"), 20)
+        assert "c" in living(home)
+        assert len(living(home)) < 3
+
+
+async def test_a_driver_that_lags_is_waited_for(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000, lag=0.5)
+    async with home_of(machine, tmp_path, a=takes(700), b=takes(700)) as home:
+        await loaded(home, "a")
+        await asyncio.wait_for(loaded(home, "b"), 20)
+        assert not home.node.supervisor.lives.failures  # it was not tried before the bytes were there
+
+
+async def test_other_programs_take_memory_and_give_it_back(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400) + "\nn-gpu-layers = 99") as home:
+        machine.gpus.add("CUDA0", 1000, others=700)
+        status, body = await asyncio.wait_for(ask(home, "a"), 10)
+        assert (status, body["error"]["reason"]) == (503, "insufficient_memory")
+        assert "CUDA0" in body["error"]["message"]
+        machine.gpus.add("CUDA0", 1000, others=500)
+        await loaded(home, "a")
+        assert living(home) == {"a"}
+
+
+async def test_layers_that_stay_behind_are_said_or_refused(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    strict = takes(1500) + "\nlr-require-full-offload = true"
+    async with home_of(machine, tmp_path, part=takes(1500), strict=strict) as home:
+        await loaded(home, "part")
+        child = home.node.supervisor.children["part"]
+        assert child.placement is not None
+        assert child.placement.partial
+        assert child.shortfalls[0].startswith("a part of it is in host memory: CUDA0, ")
+        row = (await home.client.get("/v1/models/part")).json()["lr"]
+        assert row["shortfalls"] == list(child.shortfalls)
+        assert row["held"]["CUDA0"] > 0
+        assert row["place"] == child.placement.label
+        status, body = await ask(home, "strict")
+        assert (status, body["error"]["reason"]) == (507, "insufficient_memory")
+        assert living(home) == {"part"}
+
+
+async def test_a_survey_that_hangs_delays_only_who_waits_for_it(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(400)) as home, asyncio.TaskGroup() as group:
+        await loaded(home, "a")
+        machine.quick = False
+        machine.gate.clear()
+        waiting = group.create_task(ask(home, "b"))
+        await until(lambda: home.node.supervisor.scheduler.waiting("b") == 1)
+        await loaded(home, "a")
+        machine.gate.set()
+        assert (await waiting)[0] == 200
+
+
+@pytest.mark.parametrize("loaded_before", [(), ("a",), ("a", "b"), ("b", "a")])
+async def test_a_plan_is_what_then_happens(tmp_path: Path, loaded_before: tuple[str, ...]) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(500), c=takes(450)) as home:
+        await loaded(home, *loaded_before)
+        plan = (await home.client.post("/lr/plan", json={"model": "c"})).json()
+        assert living(home) == set(loaded_before)
+        before = living(home)
+        await asyncio.wait_for(loaded(home, "c"), 20)
+        assert before - living(home) == {each["model"] for each in plan["evict"]}
+        child = home.node.supervisor.children["c"]
+        assert child.placement is not None
+        assert plan["place"] == child.placement.label
+        assert plan["command"] == list(child.command)
+        assert plan["needs"] == child.placement.needs
+        assert (await home.client.post("/lr/plan", json={"model": "c"})).json()["verdict"] == "loaded"
