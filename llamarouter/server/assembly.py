@@ -87,10 +87,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
     chronicle = Chronicle(tasks, IncidentFile(None if plan.state is None else Path(plan.state, NAME)))
     memory = _memory_of(plan, shelf)
-    scheduler = Scheduler(_limits_of(settings, by_memory=memory is not None), _jitter)
-    supervisor = Supervisor(scheduler, spawner, feed, ready, memory.appraiser if memory is not None else None)
-    if memory is not None:
-        memory.attach(supervisor)
+    supervisor = _supervisor_of(settings, spawner, feed, ready, memory)
     supervisor.lives.witness = failed
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
     cache = plan.inventory.places.hub_cache
@@ -126,6 +123,16 @@ def _limits_of(settings: Settings, *, by_memory: bool) -> Limits:
         queue_bytes=settings.queue_bytes,
         by_memory=by_memory,
     )
+
+
+def _supervisor_of(
+    settings: Settings, spawner: Spawner, feed: Feed, ready: Callable[[Child], None], memory: Memory | None
+) -> Supervisor:
+    scheduler = Scheduler(_limits_of(settings, by_memory=memory is not None), _jitter)
+    supervisor = Supervisor(scheduler, spawner, feed, ready, memory.appraiser if memory is not None else None)
+    if memory is not None:
+        memory.attach(supervisor)
+    return supervisor
 
 
 def _memory_of(plan: Plan, shelf: Shelf) -> Memory | None:
