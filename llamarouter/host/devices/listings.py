@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llamarouter.host.devices import listing
@@ -53,6 +53,10 @@ class Listings:
         whole = {**self._environ, **environ}
         return Asked(tuple(command), tuple((name, whole[name]) for name in VARIABLES if name in whole))
 
+    def begin(self, asked: Asked, then: Callable[[], None]) -> None:
+        """Ask an engine, and call `then` once it has answered."""
+        self._begin(asked).add_done_callback(lambda _: then())
+
     def of(self, asked: Asked, *, fresh: float | None = None) -> Listing | None:
         """What is known. `fresh`: the seconds after which it is asked again meanwhile; None: once is enough."""
         known = self._known.get(asked)
@@ -76,15 +80,16 @@ class Listings:
             return known or Listing()
         return await asyncio.shield(running)
 
-    def _begin(self, asked: Asked) -> None:
+    def _begin(self, asked: Asked) -> asyncio.Future[Listing]:
         if asked in self._running:
-            return
+            return self._running[asked]
         environ = {**self._environ, **dict(asked.variables)}
         # A thread: it reads a pipe until the engine has answered, or its time is up.
         loop = asyncio.get_running_loop()
         running = loop.run_in_executor(None, listing.ask, asked.command, environ, self._seconds)
         self._running[asked] = running
         running.add_done_callback(lambda future: self._end(asked, future))
+        return running
 
     def _end(self, asked: Asked, future: asyncio.Future[Listing]) -> None:
         del self._running[asked]

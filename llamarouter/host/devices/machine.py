@@ -1,6 +1,6 @@
 """The devices of this machine: asked before each decision, by whoever knows them best.
 
-    at_once(pids)        -> Survey | None     where nothing has to be waited for: no GPU, or figures of a second ago
+    at_once(pids)        -> Survey | None     where nothing has to be waited for: no GPU, or figures of just now
     await survey(pids)   -> Survey            within a time-out; a driver that hangs leaves its last figures, `stale`
     view(command, env)   -> View | None       what another engine, or another environment, calls the cards
 
@@ -29,7 +29,8 @@ from llamarouter.host.devices.roots import Roots
 
 log = logging.getLogger("llamarouter")
 
-_FRESH = 1.0  # seconds that figures are good for a decision
+_FRESH = 0.1  # seconds that figures are good for a decision: many come at once, and after an exit all has changed
+_LISTED_FRESH = 1.0  # likewise, of what only the engine knows, for that is slow to say it
 _SECONDS = 2.0  # that a driver may take
 _MORE = 0.25  # that is left to the one who asks them to say that they do not answer
 _NEVER = 1e9  # seconds ago
@@ -56,6 +57,7 @@ class Machine:
         self._listings = Listings(environ)
         self._engine = self._listings.asked(command, {})
         self._asking: asyncio.Future[Answer] | None = None
+        self._closing = False
         self._late = False  # what is being asked was waited for in vain
         self._kin: Mapping[int, tuple[int, ...]] = {}  # whom it is asked for
         self._cards: tuple[Physical, ...] = ()
@@ -65,9 +67,11 @@ class Machine:
         self._problems: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Machine:
+        self._listings.begin(self._engine, self._wake)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._closing = True
         if self._asking is not None:
             self._asking.remove_done_callback(self._note_answer)
             self._drivers.stop()
@@ -76,12 +80,12 @@ class Machine:
 
     def at_once(self, pids: Iterable[int] = ()) -> Survey | None:
         """A survey, if there is one without waiting; else None."""
-        listing = self._listings.of(self._engine, fresh=_FRESH if self._only_listed else None)
+        listing = self._listings.of(self._engine, fresh=_LISTED_FRESH if self._only_listed else None)
         if listing is None:
             return None
         listings = self._listings.all().values()
         may_be_gpus = any(each.devices or each.problem is not None for each in listings)
-        if may_be_gpus and time.monotonic() - self._at > _FRESH:
+        if may_be_gpus and time.monotonic() - self._at > (_LISTED_FRESH if self._only_listed else _FRESH):
             return None
         return self._survey(tuple(pids))
 
@@ -91,7 +95,7 @@ class Machine:
         if (known := self.at_once(ours)) is not None:
             return known
         # What is started before the engine has said what it can use would be placed nowhere; it has its own time-out.
-        await self._listings.known(self._engine, fresh=_FRESH if self._only_listed else None)
+        await self._listings.known(self._engine, fresh=_LISTED_FRESH if self._only_listed else None)
         try:
             # Whose question goes unanswered is waited for once.
             async with asyncio.timeout(0 if self._late else self._seconds + _MORE):
@@ -123,7 +127,7 @@ class Machine:
 
     def forget(self) -> None:
         """Take no figure for fresh any more: a child has ended, or something else has happened."""
-        self._at = min(self._at, time.monotonic() - 2 * _FRESH)
+        self._at = min(self._at, time.monotonic() - 2 * _LISTED_FRESH)
 
     # --- asking -----------------------------------------------------------------------------------------------------
 
@@ -132,17 +136,28 @@ class Machine:
 
         An answer that comes too late for whoever has asked is taken all the same.
         """
-        kin = families(self._roots, pids)
         if not self._drivers.are_there:
-            self._note(Answer(), kin)
+            self._note(Answer(), {})
             return
+        while self._asking is not None and not self._kin.keys() >= set(pids):
+            await asyncio.shield(self._asking)  # it is asked of others
+        await asyncio.shield(self._begin(pids))
+
+    def _begin(self, pids: tuple[int, ...]) -> asyncio.Future[Answer]:
         if self._asking is None:
-            wanted = [pid for family in kin.values() for pid in family]
+            self._kin = families(self._roots, pids)
+            wanted = [pid for family in self._kin.values() for pid in family]
             loop = asyncio.get_running_loop()
             self._asking = loop.run_in_executor(None, self._drivers.ask, wanted, self._seconds)
-            self._kin = kin
             self._asking.add_done_callback(self._note_answer)
-        await asyncio.shield(self._asking)
+        return self._asking
+
+    def _wake(self) -> None:
+        """Have the drivers opened before anybody waits for them, if the engine can use any."""
+        listing = self._listings.of(self._engine)
+        may_be_gpus = listing is not None and bool(listing.devices or listing.problem)
+        if may_be_gpus and self._drivers.are_there and not self._closing:
+            self._begin(())
 
     def _note_answer(self, asking: asyncio.Future[Answer]) -> None:
         self._asking, self._late = None, False
