@@ -57,6 +57,7 @@ class Row:
     priority: int = 0
     ttl: float | None = None  # seconds of idleness after which its process ends
     expires_in: float | None = None  # seconds until then, while it is idle
+    stopped: str | None = None  # why the router stopped it: expired, evicted, unloaded
 
     @property
     def shown_state(self) -> str:
@@ -148,6 +149,7 @@ def row_of(item: object) -> Row | None:
         priority=more.get("priority") or 0,
         ttl=more.get("ttl"),
         expires_in=more.get("expires_in"),
+        stopped=(more.get("stopped") or {}).get("reason"),
     )
 
 
