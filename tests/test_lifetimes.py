@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from llamarouter.core.scheduler import Phase
 from tests.node_kit import House, add_model, engine_with, house
+from tests.relay_rig import post
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -168,6 +170,40 @@ async def test_a_pinned_model_that_crashes_comes_back_by_itself_and_another_one_
         assert phase(home, "a") is Phase.ABSENT  # it was asked to go
 
 
+async def test_a_pinned_model_that_ran_out_of_memory_while_it_served_comes_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    words = ("--fake-crash-signal", "0", "--fake-last-words", "CUDA error: out of memory")
+    engine = engine_with(tmp_path, "--fake-crash-after-seconds", "0.2", *words)
+    preset = preset_of(tmp_path / "f", a=f"lr-pin = true; lr-engine = {engine}")
+    async with house(tmp_path, preset=preset) as home:
+        assert await ask(home, "a") == 200
+        await until(lambda: "loading a again, as it is pinned" in caplog.text)
+        assert "out of memory" in caplog.text
+
+
+async def test_a_pinned_model_that_somebody_waits_for_is_loaded_for_him(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    preset = preset_of(tmp_path / "f", a="lr-pin = true; parallel = 1")
+    async with house(tmp_path, preset=preset) as home, asyncio.TaskGroup() as group:
+        assert await ask(home, "a") == 200
+        first = home.node.supervisor.children["a"]
+        door = await home.knock()
+        stream = {"model": "a", "prompt": "x", "stream": True, "n_predict": 1_000_000, "fake": {"delay": 0.01}}
+        door.send(post("/completion", stream))
+        assert (await door.reader.readuntil(b"data: ")).startswith(b"HTTP/1.1 200")
+        body = {"model": "a", "prompt": "x", "n_predict": 1}
+        waits = group.create_task(home.client.post("/completion", json=body))
+        await until(lambda: home.node.supervisor.scheduler.waiting("a") == 1)
+        os.kill(first.pid or 0, signal.SIGSEGV)
+        assert (await waits).status_code == 200
+        assert caplog.text.count("loading a") == 2
+        assert "again, as it is pinned" not in caplog.text
+
+
 async def test_a_pinned_model_that_cannot_be_loaded_is_left_alone(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -176,6 +212,7 @@ async def test_a_pinned_model_that_cannot_be_loaded_is_left_alone(
     preset = preset_of(tmp_path / "f", a=f"lr-pin = true; lr-engine = {engine}", b="")
     async with house(tmp_path, preset=preset) as home:
         assert await ask(home, "a") == 503
+        await until(lambda: home.node.supervisor.cooldown_left("a") == 0.0)
         assert await ask(home, "b") == 200
         assert caplog.text.count("loading a") == 1
         assert "again, as it is pinned" not in caplog.text

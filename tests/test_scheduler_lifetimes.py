@@ -269,6 +269,20 @@ def test_a_pinned_load_that_nobody_waits_for_any_more_goes_on() -> None:
     )
 
 
+def test_the_second_try_of_a_pinned_model_is_pinned_too() -> None:
+    play(
+        loaded(b=Policy()),
+        (3, policies(a=KEPT)),
+        (3, ask(5, "a"), start("a")),
+        (4, gone("a", MEMORY), evict("b")),
+        (5, gone("b"), start("a")),
+        (6, left(5)),
+        (7, ask(6, "c"), start("c")),
+        (8, ask(7, "d")),  # the load of a, for whom nobody waits any more, goes on
+        (9, ready("c"), grant(6, "c")),
+    )
+
+
 def test_no_pinned_model_goes_for_a_load_that_died_of_memory() -> None:
     play(
         loaded(a=KEPT),

@@ -48,10 +48,10 @@ class Policies:
 
     def set(self, policies: Mapping[str, Policy]) -> None:
         """The presets say something else now."""
-        before, self._said = self._said, policies
+        self._said = policies
         for model in tuple(self._pins):
-            old, new = before.get(model, _PLAIN), policies.get(model)
-            if new is None or new.pinned is not old.pinned or new.pinned is self._pins[model]:
+            said = policies.get(model)
+            if said is None or said.pinned is self._pins[model]:
                 del self._pins[model]
 
     def pin(self, model: str, pinned: bool | None) -> None:
