@@ -136,7 +136,7 @@ def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:
     held: Space = {}
     loading: Space = {}
     for resident in residents:
-        was_ready = resident.slots > 0 and resident.ready_at <= at
+        was_ready = resident.slots > 0 and resident.ready_at < at
         _add(held if was_ready else loading, resident.needs)
     return held, loading
 

@@ -115,12 +115,11 @@ def no_memory(
     pinned: Collection[Resident],
 ) -> RouterError:
     """No placement fits; `most`: what could be had of each device if all went that may."""
-    ways = [one for one in placements if not one.partial] or placements
 
     def lacks(space: Mapping[str, int]) -> tuple[Placement, str, int]:
         """The way that lacks least, and the device of which it lacks most, by how much."""
         found = []
-        for one in ways:
+        for one in placements:
             lacking = {device: size - space.get(device, size) for device, size in one.needs.items()}
             device = max(lacking, key=lambda name: lacking[name], default="")
             found.append((lacking.get(device, 0), device, one))

@@ -16,6 +16,7 @@ from llamarouter.core.breaker import FIRST, THRESHOLD, WINDOW
 from llamarouter.core.cooldown import HEALTHY
 from llamarouter.core.errors import ModelCrashed, QueueTimeout
 from llamarouter.core.events import (
+    Appraise,
     Arrived,
     Closing,
     Command,
@@ -35,6 +36,7 @@ from llamarouter.core.events import (
     TimePassed,
     UnloadAsked,
 )
+from llamarouter.core.memory import Placement
 from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.properties.inhabitants import EXITS, Child, Fate, Hunger, Kind, Request
@@ -189,6 +191,7 @@ class House:
         self.sound = False  # until everything has been checked
         while self._inbox:
             self._claimed = {model for model in self.children if self.scheduler.is_claimed(model)}
+            self._before(self._inbox[0])
             commands = self.scheduler.handle(self._inbox[0], self.now)
             self.twin.check(self._inbox[0], commands, self.scheduler, self.now)
             for command in commands:
@@ -197,10 +200,15 @@ class House:
         self.check()
         self.sound = True
 
+    def _before(self, event: Event) -> None:
+        """The scheduler is about to hear of `event`."""
+
     def _obey(self, command: Command) -> None:
         match command:
-            case Start(model):
-                self._start(model)
+            case Start(model, placement):
+                self._start(model, placement)
+            case Appraise(model):
+                self._appraise(model)
             case Stop():
                 self._stop(command)
             case Grant(ticket, model):
@@ -212,7 +220,14 @@ class House:
                     assert self.now >= request.arrived + self.limits.queue_timeout
                 self._forget_waiter(request, error.reason)
 
-    def _start(self, model: str) -> None:
+    def _appraise(self, model: str) -> None:
+        raise AssertionError(f"{model} was to be appraised in a house without devices")
+
+    def _start(self, model: str, placement: Placement | None) -> None:
+        assert placement is None
+        self._begin(model)
+
+    def _begin(self, model: str) -> Child:
         assert model not in self.children, "two processes for one model"
         assert any(self.waiting[model][kind] for kind in Kind if kind is not Kind.GLANCE), "a load for nobody"
         assert not self.closing
@@ -222,6 +237,7 @@ class House:
         assert not child.probe or self.now >= self.broken[model] + FIRST, "the breaker is open"
         fate = self.fates[model].popleft() if self.fates[model] else Fate.FINE
         self._later(self.load_seconds[model], lambda: self._loaded(child, fate))
+        return child
 
     def _loaded(self, child: Child, fate: Fate) -> None:
         if self.children.get(child.model) is not child or child.phase is not Phase.STARTING:
@@ -236,7 +252,7 @@ class House:
             error, memory, deterministic = EXITS[fate]
             if memory:
                 self.memory_ran_out_at = self.now
-            del self.children[child.model]
+            self._gone(child)
             (self.doomed.add if deterministic else self.doomed.discard)(child.model)
             self.tell(Exited(child.model, error, memory, deterministic))
             if self.scheduler.phase_of(child.model) is Phase.ABSENT:  # else it is tried once more
@@ -273,7 +289,7 @@ class House:
         """The process is gone, and with it the answers that it was giving."""
         if self.children.get(child.model) is not child:
             return
-        del self.children[child.model]
+        self._gone(child)
         if error is not None:
             self.doomed.discard(child.model)
             self._note_failure(child.model)
@@ -288,6 +304,9 @@ class House:
 
     def _is_broken(self, model: str) -> bool:
         return model in self.broken and self.now < self.broken[model] + HEALTHY
+
+    def _gone(self, child: Child) -> None:
+        del self.children[child.model]
 
     def _grant(self, ticket: int, model: str) -> None:
         request = self.requests[ticket]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llamarouter.core.errors import InsufficientMemory, ModelCrashed, ModelInvalid
@@ -56,6 +57,8 @@ class Child:
     cut: bool = False
     probe: bool = False  # the first start of a model that has failed too often
     inside: dict[int, Request] = field(default_factory=dict)
+    needs: Mapping[str, int] = field(default_factory=dict)  # what it was started with, or weighed at
+    truth: Mapping[str, int] = field(default_factory=dict)  # what it takes, in the end
 
     def count(self, kind: Kind) -> int:
         return sum(request.kind is kind for request in self.inside.values())

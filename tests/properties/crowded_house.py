@@ -1,0 +1,236 @@
+"""A house whose models need memory: virtual devices, other programs, lagging drivers, estimates that are wrong.
+
+It checks at each start that the models' reserved bytes stay within the budget and that the devices, as they were last
+seen, had the bytes; that no load dies of memory unless the world had changed or the estimate was wrong; that nobody is
+refused who might be served, and that nobody younger takes what one needs who has waited for `max_wait`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from llamarouter.core.errors import InsufficientMemory, ModelTooLarge
+from llamarouter.core.events import Appraised, Command, Event, Refuse, Weighed
+from llamarouter.core.memory import Placement
+from llamarouter.core.scheduler import Limits, Phase
+from tests.properties.house import House
+from tests.properties.inhabitants import EXITS, Child, Fate
+from tests.properties.machine import Device, Look
+
+
+class CrowdedHouse(House):
+    def __init__(
+        self,
+        limits: Limits,
+        load_seconds: dict[str, float],
+        devices: dict[str, Device],
+        placements: Mapping[str, tuple[Placement, ...]],
+        *,
+        errors: Mapping[str, int] | None = None,  # percent of what is said to be needed; 100: the estimate is right
+        delay: float = 0.0,  # seconds until an appraisal is answered
+        cached: float = 0.0,  # seconds for which a look at the devices is used again
+        weighs: bool = False,
+    ) -> None:
+        super().__init__(limits, load_seconds)
+        self.devices = devices
+        self.placements = placements
+        self.errors = errors or {}
+        self.delay, self.cached, self.weighs = delay, cached, weighs
+        self._look: Look | None = None
+        self._seen: Look | None = None  # the last one that the scheduler was told of
+        self._looks: dict[int, tuple[Appraised, Look]] = {}  # by the answer that the scheduler is still to be told
+        self._second: set[str] = set()  # their load died of memory, and is tried once more
+        self._others_grew_at = float("-inf")
+
+    # --- other programs -----------------------------------------------------------------------------------------------
+
+    def crowd(self, device: str, size: int) -> None:
+        """Other programs hold `size` of a device from now on, as far as it is free."""
+        one = self.devices[device]
+        size = min(size, one.others + one.free(self.now))
+        if size > one.others:
+            self._others_grew_at = self.now
+        one.others = size
+        for model, hunger in self.hunger.items():  # the bound begins anew
+            hunger.by = max(hunger.by, self.now + self._bound(model))
+
+    # --- appraisals ---------------------------------------------------------------------------------------------------
+
+    def _appraise(self, model: str) -> None:
+        if self.delay:
+            self._later(self.delay, lambda: self._answer(model))
+        else:
+            self._answer(model)
+
+    def _answer(self, model: str) -> None:
+        look = self._look
+        if look is None or self.now >= look.at + self.cached:
+            look = self._look = self._looked()
+        answer = Appraised(model, self.placements[model], look.rooms, age=self.now - look.at)
+        self._looks[id(answer)] = answer, look
+        self.tell(answer)
+
+    def _looked(self) -> Look:
+        return Look(
+            self.now,
+            {name: device.room(self.now) for name, device in self.devices.items()},
+            {name: device.others for name, device in self.devices.items()},
+            {name: dict(device.taken) for name, device in self.devices.items()},
+            frozenset(child.model for child in self.children.values() if child.phase is Phase.STARTING),
+            any(self.now < until for device in self.devices.values() for until, _ in device.ghosts),
+        )
+
+    def _before(self, event: Event) -> None:
+        if id(event) in self._looks:
+            _, self._seen = self._looks.pop(id(event))
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Refuse) and command.error is not EXITS[Fate.MEMORY][0]:
+            model = self.requests[command.ticket].model
+            if type(command.error) in (InsufficientMemory, ModelTooLarge):
+                self._check_refusal(model, too_large=isinstance(command.error, ModelTooLarge))
+        super()._obey(command)
+
+    # --- children -----------------------------------------------------------------------------------------------------
+
+    def _start(self, model: str, placement: Placement | None) -> None:
+        assert placement is not None, "started without a placement"
+        assert self._seen is not None
+        assert self.now <= self._seen.at + 2.0 + self.delay + self.cached, "started by an old look at the devices"
+        self._check_room(placement, self._seen)
+        self._check_overtaking(model, placement)
+        child = self._begin(model)
+        child.needs = placement.needs
+        percent = self.errors.get(model, 100)
+        child.truth = {device: size * percent // 100 for device, size in self._asked(model, placement).items()}
+        self._later(self.load_seconds[model] / 2, lambda: self._take(child, 2))
+
+    def _asked(self, model: str, placement: Placement) -> Mapping[str, int]:
+        """What its estimate says, without what a second try adds."""
+        return next(one.needs for one in self.placements[model] if one.label == placement.label)
+
+    def _take(self, child: Child, of: int) -> bool:
+        if self.children.get(child.model) is not child or child.phase is not Phase.STARTING:
+            return True
+        had = [self.devices[device].take(child.model, size // of, self.now) for device, size in child.truth.items()]
+        return all(had)
+
+    def _loaded(self, child: Child, fate: Fate) -> None:
+        alive = self.children.get(child.model) is child and child.phase is Phase.STARTING
+        if alive and fate is not Fate.MEMORY and not self._take(child, 1):
+            self._check_death(child)
+            fate = Fate.MEMORY
+        super()._loaded(child, fate)
+        if alive:
+            tried = fate is Fate.MEMORY and self.scheduler.phase_of(child.model) is not Phase.ABSENT
+            (self._second.add if tried else self._second.discard)(child.model)
+        if self.weighs and self.children.get(child.model) is child and child.phase is Phase.READY:
+            child.needs = child.truth
+            self.tell(Weighed(child.model, child.truth))
+
+    def _gone(self, child: Child) -> None:
+        for device in self.devices.values():
+            device.leave(child.model, self.now)
+        super()._gone(child)
+
+    # --- checks -------------------------------------------------------------------------------------------------------
+
+    def _check_room(self, placement: Placement, seen: Look) -> None:
+        for name, size in placement.needs.items():
+            if not size:
+                continue
+            device, room = self.devices[name], seen.rooms[name]
+            reserved = sum(child.needs.get(name, 0) for child in self.children.values())
+            assert reserved + size <= device.limit, "more is reserved than the budget of a device"
+            # What those have still to take who loaded then, or have been started since.
+            due = sum(
+                max(0, child.needs.get(name, 0) - seen.taken[name].get(child.model, 0))
+                for child in self.children.values()
+                if child.model in seen.loading or child.started >= seen.at
+            )
+            assert size + due <= room.free - device.reserve, "started into memory that was not free"
+
+    def _check_death(self, child: Child) -> None:
+        """A load died of memory: somebody must have taken what the books did not know of."""
+        wrong = any(child.truth.get(name, 0) > child.needs.get(name, 0) for name in self.devices)
+        wrong |= any(
+            device.taken.get(one.model, 0) > one.needs.get(name, 0)
+            for one in self.children.values()
+            for name, device in self.devices.items()
+        )
+        grew = self._others_grew_at >= child.started - 2.0 - self.delay - self.cached
+        slow = any(device.lag > self.limits.lag for device in self.devices.values())
+        assert wrong or grew or slow, "a load died of memory though every estimate was right"
+
+    def _check_refusal(self, model: str, *, too_large: bool) -> None:
+        assert self._seen is not None
+        raised = 1.25 if model in self._second else 1.0
+        for placement in self.placements[model]:
+            if too_large:
+                short = any(
+                    size * raised + (raised > 1.0) > self.devices[name].limit for name, size in placement.needs.items()
+                )
+            else:
+                short = self._seen.haunted or any(
+                    size * raised + (raised > 1.0) > self._most(name) for name, size in placement.needs.items() if size
+                )
+            assert short, f"{model} was refused though it might have had room"
+
+    def _most(self, name: str) -> int:
+        """What could be had of a device if everything of ours went that may."""
+        assert self._seen is not None
+        device = self.devices[name]
+        unknown = sum(
+            max(0, size - self.children[model].needs.get(name, 0))
+            for model, size in self._seen.taken[name].items()
+            if model in self.children
+        )
+        pinned = sum(child.needs.get(name, 0) for child in self.children.values() if self._stays(child))
+        others = self._seen.others[name] + unknown
+        return min(device.limit, device.total - others - device.reserve) - pinned
+
+    def _stays(self, child: Child) -> bool:
+        return self.policy_of(child.model).pinned and child.phase is not Phase.STOPPING and child.drain_by is None
+
+    def _check_overtaking(self, model: str, placement: Placement) -> None:
+        """Who is older and has waited for `max_wait` has room beside it in the end."""
+        mine = self.hunger.get(model)
+        if mine is None or self.delay or self.cached:
+            return
+        for other, hunger in self.hunger.items():
+            old = hunger.since < mine.since and self.now > hunger.since + self.limits.max_wait
+            if not old or other in self.doomed or other in self.children or other == model:
+                continue
+            beside = any(
+                all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
+                for one in self.placements[other]
+            )
+            assert beside, f"{model} took what {other} has waited for since {hunger.since}"
+
+    def _check_priority(self, victim: Child) -> None:
+        """Nobody goes whose bytes another one of lower priority has too, on every device."""
+        priority = self.policy_of(victim.model).priority
+        for child in self.children.values():
+            if child is victim or not self._may_go(child) or not self._may_go(victim):
+                continue
+            as_much = all(child.needs.get(name, 0) >= size for name, size in victim.needs.items())
+            assert not as_much or priority <= self.policy_of(child.model).priority
+
+    def _check_places(self, held: set[str]) -> None:
+        wanting = [model for model in self.load_seconds if self._waits(model) and model not in self.doomed]
+        claimed = [model for model in self.children if self.scheduler.is_claimed(model) and not self._stops(model)]
+        assert not claimed or any(not self._is_open(self.children.get(model)) for model in wanting), (
+            "a claim for nobody"
+        )
+
+    def _bound(self, model: str) -> float:
+        """As in `docs/fairness.md`: everybody may be ahead, and each step may wait for a look at the devices."""
+        step = 2 * (self.delay + self.cached + 1.0) + self.limits.lag + max(one.lag for one in self.devices.values())
+        others = [other for other in self.load_seconds if other != model]
+        once = (
+            sum(self._load(other) + self.load_seconds[other] + self._end_seconds + step for other in others)
+            + self._end_seconds
+            + self._load(model)
+            + step
+        )
+        return self.limits.max_wait + 2 * once

@@ -1,0 +1,81 @@
+"""The properties of the scheduler where it looks at memory, on virtual devices that other programs use too."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, rule
+
+from llamarouter.core.memory import Placement
+from llamarouter.core.scheduler import Limits
+from tests.properties.crowded_house import CrowdedHouse
+from tests.properties.machine import Device
+from tests.properties.test_scheduler_properties import LIVES, MODELS, SETTINGS, LifeOfAHouse
+
+pytestmark = pytest.mark.timeout(60 * LIVES // 100)
+
+NAMES = ("CUDA0", "CUDA1")
+sizes = st.sampled_from([0, 2, 3, 5, 8, 10, 16, 24])
+needs = st.fixed_dictionaries(dict.fromkeys(NAMES, sizes))
+devices = st.builds(
+    Device,
+    total=st.sampled_from([16, 24]),
+    says_whose=st.booleans(),
+    budget=st.sampled_from([None, None, 8, 20, 30]),
+    reserve=st.sampled_from([0, 0, 2]),
+    lag=st.sampled_from([0.0, 0.0, 1.0, 3.0]),
+    others=st.sampled_from([0, 0, 4, 10]),
+)
+
+
+@st.composite
+def ways(draw: st.DrawFn) -> tuple[Placement, ...]:
+    found = draw(st.lists(st.tuples(needs, st.sampled_from([False, False, True])), min_size=1, max_size=3))
+    return tuple(Placement(each, partial=partial, label=str(number)) for number, (each, partial) in enumerate(found))
+
+
+class LifeOfACrowdedHouse(LifeOfAHouse):
+    house: CrowdedHouse
+
+    @initialize(
+        models_max=st.sampled_from([1, 2, 3, 0, 0]),
+        max_wait=st.sampled_from([0.0, 3.0, 10.0]),
+        queue_timeout=st.sampled_from([12.0, 60.0, 1e6]),
+        per_model=st.sampled_from([3, 1024]),
+        loads=st.lists(st.sampled_from([0.0, 1.0, 4.0]), min_size=len(MODELS), max_size=len(MODELS)),
+        data=st.data(),
+    )
+    def build(
+        self,
+        models_max: int,
+        max_wait: float,
+        queue_timeout: float,
+        per_model: int,
+        loads: list[float],
+        data: st.DataObject,
+    ) -> None:
+        limits = Limits(
+            models_max=models_max,
+            max_wait=max_wait,
+            queue_timeout=queue_timeout,
+            queue_per_model=per_model,
+            by_memory=True,
+        )
+        self.house = CrowdedHouse(
+            limits,
+            dict(zip(MODELS, loads, strict=True)),
+            {name: data.draw(devices) for name in NAMES},
+            {model: data.draw(ways()) for model in MODELS},
+            errors=data.draw(st.dictionaries(st.sampled_from(MODELS), st.sampled_from([50, 150]), max_size=2)),
+            delay=data.draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
+            cached=data.draw(st.sampled_from([0.0, 0.0, 1.0])),
+            weighs=data.draw(st.booleans()),
+        )
+
+    @rule(device=st.sampled_from(NAMES), size=st.sampled_from([0, 0, 3, 8, 20]))
+    def others_want_memory(self, device: str, size: int) -> None:
+        self.house.crowd(device, size)
+
+
+LifeOfACrowdedHouse.TestCase.settings = SETTINGS
+test_a_life_of_a_crowded_house = LifeOfACrowdedHouse.TestCase
