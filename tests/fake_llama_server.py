@@ -77,6 +77,7 @@ HELP_ROWS = (
     ("--threads-http N", "threads for HTTP requests (env: LLAMA_ARG_THREADS_HTTP)"),
     ("--offline", "offline mode (env: LLAMA_ARG_OFFLINE)"),
     ("--jinja, --no-jinja", "use jinja templates (env: LLAMA_ARG_JINJA)"),
+    ("--models-dir PATH", "directory containing models for the router server (env: LLAMA_ARG_MODELS_DIR)"),
     ("--host HOST", "ip address to listen on, or a path ending in .sock (env: LLAMA_ARG_HOST)"),
     ("--port PORT", "port to listen on (env: LLAMA_ARG_PORT)"),
     ("--api-key KEY", "API key to use for authentication (env: LLAMA_API_KEY)"),

@@ -71,6 +71,19 @@ def test_who_wants_a_place_is_told_how_many_models_have_wanted_one_for_longer() 
     assert scheduler.outlook(4, 13) == Outlook("a", 1, Need.FREEING, models_before=2)
 
 
+def test_who_waits_for_nobody_is_about_to_be_loaded() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (8, ready("a"), grant(1, "a")),
+        (9, release(1)),
+        (9, ask(2, "b")),  # a keeps its place for as long as it took to load
+    )
+    assert scheduler.outlook(2, 9) == Outlook("b", 1, Need.START)
+    play(scheduler, (9, ask(3, "a"), grant(3, "a")))
+    assert scheduler.outlook(2, 9) == Outlook("b", 1, Need.PLACE)
+
+
 def test_a_second_try_waits_for_memory() -> None:
     scheduler = play(
         two_places(),

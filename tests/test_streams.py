@@ -82,6 +82,36 @@ async def test_a_finished_answer_is_read_again_from_any_offset(tmp_path: Path) -
         assert in_flight(home) == 0
 
 
+async def test_what_the_router_said_during_the_wait_counts_for_who_comes_back(tmp_path: Path) -> None:
+    preset = ini(tmp_path, m=faulty(tmp_path, "--fake-load-seconds", "0.4"))
+    async with house(tmp_path, "--wait-comment", "0.05", preset=preset) as home:
+        whole = (await (await begin(home)).answer()).body
+        comments = whole[: whole.index(b"data: ")]
+        assert comments.count(b": position 1 in the queue of model m: the model is loading") >= 2
+        assert whole.endswith(b"data: [DONE]\n\n")
+        assert (await raw(home, "GET", "/v1/stream?conv_id=c")).body == whole
+        for at in (0, 7, len(comments) - 1, len(comments), len(comments) + 5):
+            rest = await raw(home, "GET", f"/v1/stream?conv_id=c&from={at}")
+            assert (rest.body, rest.whole) == (whole[at:], True), at
+        wrong = await raw(home, "GET", "/v1/stream?conv_id=c&from=x")
+        assert wrong.status == 400
+
+
+async def test_who_left_while_he_waited_counts_what_was_said_to_him(tmp_path: Path) -> None:
+    preset = ini(tmp_path, m=faulty(tmp_path, "--fake-load-seconds", "0.4"))
+    async with house(tmp_path, "--wait-comment", "0.05", preset=preset) as home:
+        client = await begin(home)
+        said = (await client.reader.readuntil(b"\n\n")).rpartition(b"\r\n")[2]
+        client.close()
+        await until(lambda: home.node.supervisor.scheduler.phase_of("m") is Phase.READY)
+        await until(lambda: in_flight(home) == 0)
+        whole = (await raw(home, "GET", "/v1/stream?conv_id=c")).body
+        assert whole.startswith(said)
+        rest = await raw(home, "GET", f"/v1/stream?conv_id=c&from={len(said)}")
+        assert rest.body == whole[len(said) :]
+        assert b"data: [DONE]" in rest.body
+
+
 async def test_a_client_comes_back_to_an_answer_that_goes_on(tmp_path: Path) -> None:
     async with house(tmp_path, preset=ini(tmp_path, m="")) as home:
         client = await begin(home, tokens=40, delay=0.02)

@@ -25,6 +25,7 @@ class Need(enum.Enum):
     LOAD = "the model is loading"
     PLACE = "waiting for a place: other models are busy"
     FREEING = "memory is being freed"
+    START = "about to be loaded"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,8 @@ def outlook_of(
     before = _models_before(model, queue, residents)
     # Where it is the next to have a place, only its load is left.
     seconds = _sum(paces.load_of(model), paces.line_left(model, ahead, ready=False)) if freeing and not before else None
-    need = Need.FREEING if freeing else Need.PLACE
+    busy = any(each.in_flight or each.phase is Phase.STARTING for each in residents.values())
+    need = Need.FREEING if freeing else Need.PLACE if busy else Need.START
     return Outlook(model, ahead + 1, need, seconds, models_before=before)
 
 

@@ -39,7 +39,7 @@ def fake(tmp_path: Path) -> Path:
     return program
 
 
-def configured(router: Router, folder: Path, port: int, rate: str) -> str:
+def configured(router: Router, folder: Path, port: int, rate: str, patience: str) -> str:
     """docs/nginx.conf, for an ordinary user, in a folder and between two ports of this test."""
     text = (ROOT / "docs" / "nginx.conf").read_text()
     temporary = "".join(
@@ -53,6 +53,7 @@ def configured(router: Router, folder: Path, port: int, rate: str) -> str:
         "server 127.0.0.1:8080;": f"server {urlsplit(router.url).netloc};",
         "listen 80;": f"listen 127.0.0.1:{port};",
         "rate=20r/s": f"rate={rate}",
+        "proxy_read_timeout 1900s": f"proxy_read_timeout {patience}",
     }.items():
         assert old in text, old
         text = text.replace(old, new)
@@ -68,13 +69,13 @@ def front(tmp_path: Path) -> Iterator[Front]:
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     assert program is not None
 
-    def start(router: Router, rate: str = "5000r/s") -> httpx.Client:
+    def start(router: Router, rate: str = "5000r/s", patience: str = "1900s") -> httpx.Client:
         folder.mkdir()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         file = folder / "nginx.conf"
-        file.write_text(configured(router, folder, port, rate))
+        file.write_text(configured(router, folder, port, rate, patience))
         process = subprocess.Popen(
             [program, "-p", str(folder), "-e", f"{folder}/start.log", "-c", str(file), "-g", "daemon off;"],
             stdin=subprocess.DEVNULL,
@@ -201,3 +202,47 @@ def test_only_the_api_is_reached_errors_are_the_routers_and_a_flood_is_429(
     assert (unknown.status_code, unknown.json()["error"]["reason"]) == (404, "model_not_found")
     statuses = [client.get("/v1/models").status_code for _ in range(BURST + 2)]
     assert statuses == [200] * BURST + [429] * 2
+
+
+SLOW = {"model": "a", "messages": [{"role": "user", "content": "Tell"}], "fake": {"tokens": 3}}
+
+
+def test_comments_keep_a_stream_alive_through_a_load_that_is_longer_than_the_patience_of_nginx(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    slow = {"FAKE_LOAD_SECONDS": "4", "FAKE_PROGRESS_STEPS": "20"}
+    router = serve(fake, "--models-dir", models_dir, "--wait-comment", 0.3, **slow)
+    client = front(router, patience="1s")
+    with client.stream("POST", "/v1/chat/completions", json={**SLOW, "stream": True}) as answer:
+        assert answer.status_code == 200
+        assert router.state("a") == "loading"  # every comment comes at once, and so did the head
+        lines = list(answer.iter_lines())
+    comments = [line for line in lines if line.startswith(":")]
+    assert len(comments) >= 10
+    loading = [line for line in comments if "position 1 in the queue of model a: the model is loading, " in line]
+    assert len(loading) >= 8
+    percents = [int(line.partition("loading, ")[2].partition("%")[0]) for line in loading]
+    assert percents == sorted(percents)
+    assert percents[-1] > percents[0]
+    assert comments[-1].startswith(": it was its turn after 4.")
+    assert lines[-2] == "data: [DONE]"
+
+
+def test_without_them_nginx_gives_up_and_who_does_not_stream_needs_its_patience(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    router = serve(fake, "--models-dir", models_dir, "--wait-comment", 0, FAKE_LOAD_SECONDS="4")
+    client = front(router, patience="1s")
+    assert client.post("/v1/chat/completions", json={**SLOW, "stream": True}).status_code == 504
+    until(lambda: router.state("a") == "loaded")
+
+
+def test_with_the_time_outs_of_the_documentation_a_slow_load_says_how_long_it_took(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    client = front(serve(fake, "--models-dir", models_dir, FAKE_LOAD_SECONDS="1"))
+    answer = client.post("/v1/chat/completions", json=SLOW)
+    assert answer.status_code == 200
+    assert 900 <= int(answer.headers["x-lr-load-ms"]) < 5000
+    assert answer.headers["server-timing"].startswith("queue;dur=")
+    assert "x-lr-load-ms" not in client.post("/v1/chat/completions", json=SLOW).headers
