@@ -37,11 +37,16 @@ def child(
     )
 
 
-def plan(wants: dict[str, float], *residents: Resident, places: int | None = None) -> Plan:
-    """The plan for those who want a place since the given times; `places`: as many as there are residents."""
+def plan(
+    wants: dict[str, float], *residents: Resident, places: int | None = None, ahead: dict[str, float] | None = None
+) -> Plan:
+    """The plan for those who want a place since the given times; `places`: as many as there are residents; `ahead`:
+    since when somebody waits for a resident that has no room for him.
+    """
     return plan_places(
         [Want(model, since) for model, since in wants.items()],
         residents,
+        ahead=ahead,
         places=len(residents) if places is None else places,
         max_wait=10.0,
         now=NOW,
@@ -102,6 +107,35 @@ def test_a_fresh_model_is_not_claimed_and_the_plan_says_until_when() -> None:
     assert plan({"x": 1}, fresh) == Plan(look_again=115)
     assert plan({"x": 1}, fresh, child("b", used=50, inside=1)).claim == ("b",)
     assert plan({"x": 1}, child("a", inside=1, ready_at=95, load_seconds=5)).claim == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("came", "ready_at", "claimed"),
+    [
+        (49.0, 61.0, ()),  # before the want: he goes first, until four times the load are over
+        (49.0, 60.0, ("a",)),  # they are
+        (50.0, 61.0, ("a",)),  # with it
+        (51.0, 61.0, ("a",)),  # after it
+    ],
+)
+def test_those_who_came_before_a_want_are_served_before_it(
+    came: float, ready_at: float, claimed: tuple[str, ...]
+) -> None:
+    busy = child("a", used=10, inside=4, ready_at=ready_at, load_seconds=10)
+    shared = plan({"x": 50.0}, busy, ahead={"a": came})
+    assert shared.claim == claimed
+    assert claimed or shared.look_again == ready_at + 40
+
+
+def test_one_with_nobody_ahead_is_claimed_instead_of_one_in_its_turn() -> None:
+    busy = child("a", used=10, inside=4, ready_at=61, load_seconds=10)
+    other = child("b", used=90, inside=1, ready_at=61, load_seconds=10)
+    assert plan({"x": 50.0}, busy, other, ahead={"a": 49.0}).claim == ("b",)
+
+
+def test_what_a_model_in_its_turn_will_free_is_kept_for_the_oldest_want() -> None:
+    busy = child("a", used=10, inside=4, ready_at=61, load_seconds=10)
+    assert plan({"x": 50.0, "y": 55.0}, busy, ahead={"a": 49.0}) == Plan(look_again=101)
 
 
 def test_a_fresh_model_keeps_its_place_though_it_is_idle() -> None:

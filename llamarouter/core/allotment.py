@@ -19,7 +19,7 @@ from llamarouter.core.events import Appraise, Appraised, StopReason, Weighed
 from llamarouter.core.eviction import Plan, plan_places
 from llamarouter.core.holdings import Holdings
 from llamarouter.core.residents import Leaving, Resident
-from llamarouter.core.wants import Want, abandoned_among, wants_of
+from llamarouter.core.wants import Want, abandoned_among, ahead_of, wants_of
 
 
 class Allotment(Deeds):
@@ -66,6 +66,7 @@ class Allotment(Deeds):
             wants,
             residents,
             abandoned=abandoned_among(residents, self._queue),
+            ahead=ahead_of(residents, self._queue),
             places=self._limits.models_max or None,
             max_wait=self._limits.max_wait,
             now=now,

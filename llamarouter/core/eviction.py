@@ -23,11 +23,13 @@ A *modest* want (of a model that would only fail again) never costs another its 
 is refused where neither free room nor some that is being freed is left for it.
 
 A fresh model keeps its room for as long as it took to load, busy or idle: a client that asks one question after the
-other leaves its model idle in between, and models in turns are to spend at most half of the time loading.
+other leaves its model idle in between, and models in turns are to spend at most half of the time loading. A busy one
+keeps it for up to four such times while somebody waits for it who came before the want: he goes before it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -60,6 +62,7 @@ def plan_places(
     residents: Sequence[Resident],
     *,
     abandoned: Collection[str] = (),
+    ahead: Mapping[str, float] | None = None,
     places: int | None,
     max_wait: float,
     now: float,
@@ -68,9 +71,10 @@ def plan_places(
     """Share out `places` (None: without limit) and what there is of the `devices` (None: they are not looked at).
 
     `wants` in the order in which they have a right to it, modest last; `abandoned`: the models that load though nobody
-    waits for them any more.
+    waits for them any more; `ahead`: by ready model, since when the first one waits for whom it has no room.
     """
-    sharing = _Sharing(residents, abandoned, _spaces_of(residents, places, devices or Spaces()), max_wait, now)
+    spaces = _spaces_of(residents, places, devices or Spaces())
+    sharing = _Sharing(residents, abandoned, ahead or {}, spaces, max_wait, now)
     for want in wants:
         sharing.serve(want)
     return sharing.plan()
@@ -102,10 +106,17 @@ class _Sharing:
     """What is left, and what has been decided, while the wants are served one after the other."""
 
     def __init__(
-        self, residents: Sequence[Resident], abandoned: Collection[str], spaces: Spaces, max_wait: float, now: float
+        self,
+        residents: Sequence[Resident],
+        abandoned: Collection[str],
+        ahead: Mapping[str, float],
+        spaces: Spaces,
+        max_wait: float,
+        now: float,
     ) -> None:
         self._here = {resident.model for resident in residents}
         self._abandoned = abandoned
+        self._ahead = ahead
         self._max_wait, self._now = max_wait, now
         self._sure: Space = dict(spaces.sure)
         self._later: Space = dict(spaces.hope)  # what there will be, less what has been promised
@@ -190,7 +201,7 @@ class _Sharing:
         self._waits.append(want)
         if self._frees(ways):
             return
-        if self._now < want.since + self._max_wait or not self._claims(ways):
+        if self._now < want.since + self._max_wait or not self._claims(want, ways):
             self._full = want.placements is ANYWHERE
 
     def _frees(self, ways: Sequence[_Way]) -> bool:
@@ -208,11 +219,12 @@ class _Sharing:
         self._promise(ways[index].needs)
         return True
 
-    def _claims(self, ways: Sequence[_Way]) -> bool:
+    def _claims(self, want: Want, ways: Sequence[_Way]) -> bool:
         """Take what is idle, going already, and busy, with the fewest new claims; else wait for what becomes ripe."""
         options: list[tuple[int, int, list[Resident]]] = []
+        busy = [one for one in self._busy if not self._is_in_turn(one, want)]
         for index, way in enumerate(ways):
-            chosen = self._enough([*self._idle, *self._going, *self._busy], way)
+            chosen = self._enough([*self._idle, *self._going, *busy], way)
             if chosen is not None:
                 options.append((sum(one in self._busy for one in chosen), index, chosen))
         claims = bool(options)
@@ -231,6 +243,10 @@ class _Sharing:
         self._use(chosen)
         self._promise(ways[index].needs)
         return True
+
+    def _is_in_turn(self, one: Resident, want: Want) -> bool:
+        """Whether somebody came before the want who is yet to be served by a busy model, within its turn."""
+        return self._now < one.turn_until and self._ahead.get(one.model, math.inf) < want.since
 
     def _enough(self, pool: Sequence[Resident], way: _Way) -> list[Resident] | None:
         """The first of a pool that suffice, without those that are not needed; None: not even all do."""
@@ -260,7 +276,8 @@ class _Sharing:
         """Only what lies ahead counts: a time that is over would be looked at again and again."""
         if not self._waits:
             return None
-        times = [one.keeps_until for one in self._opened if one.keeps_until > self._now]
+        ends = (end for one in self._opened for end in (one.keeps_until, one.turn_until))
+        times = [end for end in ends if end > self._now]
         for want in self._waits:  # the oldest first
             if want.since + self._max_wait > self._now:
                 times.append(want.since + self._max_wait)

@@ -35,6 +35,11 @@ class Phase(enum.Enum):
 
 _READY = Phase.READY
 
+# How long a turn may be, in loads, while those are served who came before the model that wants the place. At four,
+# models that are always asked for spend a fifth of the time loading; at one it is a half, and two of them whose work
+# would fill six tenths of a place get further behind for ever (the trace `hot` of scripts/simulate).
+_TURN = 4.0
+
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
@@ -88,6 +93,11 @@ class Resident:
     def keeps_until(self) -> float:
         """A fresh model keeps its place at least as long as it took to load."""
         return self.ready_at + self.load_seconds
+
+    @property
+    def turn_until(self) -> float:
+        """Until when it keeps its place for those who came before the one that wants it."""
+        return self.ready_at + _TURN * self.load_seconds
 
     @property
     def is_claimed(self) -> bool:

@@ -61,8 +61,12 @@ class Line:
     @property
     def mark(self) -> Mark:
         """Since when the model wants a place (asked only of a line in which somebody stands)."""
-        heads = [next(iter(lane.values())).mark for lane in self.lanes.values() if lane]
-        return max(min(heads), self.barred)
+        return max(self.oldest, self.barred)
+
+    @property
+    def oldest(self) -> Mark:
+        """When he came who has waited for longest (asked only of a line in which somebody stands)."""
+        return min(next(iter(lane.values())).mark for lane in self.lanes.values() if lane)
 
 
 class Queue:

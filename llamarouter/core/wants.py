@@ -45,3 +45,9 @@ def abandoned_among(residents: Iterable[Resident], queue: Queue) -> frozenset[st
         if resident.phase is Phase.STARTING and resident.waits_for is None and not queue.waiting(resident.model)
         if not resident.policy.pinned
     )
+
+
+def ahead_of(residents: Iterable[Resident], queue: Queue) -> dict[str, float]:
+    """By model: when he came who has waited for longest before a child that is there for him, but has no room."""
+    lines = ((one, queue.line_of(one.model)) for one in residents if one.is_open)
+    return {one.model: line.oldest[0] for one, line in lines if line is not None}

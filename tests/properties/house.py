@@ -489,7 +489,7 @@ class House:
         own = self.scheduler.phase_of(model) is not Phase.ABSENT  # its old child still has to go
         return (
             self.limits.max_wait
-            + sum(self._load(other) + self.load_seconds[other] + self._end_seconds for other in ahead)
+            + sum(self._load(other) + 4 * self.load_seconds[other] + self._end_seconds for other in ahead)
             + (self._end_seconds if own else 0.0)
             + self._load(model)
         )
