@@ -13,7 +13,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import limits, loads, looks, starts, streams, table
+from bench import herd, limits, loads, looks, starts, streams, table
+from bench.bars import judged
 from bench.candidates import home_of_its_own
 from bench.measure import FEWEST_PAIRS, Measure
 from bench.record import last, save, worse
@@ -21,7 +22,7 @@ from bench.warm import warm
 from tests.tiny_gguf import write_llama
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PARTS = ("warm", "loads", "cold", "turns", "start", "commands", "memory")
+_PARTS = ("warm", "loads", "cold", "turns", "herd", "start", "commands", "memory")
 
 
 def main() -> int:
@@ -31,6 +32,7 @@ def main() -> int:
     before = last(path)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder, home_of_its_own(Path(folder) / "home"):
         measures = _measure(options, Path(folder))
+    table.print_verdicts(judged(measures))
     table.print_end(worse(before, measures), bool(before))
     save(measures, path)
     print(f"saved: {path}")
@@ -80,6 +82,12 @@ def _models_that_start(options: argparse.Namespace, parts: Sequence[str], model:
         three = _folder(folder, "three", *(shutil.copyfile(model, folder / f"{name}.gguf") for name in "abc"))
         for places in (1, 2):
             others += starts.turns(server, three, places, rounds)
+    if "herd" in parts:
+        others += herd.measure(
+            server,
+            _folder(folder, "two", *(shutil.copyfile(model, folder / f"{name}.gguf") for name in ("cold", "tiny"))),
+            rounds,
+        )
     if "commands" in parts:
         others += starts.commands(server, model.parent, rounds)
     return others

@@ -19,7 +19,7 @@ _PATIENCE = 60.0
 
 def first_token(candidate: Candidate, model: str) -> float:
     """Seconds from a request for `model`, which is not loaded, to its answer of one token."""
-    _unload(candidate, model)
+    unload(candidate, model)
     started = time.monotonic()
     _one_token(candidate, model)
     return time.monotonic() - started
@@ -38,7 +38,8 @@ def _one_token(candidate: Candidate, model: str) -> None:
     post(candidate, "/v1/chat/completions", {"model": model, "messages": messages, "max_tokens": 1})
 
 
-def _unload(candidate: Candidate, model: str) -> None:
+def unload(candidate: Candidate, model: str) -> None:
+    """Have the model's process gone."""
     if _status(candidate, model) != "unloaded":
         post(candidate, "/models/unload", {"model": model})
     _until(lambda: _status(candidate, model) == "unloaded", f"{candidate.name} does not unload {model}")

@@ -36,6 +36,7 @@ class Figure:
     p99: float
     cpu: float  # of the router, for each request; 0.0 where there is none
     failed: int
+    longest: float  # answer of all
 
 
 def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
@@ -57,14 +58,20 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
             text=True,
         ).stdout
         spent = cpu_of(candidate.pid) - before if candidate.pid is not None else 0.0
+    return figure_of(output, spent)
+
+
+def figure_of(output: str, cpu: float) -> Figure:
+    """What wrk has said; `cpu`: seconds that the router took meanwhile."""
     requests = int(_one(r"(\d+) requests in", output))
     return Figure(
         requests=requests,
         per_second=float(_one(r"Requests/sec:\s+([\d.]+)", output)),
         p50=_latency(output, "50"),
         p99=_latency(output, "99"),
-        cpu=spent * 1e6 / max(1, requests),
+        cpu=cpu * 1e6 / max(1, requests),
         failed=_failed(output),
+        longest=_longest(output),
     )
 
 
@@ -77,6 +84,11 @@ def _one(pattern: str, text: str) -> str:
 
 def _latency(output: str, percent: str) -> float:
     found = re.search(rf"^\s+{percent}%\s+([\d.]+)(us|ms|s|m)$", output, re.MULTILINE)
+    return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+def _longest(output: str) -> float:
+    found = re.search(r"^\s+Latency\s+\S+\s+\S+\s+([\d.]+)(us|ms|s|m)\s", output, re.MULTILINE)
     return float(found[1]) * _UNITS[found[2]] if found else 0.0
 
 

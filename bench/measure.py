@@ -1,6 +1,7 @@
 """What is measured: figures of several candidates, taken in turns, and the ratios that they give.
 
-The ratio of two candidates is the median over the rounds of the ratio within one round, from three rounds at least.
+The ratio (and the difference) of two candidates is the median over the rounds of that within one round, from three
+rounds at least.
 """
 
 from __future__ import annotations
@@ -35,6 +36,11 @@ class Measure:
         if len(pairs) < FEWEST_PAIRS or any(not other for _, other in pairs):
             return None
         return statistics.median(one / other for one, other in pairs)
+
+    def added(self, ours: str = "lr", base: str = "direct") -> float | None:
+        """By how much ours is above the base; None where there are too few pairs to say."""
+        pairs = list(zip(self.values.get(ours, []), self.values.get(base, []), strict=False))
+        return statistics.median(one - other for one, other in pairs) if len(pairs) >= FEWEST_PAIRS else None
 
 
 def rotated(names: list[str], number: int) -> list[str]:

@@ -30,7 +30,12 @@ def cold(server: Path, model: Path, rounds: int) -> list[Measure]:
 
 
 def turns(server: Path, folder: Path, places: int, rounds: int) -> list[Measure]:
-    """Eight clients, three models, `places` of them loaded at a time."""
+    """Eight clients, three models, `places` of them loaded at a time.
+
+    Where two models compute at once, each with one thread: their threads spin while they wait for each other, and with
+    as many for each as there are cores, they would take the cores from each other, whatever a router does.
+    """
+    alone = () if places == 1 else ("--threads", "1")
     kind = f"3 models, 8 clients, --models-max {places}"
     whole, p99, lost = (
         Measure(f"{kind}: 160 requests", "s"),
@@ -40,7 +45,7 @@ def turns(server: Path, folder: Path, places: int, rounds: int) -> list[Measure]
     models = sorted(path.stem for path in folder.glob("*.gguf"))
     with contextlib.ExitStack() as stack:
         routers = {
-            name: stack.enter_context(run(server, folder, 1, "--models-max", str(places)))
+            name: stack.enter_context(run(server, folder, 1, "--models-max", str(places), *alone))
             for name, run in _ROUTERS.items()
         }
         for number in range(rounds):

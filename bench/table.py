@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bench.bars import Verdict
 from bench.load import Load
 from bench.measure import Measure
 from bench.record import machine
@@ -43,6 +44,14 @@ def print_others(measures: list[Measure]) -> None:
         shown = " ".join(f"{'-' if cell is None else f'{cell:.4g}':>9}" for cell in cells)
         ratio = measure.ratio()
         print(f"  {measure.name + ', ' + measure.unit:42} {shown}   {'' if ratio is None else f'{ratio:.2f}'}")
+
+
+def print_verdicts(verdicts: list[Verdict]) -> None:
+    """Every target, and whether this run has reached it."""
+    if verdicts:
+        missed = sum(not each.reached for each in verdicts)
+        print(f"\ntargets: {len(verdicts) - missed} of {len(verdicts)} reached")
+        print("\n".join(f"  {each}" for each in verdicts))
 
 
 def print_end(worse: list[str], compared: bool) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.bars import BARS, judged
+from bench.load import Figure, figure_of
+from bench.loads import LOADS, measures_of
 from bench.measure import Measure, rotated
 from bench.record import last, save, worse
 
@@ -60,3 +63,56 @@ def test_worse_is_a_ratio_that_has_moved_by_more_than_a_tenth_whatever_the_figur
 def test_without_a_reference_the_figures_are_compared() -> None:
     assert worse([measure("lr ls", [100.0])], [measure("lr ls", [120.0])]) == ["lr ls: 120 us, last time 100"]
     assert worse([measure("lr ls", [100.0])], [measure("lr ls", [109.0])]) == []
+
+
+def test_a_difference_is_the_median_of_the_rounds_and_needs_three() -> None:
+    known = Measure("cold, 1 MB", "ms", values={"lr": [50.0, 90.0, 61.0], "direct": [40.0, 40.0, 60.0]})
+    assert known.added() == 10.0
+    assert Measure("cold, 1 MB", "ms", values={"lr": [50.0, 90.0], "direct": [40.0, 40.0]}).added() is None
+
+
+def test_every_row_is_held_against_its_own_bar() -> None:
+    speed = measure("small requests, 16 connections: requests", [60.0] * 3, [10.0] * 3, "more")
+    slow = measure("small requests, 16 connections: requests", [59.0] * 3, [10.0] * 3, "more")
+    lost = measure("3 models, 8 clients, --models-max 1: lost", [0.0, 1.0, 0.0])
+    reload = measure("GET /models?reload=1", [250.0])
+    look = measure("GET /models after a pause", [25.0])
+    unknown = measure("what nobody has a word for", [1.0])
+    few = measure("3 models, 8 clients, --models-max 1: 160 requests", [1.0], [1.0])
+    verdicts = judged([speed, slow, lost, reload, look, unknown, few])
+    assert [(each.measure, each.reached) for each in verdicts] == [
+        (speed, True),
+        (slow, False),
+        (lost, False),
+        (reload, True),
+        (look, False),
+    ]
+    assert str(verdicts[0]) == (
+        "ok      small requests, 16 connections: requests: 6 x llama-server's router (at least 6)"
+    )
+    assert str(verdicts[2]) == (
+        "missed  3 models, 8 clients, --models-max 1: lost: 1 us at most in a round (at most 0)"
+    )
+
+
+def test_the_bars_of_the_loads_are_those_of_loads() -> None:
+    rows = [each.name for load in LOADS for each in measures_of(load).values()]
+    bars = [bar.row for bar in BARS if bar.row.startswith(("small", "streamed"))]
+    assert bars
+    assert all(bar in rows for bar in bars)
+
+
+def test_what_wrk_says_is_read() -> None:
+    said = (
+        "  Thread Stats   Avg      Stdev     Max   +/- Stdev\n"
+        "    Latency   562.10us    1.10ms  20.41ms   93.00%\n"
+        "    Req/Sec    24.00k     1.00k   25.00k    80.00%\n"
+        "  Latency Distribution\n     50%  500.00us\n     99%    3.00ms\n"
+        "  72000 requests in 3.00s, 10.00MB read\n"
+        "  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\n"
+        "Requests/sec:  24000.50\n"
+    )
+    figure = figure_of(said, cpu=1.44)
+    assert figure == Figure(
+        requests=72000, per_second=24000.5, p50=500.0, p99=3000.0, cpu=20.0, failed=15, longest=20410.0
+    )
