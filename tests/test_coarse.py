@@ -14,7 +14,6 @@ import pytest
 from llamarouter.core.asked import MIB
 from llamarouter.core.coarse import coarse_footprint
 from llamarouter.core.footprint import HOST, Parts, Source
-from llamarouter.core.layer_map import Device
 from tests import real_shapes
 from tests.launches import asked_in, shape_in
 from tests.tiny_gguf import write_embedding_model, write_llama, write_sharded_llama
@@ -80,13 +79,13 @@ def eight(tmp_path: Path) -> Path:
     return real_shapes.llama3_8b(tmp_path / "8b.gguf")
 
 
-def needs(path: Path, flags: str, *devices: Device) -> dict[str, Parts]:
-    return dict(coarse_footprint(shape_in(path), asked_in(f"-m m {flags}"), devices).needs)
+def needs(path: Path, flags: str, **gpus: int) -> dict[str, Parts]:
+    return dict(coarse_footprint(shape_in(path), asked_in(f"-m m {flags}"), gpus).needs)
 
 
 def test_with_a_gpu_the_host_keeps_the_input(eight: Path) -> None:
     shape = shape_in(eight)
-    found = needs(eight, "-c 8192", Device("CUDA0"))
+    found = needs(eight, "-c 8192", CUDA0=0)
     assert found[HOST].weights == found[HOST].mapped == shape.input_weights
     assert found["CUDA0"].weights == shape.weights - shape.input_weights
     assert found["CUDA0"].mapped == 0
@@ -95,17 +94,17 @@ def test_with_a_gpu_the_host_keeps_the_input(eight: Path) -> None:
 
 
 def test_some_layers_on_the_gpu(eight: Path) -> None:
-    shape, found = shape_in(eight), needs(eight, "-c 8192 -ngl 11", Device("CUDA0"))
+    shape, found = shape_in(eight), needs(eight, "-c 8192 -ngl 11", CUDA0=0)
     on_gpu = sum(block.total for block in shape.blocks[-10:]) + shape.output_weights
     assert found["CUDA0"].weights == on_gpu
     assert found["CUDA0"].kv == 320 * MIB
-    assert needs(eight, "-c 8192 -ngl 11 --no-kv-offload", Device("CUDA0"))["CUDA0"].kv == 0
-    assert needs(eight, "-ngl 0", Device("CUDA0")).keys() == {HOST}
+    assert needs(eight, "-c 8192 -ngl 11 --no-kv-offload", CUDA0=0)["CUDA0"].kv == 0
+    assert needs(eight, "-ngl 0", CUDA0=0).keys() == {HOST}
 
 
 def test_tied_embeddings_lie_on_the_gpu_again(tmp_path: Path) -> None:
     path = real_shapes.gemma3_27b(tmp_path / "g.gguf")
-    shape, found = shape_in(path), needs(path, "-c 8192", Device("CUDA0"))
+    shape, found = shape_in(path), needs(path, "-c 8192", CUDA0=0)
     assert shape.tied
     assert found["CUDA0"].weights == shape.weights
 
@@ -114,12 +113,12 @@ def test_experts_and_feed_forward_parts_may_stay_on_the_host(tmp_path: Path, eig
     path = real_shapes.qwen3_235b(tmp_path / "q.gguf")
     shape = shape_in(path)
     every = sum(block.experts for block in shape.blocks)
-    found = needs(path, "-c 8192 --cpu-moe", Device("CUDA0"))
+    found = needs(path, "-c 8192 --cpu-moe", CUDA0=0)
     assert found[HOST].weights == shape.input_weights + every
     assert every > 0.9 * shape.weights
-    some = needs(path, "-c 8192 --n-cpu-moe 3", Device("CUDA0"))
+    some = needs(path, "-c 8192 --n-cpu-moe 3", CUDA0=0)
     assert some[HOST].weights == shape.input_weights + sum(block.experts for block in shape.blocks[:3])
-    dense = needs(eight, "-c 8192 --n-cpu-ffn 2", Device("CUDA0"))
+    dense = needs(eight, "-c 8192 --n-cpu-ffn 2", CUDA0=0)
     assert dense[HOST].weights - shape_in(eight).input_weights == 2 * shape_in(eight).blocks[0].dense > 0
 
 

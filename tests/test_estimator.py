@@ -11,7 +11,6 @@ import pytest
 from llamarouter.core.asked import MIB
 from llamarouter.core.footprint import HOST, Parts, Source
 from llamarouter.core.launch import Launch
-from llamarouter.core.layer_map import Device
 from llamarouter.core.own_environment import Variable
 from llamarouter.host.engine import EngineKind
 from llamarouter.host.estimator import Estimator
@@ -24,7 +23,7 @@ from tests.tiny_gguf import write_llama, write_sharded_llama
 
 pytestmark = pytest.mark.anyio
 
-GPU = (Device("CUDA0", 10**11),)
+GPU = {"CUDA0": 10**11}
 
 
 @pytest.fixture
@@ -79,21 +78,21 @@ async def test_what_makes_another_answer(
     estimator, engine = Estimator(environ, FootprintCache(None)), engine_in(tmp_path)
     launch = launch_of(f"-m {eight} -c 8192")
 
-    async def asked(launch: Launch, *devices: Device) -> int:
-        await estimator.footprint_of(launch, engine, devices)
+    async def asked(launch: Launch, **gpus: int) -> int:
+        await estimator.footprint_of(launch, engine, gpus)
         return len(calls())
 
-    assert await asked(launch, *GPU) == 1
-    assert await asked(launch_of(f"-m {eight} -c 4096"), *GPU) == 2
-    assert await asked(launch, Device("CUDA1")) == 3
-    assert await asked(Launch(None, launch.flags, (Variable("CUDA_VISIBLE_DEVICES", "1", ""),)), *GPU) == 4
+    assert await asked(launch, **GPU) == 1
+    assert await asked(launch_of(f"-m {eight} -c 4096"), **GPU) == 2
+    assert await asked(launch, CUDA1=1) == 3
+    assert await asked(Launch(None, launch.flags, (Variable("CUDA_VISIBLE_DEVICES", "1", ""),)), **GPU) == 4
     with eight.open("ab") as file:
         file.write(b"\0")
-    assert await asked(launch, *GPU) == 5
+    assert await asked(launch, **GPU) == 5
     with (tmp_path / "llama-fit-params").open("a") as program:
         program.write("# another build\n")
-    assert await asked(launch, *GPU) == 6
-    assert await asked(launch, Device("CUDA0", 5)) == 6  # how much is free is nothing that it depends on
+    assert await asked(launch, **GPU) == 6
+    assert await asked(launch, CUDA0=5) == 6  # how much is free is nothing that it depends on
 
 
 async def test_layers_that_are_spread_by_what_is_free_are_asked_for_again(
@@ -105,10 +104,10 @@ async def test_layers_that_are_spread_by_what_is_free_are_asked_for_again(
     )
     estimator, engine = Estimator(environ, FootprintCache(None)), engine_in(tmp_path)
     for _ in range(2):
-        await estimator.footprint_of(launch_of(f"-m {eight}"), engine, (*GPU, Device("CUDA1")))
+        await estimator.footprint_of(launch_of(f"-m {eight}"), engine, {**GPU, "CUDA1": 0})
     assert log.read_text() == "xx"
     for _ in range(2):
-        await estimator.footprint_of(launch_of(f"-m {eight} -ts 1,1"), engine, (*GPU, Device("CUDA1")))
+        await estimator.footprint_of(launch_of(f"-m {eight} -ts 1,1"), engine, {**GPU, "CUDA1": 0})
     assert log.read_text() == "xxx"
 
 
@@ -145,8 +144,8 @@ async def test_the_log_of_a_past_load_stands_above_the_formula(
     kept = tmp_path / "estimates.json"
     launch, engine = launch_of(f"-m {eight} -c 8192 -cram 10"), engine_in(tmp_path)
     estimator = Estimator(environ, FootprintCache(kept))
-    assert await estimator.learn_log(launch, engine, (), ["nothing"]) is None
-    learnt = await estimator.learn_log(launch, engine, (), SMOL.splitlines())
+    assert await estimator.learn_log(launch, engine, {}, ["nothing"]) is None
+    learnt = await estimator.learn_log(launch, engine, {}, SMOL.splitlines())
     assert learnt is not None
     footprint = await Estimator(environ, FootprintCache(kept)).footprint_of(launch, engine)
     assert footprint.source is Source.LOG

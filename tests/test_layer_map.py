@@ -5,18 +5,18 @@ from __future__ import annotations
 import pytest
 
 from llamarouter.core.footprint import HOST
-from llamarouter.core.layer_map import Device, LayerMap, layer_map
+from llamarouter.core.layer_map import LayerMap, layer_map
 from tests.launches import asked_in
 
-TWO = (Device("CUDA0", 30), Device("CUDA1", 10))
+TWO = {"CUDA0": 30, "CUDA1": 10}
 
 
-def placed(flags: str, *devices: Device, layers: int = 3) -> LayerMap:
-    return layer_map(layers, asked_in(f"-m m {flags}"), devices)
+def placed(flags: str, layers: int = 3, **gpus: int) -> LayerMap:
+    return layer_map(layers, asked_in(f"-m m {flags}"), gpus)
 
 
 def test_without_a_device_all_lies_on_the_host() -> None:
-    for where in (placed(""), placed("-ngl 0", *TWO), placed("--device none", *TWO)):
+    for where in (placed(""), placed("-ngl 0", **TWO), placed("--device none", **TWO)):
         assert where == LayerMap((HOST,) * 3, HOST)
         assert where.devices == ()
 
@@ -38,10 +38,10 @@ def test_without_a_device_all_lies_on_the_host() -> None:
 def test_layers_are_spread(flags: str, layers: str, output: str) -> None:
     names = {"h": HOST, **{digit: f"CUDA{digit}" for digit in "017"}}
     # Four layers and the output are five steps.
-    assert placed(flags, *TWO, layers=4) == LayerMap(tuple(names[each] for each in layers), names[output])
+    assert placed(flags, **TWO, layers=4) == LayerMap(tuple(names[each] for each in layers), names[output])
 
 
 def test_where_nobody_knows_what_is_free_all_have_the_same_share() -> None:
-    where = placed("", Device("ROCm0", 5), Device("ROCm1"), layers=3)
+    where = placed("", ROCm0=5, ROCm1=0)
     assert where == LayerMap(("ROCm0", "ROCm0", "ROCm1"), "ROCm1")
     assert where.devices == ("ROCm0", "ROCm1")

@@ -6,12 +6,12 @@ are fitted to what build b11434 reserves on a CPU for the shapes in the tests; t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 from llamarouter.core.asked import Asked
 from llamarouter.core.cache_size import cache_by_layer, cells_of
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
-from llamarouter.core.layer_map import Device, LayerMap, layer_map
+from llamarouter.core.layer_map import LayerMap, layer_map
 from llamarouter.core.shape import Block, Shape
 
 _FLOAT = 4
@@ -19,9 +19,9 @@ _FLOAT = 4
 _STREAMS = 5
 
 
-def coarse_footprint(shape: Shape, asked: Asked, devices: Sequence[Device] = ()) -> Footprint:
-    """What the model needs, without projector, draft and adapters."""
-    where = layer_map(len(shape.blocks), asked, devices)
+def coarse_footprint(shape: Shape, asked: Asked, gpus: Mapping[str, int] | None = None) -> Footprint:
+    """What the model needs, without projector, draft and adapters. `gpus`: free bytes of each, in their order."""
+    where = layer_map(len(shape.blocks), asked, gpus or {})
     needs = together(_weights(shape, asked, where), _cache(shape, asked, where), _compute(shape, asked, where))
     doubts = []
     if shape.unknown_types:

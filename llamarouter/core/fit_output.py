@@ -19,7 +19,7 @@ from llamarouter.core.asked import MIB, Asked
 from llamarouter.core.cache_size import cache_by_layer
 from llamarouter.core.coarse import compute_on, output_buffer
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source
-from llamarouter.core.layer_map import Device, LayerMap, layer_map
+from llamarouter.core.layer_map import LayerMap, layer_map
 from llamarouter.core.shape import Shape
 
 _LINE = re.compile(r"(\S+) (\d+) (\d+) (\d+) ?")
@@ -65,8 +65,7 @@ def told_slots(asked: Asked) -> int:
 def engine_footprint(printed: Mapping[str, Printed], shape: Shape, asked: Asked) -> Footprint:
     """The footprint of a llama-server that was asked the same."""
     told = replace(asked, parallel=told_slots(asked), outputs=asked.batch)
-    devices = [Device(name) for name in printed if name != HOST]
-    where = _layers_of(printed, shape, asked, devices)
+    where = _layers_of(printed, shape, asked)
     more_cache = sum(cache_by_layer(shape, asked)) - sum(cache_by_layer(shape, told))
     all_cache = sum(line.context for line in printed.values())
     needs = {}
@@ -88,9 +87,9 @@ def engine_footprint(printed: Mapping[str, Printed], shape: Shape, asked: Asked)
     return Footprint(needs=needs, source=Source.ENGINE, prompt_cache_limit=asked.cache_ram)
 
 
-def _layers_of(printed: Mapping[str, Printed], shape: Shape, asked: Asked, devices: list[Device]) -> LayerMap:
+def _layers_of(printed: Mapping[str, Printed], shape: Shape, asked: Asked) -> LayerMap:
     """By the usual rule, without devices that were left empty."""
-    used = [device for device in devices if printed[device.name].weights]
+    used = {name: line.weights for name, line in printed.items() if name != HOST and line.weights}
     return layer_map(len(shape.blocks), replace(asked, device=None, split_mode="layer"), used)
 
 

@@ -6,19 +6,12 @@ input   layer 0   layer 1   ...                                                 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate
 
 from llamarouter.core.asked import Asked
 from llamarouter.core.footprint import HOST
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A device that an engine can compute on, as it names it. `free`: bytes; 0 where nobody knows."""
-
-    name: str
-    free: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,44 +27,37 @@ class LayerMap:
         return tuple(dict.fromkeys(name for name in (*self.layers, self.output) if name != HOST))
 
 
-def layer_map(n_layer: int, asked: Asked, devices: Sequence[Device]) -> LayerMap:
-    """Where a launch puts its layers."""
-    used = devices_of(asked, devices)
+def layer_map(n_layer: int, asked: Asked, gpus: Mapping[str, int]) -> LayerMap:
+    """Where a launch puts its layers. `gpus`: free bytes of each, in the engine's order; 0 where nobody knows."""
+    used = used_of(asked, gpus)
     offloaded = min(asked.gpu_layers, n_layer + 1)
     if not used or offloaded <= 0:
         return LayerMap((HOST,) * n_layer, HOST)
     first = max(0, n_layer + 1 - offloaded)
-    ends = _ends(asked, used)
+    ends = _ends(asked, [gpus.get(name, 0) for name in used])
 
     def of(index: int) -> str:
         if index < first:
             return HOST
         at = (index - first) / offloaded
-        return next((used[i].name for i, end in enumerate(ends) if at < end), used[-1].name)
+        return next((name for name, end in zip(used, ends, strict=True) if at < end), used[-1])
 
     return LayerMap(tuple(of(index) for index in range(n_layer)), of(n_layer))
 
 
-def devices_of(asked: Asked, devices: Sequence[Device]) -> list[Device]:
-    """Those of `devices` that a launch uses, in its order."""
+def used_of(asked: Asked, gpus: Mapping[str, int]) -> list[str]:
+    """Those of the GPUs that a launch uses, in its order."""
+    used = list(gpus)
     if asked.device is not None:
         names = [name.strip() for name in asked.device.split(",")]
-        by_name = {device.name: device for device in devices}
-        used = [by_name.get(name, Device(name)) for name in names if name and name != "none"]
-    else:
-        used = list(devices)
+        used = [name for name in names if name and name != "none"]
     if asked.split_mode == "none" and used:
         used = [used[asked.main_gpu if 0 <= asked.main_gpu < len(used) else 0]]
     return used
 
 
-def _ends(asked: Asked, used: Sequence[Device]) -> list[float]:
-    """Where the share of each device ends, of 1."""
-    said = [*asked.tensor_split, *(0.0 for _ in used)][: len(used)]
-    free = [float(device.free) for device in used]
-    shares = said if sum(said) > 0 else free if all(free) else [1.0 for _ in used]
-    total, ends = 0.0, []
-    for share in shares:
-        total += share
-        ends.append(total)
-    return [end / total for end in ends]
+def _ends(asked: Asked, free: list[int]) -> list[float]:
+    """Where the share of each GPU ends, of 1."""
+    said = [*asked.tensor_split, *(0.0 for _ in free)][: len(free)]
+    shares = said if sum(said) > 0 else [float(each) for each in free] if all(free) else [1.0 for _ in free]
+    return [end / sum(shares) for end in accumulate(shares)]

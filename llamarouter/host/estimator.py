@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from llamarouter.core.asked import ALL_LAYERS, Asked, Draft, asked_of
@@ -24,7 +24,6 @@ from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
 from llamarouter.core.gguf import GgufError
 from llamarouter.core.ids import name_of
 from llamarouter.core.launch import Launch
-from llamarouter.core.layer_map import Device
 from llamarouter.core.memory_flags import Said, arguments_for, memory_key
 from llamarouter.core.overhead import overhead_of
 from llamarouter.core.projector import projector_bytes
@@ -58,7 +57,7 @@ class _Question:
     launch: Launch
     said: Said
     asked: Asked
-    devices: tuple[Device, ...]
+    gpus: Mapping[str, int]
     program: FitProgram | None
     no_program: str  # why there is none
     files: tuple[str, ...]
@@ -77,9 +76,9 @@ class Estimator:
         self._cache = cache
         self._seconds = seconds
 
-    async def footprint_of(self, launch: Launch, engine: Engine, devices: Iterable[Device] = ()) -> Footprint:
-        """What the launch will hold. `devices`: those of the engine, in its order (none: the host computes)."""
-        question = await asyncio.to_thread(self._question, launch, engine, tuple(devices))
+    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int] | None = None) -> Footprint:
+        """What the launch will hold. `gpus`: free bytes of each that the engine has, in its order."""
+        question = await asyncio.to_thread(self._question, launch, engine, dict(gpus or {}))
         if (kept := self._cache.get(question.key)) is not None:
             return kept
         footprint = await asyncio.to_thread(self._answer, question, self._cache.get(question.log_key))
@@ -90,10 +89,10 @@ class Estimator:
         return footprint
 
     async def learn_log(
-        self, launch: Launch, engine: Engine, devices: Iterable[Device], lines: Sequence[str]
+        self, launch: Launch, engine: Engine, gpus: Mapping[str, int], lines: Sequence[str]
     ) -> Footprint | None:
         """Keep what the log of a load says, from its spawn to `ready`; None where it says nothing."""
-        question = await asyncio.to_thread(self._question, launch, engine, tuple(devices))
+        question = await asyncio.to_thread(self._question, launch, engine, dict(gpus or {}))
         size = sum(map(_size_of, _shards_of(question.asked.model)))
         footprint = footprint_of_log(lines, file_bytes=size, prompt_cache_limit=question.asked.cache_ram)
         if footprint is not None:
@@ -101,7 +100,7 @@ class Estimator:
             await asyncio.to_thread(self._cache.save)
         return footprint
 
-    def _question(self, launch: Launch, engine: Engine, devices: tuple[Device, ...]) -> _Question:
+    def _question(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> _Question:
         said = Said(launch.flags, engine.table)
         asked = asked_of(said)
         program, problem = None, ""
@@ -114,13 +113,13 @@ class Estimator:
             *memory_key(said),
             *engine.command,
             engine.build,
-            *(f"{device.name}" for device in devices),
+            *gpus,
             *(f"{each.name}={each.value}" for each in launch.variables),
             *(f"{path} {_stamp_of(path)}" for path in files),
             f"{program.command} {program.stamp}" if program is not None else "",
         )
         key = hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
-        return _Question(launch, said, asked, devices, program, problem, files, key)
+        return _Question(launch, said, asked, gpus, program, problem, files, key)
 
     def _answer(self, question: _Question, logged: Footprint | None) -> Footprint:
         asked = question.asked
@@ -131,7 +130,7 @@ class Estimator:
         try:
             footprint = self._ask_engine(question, shape, asked, None)
         except (FitProblem, FitUnreadable) as problem:
-            coarse = coarse_footprint(shape, asked, question.devices)
+            coarse = coarse_footprint(shape, asked, question.gpus)
             footprint = (logged or coarse).with_doubt(str(problem))
         if footprint.source is not Source.LOG:  # the log of a load speaks of all that was loaded
             footprint = self._with_companions(question, footprint)
@@ -168,7 +167,7 @@ class Estimator:
             return {}
         with _opened(asked.mmproj) as (read, size):
             taken = projector_bytes(read, size)
-        names = [device.name for device in question.devices] or [name for name in footprint.needs if name != HOST]
+        names = [*question.gpus] or [name for name in footprint.needs if name != HOST]
         where = names[0] if names and asked.mmproj_offload else HOST
         return {where: Parts(projector=taken)}
 
@@ -181,7 +180,7 @@ class Estimator:
         if footprint.source is Source.ENGINE:
             own = self._ask_engine(question, shape, asked, draft)
         else:
-            own = coarse_footprint(shape, asked, question.devices)
+            own = coarse_footprint(shape, asked, question.gpus)
         return {device: parts.as_other() for device, parts in own.needs.items()}
 
     def _adapters(self, question: _Question, footprint: Footprint) -> dict[str, Parts]:
@@ -226,7 +225,7 @@ def _asked_of_draft(asked: Asked, draft: Draft) -> Asked:
 def _by_size(question: _Question, reason: str) -> Footprint:
     """Nothing is known but how long the files are."""
     size = sum(map(_size_of, question.files))
-    where = question.devices[0].name if question.devices and question.asked.gpu_layers else HOST
+    where = next(iter(question.gpus)) if question.gpus and question.asked.gpu_layers else HOST
     needs = {where: Parts(weights=size)}
     return Footprint(needs=needs, source=Source.HEADER, prompt_cache_limit=question.asked.cache_ram, doubts=(reason,))
 
