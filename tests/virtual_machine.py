@@ -17,7 +17,6 @@ from typing import Self
 from llamarouter.core.devices import Device, Survey, View
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source
 from llamarouter.core.launch import Launch
-from llamarouter.core.layer_map import Device as Usable
 from llamarouter.host.engine import Engine
 from tests.virtual_gpu import VirtualGpus
 
@@ -75,11 +74,11 @@ class Expected:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def footprint_of(self, launch: Launch, engine: Engine, devices: Iterable[Usable] = ()) -> Footprint:
+    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
         self.asked += 1
         said = launch.environment()
         expected = int(said.get("EXPECTED") or said["FAKE_VRAM_BYTES"])
-        needs = {next((each.name for each in devices), HOST): Parts(weights=expected)}
+        needs = {next(iter(gpus), HOST): Parts(weights=expected)}
         return Footprint(needs=needs, source=Source.ENGINE)
 
 

@@ -20,7 +20,6 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.events import Appraised
 from llamarouter.core.footprint import Footprint
 from llamarouter.core.launch import Launch
-from llamarouter.core.layer_map import Device as Usable
 from llamarouter.core.memory import Placement
 from llamarouter.core.placement import Layout
 from llamarouter.core.scaling import PartsOf, scaled_parts
@@ -44,7 +43,7 @@ class Devices(Protocol):
 class Footprints(Protocol):
     """Who says what a launch takes: `host.estimator`."""
 
-    async def footprint_of(self, launch: Launch, engine: Engine, devices: Iterable[Usable] = ()) -> Footprint: ...
+    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +120,8 @@ class Appraiser:
         gpus = survey.gpus if view is None else view.gpus
         footprint = self._known_of(subject, gpus)
         if footprint is None:
-            usable = [_usable(survey, name) for name in gpus]
-            footprint = await self._footprints.footprint_of(subject.launch, subject.engine, usable)
+            free = {name: _free_of(survey, name) for name in gpus}
+            footprint = await self._footprints.footprint_of(subject.launch, subject.engine, free)
             self._known[model] = _Known(footprint, *subject.identity, gpus)
         return self._appraised(subject, survey, gpus, footprint)
 
@@ -167,9 +166,9 @@ class Appraiser:
         return appraise(case, max(0.0, time.monotonic() - survey.at))
 
 
-def _usable(survey: Survey, name: str) -> Usable:
+def _free_of(survey: Survey, name: str) -> int:
     device = survey.devices.get(survey.view.names.get(name, name))
-    return Usable(name, 0 if device is None else device.free)
+    return 0 if device is None else device.free
 
 
 def _parts_of(footprint: Footprint, layers: int | None) -> PartsOf:
