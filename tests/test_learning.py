@@ -34,7 +34,7 @@ PLACEMENT = Placement({"CUDA0": 5 * GIB}, (("--fit", "off"), ("--device", "Vulka
 SURVEY = Survey(
     devices={
         "CUDA0": Device(name="CUDA0", description="RTX", total=24 * GIB, free=9 * GIB, held={7: 6 * GIB}),
-        HOST: Device(name=HOST, total=64 * GIB, free=60 * GIB, held={7: 3 * GIB}),
+        HOST: Device(name=HOST, total=64 * GIB, free=60 * GIB, held={7: 3 * GIB}, mapped={7: GIB}),
     },
     view=View({"Vulkan0": "CUDA0"}),
 )
@@ -59,13 +59,12 @@ def test_what_was_seen_is_what_is_said_the_next_time_and_after_a_restart(tmp_pat
     path = tmp_path / "learnt.toml"
     learning = Learning(LearntFootprints.read(path))
     assert learning.is_known("s", SURVEY, LAYOUT) is None
-    assert learning.load_seconds("s") is None
-    held = learning.came_up(load(), pid=7, ram=(2 * GIB, GIB // 2), logged={"Vulkan0": 5 * GIB}, seconds=3.0)
-    assert held == {"Vulkan0": 6 * GIB, HOST: 3 * GIB}
+    assert learning.load_seconds() == {}
+    learning.came_up(load(), pid=7, logged={"Vulkan0": 5 * GIB}, seconds=3.0)
     asyncio.run(learning.keep())
     for each in (learning, Learning(LearntFootprints.read(path))):
         assert each.is_known("s", SURVEY, LAYOUT) is True
-        assert each.load_seconds("s") == 3.0
+        assert each.load_seconds() == {"m": 3.0}
         parts = each.parts_of("s", SURVEY, estimated)(LAYOUT)
         assert parts == {
             "Vulkan0": Parts(weights=5 * GIB, other=GIB),
@@ -75,7 +74,7 @@ def test_what_was_seen_is_what_is_said_the_next_time_and_after_a_restart(tmp_pat
 
 def test_of_another_subject_or_place_the_estimate_holds() -> None:
     learning = Learning(LearntFootprints(None))
-    learning.came_up(load(), pid=7, ram=(0, 0), logged={}, seconds=3.0)
+    learning.came_up(load(), pid=7, logged={}, seconds=3.0)
     assert learning.parts_of("other", SURVEY, estimated)(LAYOUT) == PARTS
     assert learning.parts_of("s", SURVEY, lambda layout: PARTS)(Layout()) == PARTS
     assert learning.parts_of("s", SURVEY, lambda layout: None)(LAYOUT) is None
@@ -90,8 +89,8 @@ def test_a_load_that_died_of_memory_is_thought_to_need_more() -> None:
     parts = learning.parts_of("s", SURVEY, estimated)(LAYOUT)
     assert parts is not None
     assert parts["Vulkan0"].total == int(5.75 * GIB)
-    again = learning.fell_short(load(), lines, {"CUDA0": 5 * GIB})
-    assert again["Vulkan0"] == 5 * GIB  # it cannot have more
+    again = learning.fell_short(load(), lines, {"CUDA0": 6 * GIB})
+    assert again["Vulkan0"] == 6 * GIB  # it cannot have more
 
 
 @pytest.mark.parametrize(

@@ -71,11 +71,14 @@ def test_a_need_grows_at_once_and_falls_slowly() -> None:
 
 def test_the_newest_loads_weigh_most_in_how_long_one_takes() -> None:
     lessons = Lessons()
-    assert lessons.load_seconds("s") is None
-    lessons.came_up("s", PLACE, FIRST, {}, 10.0)
-    assert lessons.load_seconds("s") == 10.0
-    lessons.came_up("s", Place(), Layout(), {}, 20.0)
-    assert lessons.load_seconds("s") == pytest.approx(14.0)
+    assert lessons.load_seconds() == {}
+    lessons.came_up("s", PLACE, FIRST, {}, 10.0, "a")
+    assert lessons.load_seconds() == {"a": 10.0}
+    lessons.came_up("s", Place(), Layout(), None, 20.0, "a")  # what it held nobody could say
+    assert lessons.load_seconds() == {"a": pytest.approx(14.0)}
+    assert lessons.recall("s", Place()) is None
+    lessons.fell_short("t", Place(), Layout(), {HOST: 1}, most={}, model="b")
+    assert "b" not in lessons.load_seconds()
 
 
 def test_what_a_load_died_of_is_raised_and_fades_with_loads_that_come_up() -> None:
@@ -133,25 +136,44 @@ def test_a_subject_is_its_files_its_flags_and_its_engine() -> None:
 PARTS = {"CUDA0": Parts(weights=1000, kv=100), HOST: Parts(weights=300, compute=50, mapped=300)}
 
 
+def seen(gpus: dict[str, int | None], host: tuple[int, int] | None, **more: bool) -> dict[str, Device]:
+    """What process 7 holds of each; None: the driver does not say. Of the host: its own, and pages of files."""
+    devices = {
+        name: Device(name=name, total=9999, free=1, held=None if held is None else {7: held}, **more)
+        for name, held in gpus.items()
+    }
+    of_host = {} if host is None else {"held": {7: sum(host)}, "mapped": {7: host[1]}}
+    return {**devices, HOST: Device(name=HOST, total=9999, free=1, **of_host)}
+
+
 @pytest.mark.parametrize(
-    ("held", "host", "logged", "found"),
+    ("gpus", "host", "logged", "found"),
     [
         # The driver counts its context in, and the log what was not touched yet.
         ({"CUDA0": 1500}, (60, 310), {}, {"CUDA0": 1500, HOST: 370}),
         ({"CUDA0": 900}, (60, 310), {"CUDA0": 1100, HOST: 400}, {"CUDA0": 1100, HOST: 400}),
-        # A driver that does not say: the log, else the estimate.
+        # A driver that does not say: the log, else nobody knows.
         ({"CUDA0": None}, (60, 310), {"CUDA0": 1070}, {"CUDA0": 1070, HOST: 370}),
-        ({}, (60, 310), {}, {"CUDA0": 1100, HOST: 370}),
+        ({"CUDA0": None}, (60, 310), {}, None),
+        ({}, (60, 310), {}, None),
+        ({"CUDA0": 1500}, None, {}, None),
         # Pages that were not read yet will be.
-        ({}, (60, 10), {}, {"CUDA0": 1100, HOST: 360}),
+        ({"CUDA0": 1500}, (60, 10), {}, {"CUDA0": 1500, HOST: 360}),
         # On a card that nobody has thought of.
         ({"CUDA0": 1500, "CUDA1": 200, "CUDA2": 0}, (60, 310), {}, {"CUDA0": 1500, "CUDA1": 200, HOST: 370}),
     ],
 )
 def test_weighing(
-    held: dict[str, int | None], host: tuple[int, int], logged: dict[str, int], found: dict[str, int]
+    gpus: dict[str, int | None], host: tuple[int, int] | None, logged: dict[str, int], found: dict[str, int] | None
 ) -> None:
-    assert weighed(PARTS, held, host, logged) == found
+    assert weighed(PARTS, seen(gpus, host), 7, logged) == found
+
+
+def test_of_a_gpu_that_takes_the_hosts_memory_only_the_log_can_tell() -> None:
+    devices = seen({"CUDA0": 1500}, (60, 310), shares_host=True)
+    assert weighed(PARTS, devices, 7, {}) is None
+    assert weighed(PARTS, devices, 7, {"CUDA0": 1100}) == {"CUDA0": 1100, HOST: 370}
+    assert weighed(PARTS, {}, 7, {"CUDA0": 1100}) is None
 
 
 @pytest.mark.parametrize(
@@ -221,13 +243,13 @@ def test_what_was_learnt_is_there_after_a_restart(tmp_path: Path) -> None:
     split = Layout(("CUDA0", "CUDA2"), (75, 25), 9)
     learnt.lessons.came_up("s", place_of(split, SURVEY), split, {"CUDA0": 5, "CUDA2": 4, HOST: 1}, 2.0, "a model")
     learnt.lessons.fell_short("s", PLACE, FIRST, {"CUDA0": GIB}, most={})
-    learnt.lessons.came_up("t", Place(), Layout(), {HOST: 7}, 0.123456)
+    learnt.lessons.came_up("t", Place(), Layout(), {HOST: 7}, 0.123456, "t")
     learnt.save()
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = LearntFootprints.read(path)
     assert [key for key, _ in again.lessons.all()] == ["s", "t"]
     assert dict(again.lessons.all())["s"] == dict(learnt.lessons.all())["s"]
-    assert again.lessons.load_seconds("t") == 0.123
+    assert again.lessons.load_seconds() == {"a model": 2.0, "t": 0.123}
     before = path.stat().st_mtime_ns
     again.save()
     assert path.stat().st_mtime_ns == before  # nothing new

@@ -21,7 +21,9 @@ def preset_of(tmp_path: Path, **models: str) -> str:
     """A section for each model, with what stands in it besides."""
     sections = [f"[*]\nlr-env = FAKE_VRAM_FILE={tmp_path}/gpus.json\nctx-size = 4096\n"]
     for name, words in models.items():
-        file = add_model(tmp_path / "models", name)
+        file = tmp_path / "models" / f"{name}.gguf"
+        if not file.exists():  # a restart finds what there was
+            assert add_model(tmp_path / "models", name) == file
         sections.append(f"[{name}]\nmodel = {file}\n{words}\n")
     return "".join(sections)
 
@@ -163,3 +165,63 @@ async def test_a_plan_is_what_then_happens(tmp_path: Path, loaded_before: tuple[
         assert plan["command"] == list(child.command)
         assert plan["needs"] == child.placement.needs
         assert (await home.client.post("/lr/plan", json={"model": "c"})).json()["verdict"] == "loaded"
+
+
+# --- what loads teach -------------------------------------------------------------------------------------------------
+
+
+async def known_of(home: House, model: str) -> dict[str, Any]:
+    """What the list says of a model's memory."""
+    rows = (await home.client.get("/models")).json()["data"]
+    found: dict[str, Any] = next(row for row in rows if row["id"] == model)["lr"]["memory"]
+    return found
+
+
+async def until_known(home: House, model: str, source: str) -> dict[str, Any]:
+    async with asyncio.timeout(10):
+        while (known := await known_of(home, model))["source"] != source:
+            pass
+    return known
+
+
+async def test_what_a_load_took_is_what_the_next_one_is_thought_to_need(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    models = {"a": takes(400, expected=300), "b": takes(300)}
+    async with home_of(machine, tmp_path, **models) as home:
+        await loaded(home, "a")
+        assert (await until_known(home, "a", "measured"))["needs"] == {"CUDA0": 400}
+        plan = (await home.client.post("/lr/plan", json={"model": "b"})).json()
+        assert plan["source"] == "engine"
+    async with home_of(machine, tmp_path, **models) as home:
+        plan = (await home.client.post("/lr/plan", json={"model": "a"})).json()
+        assert (plan["needs"], plan["source"]) == ({"CUDA0": 400}, "measured")
+        assert plan["load_seconds"] > 0
+        assert home.node.supervisor.scheduler.policy_of("a").load_seconds == plan["load_seconds"]
+        assert home.node.supervisor.scheduler.policy_of("b").load_seconds is None
+
+
+async def test_with_a_driver_that_names_no_process_nothing_is_called_measured(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000, tells=False)
+    async with home_of(machine, tmp_path, a=takes(400, expected=300)) as home:
+        await loaded(home, "a")
+        await until(lambda: (tmp_path / "learnt.toml").exists())
+        assert (await known_of(home, "a"))["source"] == "engine"
+
+
+async def test_a_load_that_died_of_memory_is_thought_to_need_more(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), c=takes(1200, expected=300)) as home:
+        status, body = await ask(home, "c")
+        assert (status, body["error"]["reason"]) == (503, "insufficient_memory")
+        plan = (await home.client.post("/lr/plan", json={"model": "c"})).json()
+        assert plan["needs"] == {"CUDA0": 1000}  # not more than there is: a lesson refuses nothing
+        assert plan["doubts"] == ["a load ran out of memory with less"]
+        await loaded(home, "a")
+
+
+async def test_nothing_is_learnt_of_a_load_that_was_left_to_llama_server(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400, expected=300) + "\nfit = on", b=takes(100)) as home:
+        await loaded(home, "a", "b")
+        await until_known(home, "b", "measured")
+        assert (await known_of(home, "a"))["source"] == "engine"

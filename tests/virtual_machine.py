@@ -43,16 +43,16 @@ class VirtualMachine:
         pass
 
     def at_once(self, pids: Iterable[int] = ()) -> Survey | None:
-        return self._look() if self.quick else None
+        return self._look(pids) if self.quick else None
 
     async def survey(self, pids: Iterable[int] = ()) -> Survey:
         await self.gate.wait()
-        return self._look()
+        return self._look(pids)
 
     def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None:
         return View({name: name for name in self.gpus.devices()})
 
-    def _look(self) -> Survey:
+    def _look(self, pids: Iterable[int]) -> Survey:
         self.surveys += 1
         devices = {
             name: Device(
@@ -64,7 +64,7 @@ class VirtualMachine:
             )
             for name, each in self.gpus.devices().items()
         }
-        host = Device(name=HOST, total=64 * GIB, free=60 * GIB)
+        host = Device(name=HOST, total=64 * GIB, free=60 * GIB, held=dict.fromkeys(pids, 0))
         return Survey(devices={**devices, HOST: host}, at=time.monotonic())
 
 

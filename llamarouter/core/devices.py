@@ -24,6 +24,7 @@ class Device:
     free: int
     # Bytes by process id, of the processes that the driver names; None: it names none at all.
     held: Mapping[int, int] | None = None
+    mapped: Mapping[int, int] = field(default_factory=dict)  # of what is held: pages of files, likewise
     shares_host: bool = False  # an integrated GPU: its memory is the machine's own
     stale: bool = False  # it did not answer: these are the figures of an earlier survey, without what was ours
 

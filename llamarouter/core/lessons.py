@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from llamarouter.core.devices import Survey
+from llamarouter.core.devices import Device, Survey
 from llamarouter.core.footprint import HOST, Parts
 from llamarouter.core.placement import Layout
 
@@ -82,20 +82,28 @@ class Lessons:
         known = self._subjects.get(subject)
         return None if known is None else known.places.get(place)
 
-    def load_seconds(self, subject: str) -> float | None:
-        """How long its loads take, the newest ones weighing most."""
-        known = self._subjects.get(subject)
-        return None if known is None else known.load_seconds
+    def load_seconds(self) -> dict[str, float]:
+        """How long the loads of each model take, the newest ones weighing most; as it was started last."""
+        return {each.model: each.load_seconds for each in self._subjects.values() if each.load_seconds is not None}
 
     def came_up(
-        self, subject: str, place: Place, layout: Layout, held: Mapping[str, int], seconds: float, model: str = ""
+        self,
+        subject: str,
+        place: Place,
+        layout: Layout,
+        held: Mapping[str, int] | None,
+        seconds: float,
+        model: str = "",
     ) -> None:
-        """A load came up as planned, in `seconds`, and holds so many bytes by device."""
+        """A load came up as planned, in `seconds`, and holds so many bytes by device (None: nobody can say)."""
         known = self._subjects.pop(subject, Subject())
         before = known.places.get(place)
-        floor = {} if before is None else before.needs
-        seen = _by_role(held, layout)
-        needs = {role: max(size, int(floor.get(role, 0) * _FALL)) for role, size in seen.items()}
+        places = known.places
+        if held is not None:
+            floor = {} if before is None else before.needs
+            seen = _by_role(held, layout)
+            needs = {role: max(size, int(floor.get(role, 0) * _FALL)) for role, size in seen.items()}
+            places = _with(places, place, Lesson(needs))
         average = seconds if known.load_seconds is None else known.load_seconds
         self._put(
             subject,
@@ -104,7 +112,7 @@ class Lessons:
                 model=model or known.model,
                 load_seconds=average + _NEWEST * (seconds - average),
                 loads=known.loads + 1,
-                places=_with(known.places, place, Lesson(needs)),
+                places=places,
             ),
         )
 
@@ -160,22 +168,28 @@ def place_of(layout: Layout, survey: Survey) -> Place:
 
 
 def weighed(
-    parts: Mapping[str, Parts], held: Mapping[str, int | None], host: tuple[int, int], logged: Mapping[str, int]
-) -> dict[str, int]:
-    """What a child holds, by device, from all that was seen of it.
+    parts: Mapping[str, Parts], seen: Mapping[str, Device], pid: int, logged: Mapping[str, int]
+) -> dict[str, int] | None:
+    """What a child holds, by device, from all that was seen of it; None where too little was.
 
-    `parts`: as estimated; `held`: by the drivers, None where one does not say; `host`: bytes of memory of its own, and
-    of pages of files, which come as they are read; `logged`: what its log says that it has allocated.
+    `parts`: as estimated; `seen`: the devices by the same names, once it has loaded; `logged`: what its log says that
+    it has allocated. A driver counts its own context in, the log what is not used yet: the larger one holds.
     """
     found = {}
-    for name in {*parts, *(name for name, size in held.items() if size), *logged} - {HOST}:
-        said = held.get(name)
+    for name in {*parts, *seen, *logged} - {HOST}:
+        held = seen[name].held_by((pid,)) if name in seen and not seen[name].shares_host else None
         planned = parts[name].total if name in parts else 0
-        # A driver counts its own context in, the log what is not used yet.
-        found[name] = max(said, logged.get(name, 0)) if said else logged.get(name, planned)
-    own, mapped = host
+        if not held and planned and name not in logged:
+            return None
+        found[name] = max(held or 0, logged.get(name, 0))
+    host = seen.get(HOST)
+    own = None if host is None else host.held_by((pid,))
+    if host is None or own is None:
+        return None
+    # Pages of files come as they are read, and will all have been read one day.
+    mapped = host.mapped.get(pid, 0)
     there = parts.get(HOST, Parts())
-    found[HOST] = max(own + max(mapped, there.mapped), logged.get(HOST, 0))
+    found[HOST] = max(own - mapped + max(mapped, there.mapped), logged.get(HOST, 0))
     return {name: size for name, size in found.items() if size}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from llamarouter.core.appraisal import Case, appraise
@@ -18,16 +18,21 @@ from llamarouter.core.budget import Budgets
 from llamarouter.core.devices import Survey, View
 from llamarouter.core.entry import Entry
 from llamarouter.core.events import Appraised
-from llamarouter.core.footprint import Footprint
+from llamarouter.core.footprint import Footprint, Source
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement
-from llamarouter.core.placement import Layout
+from llamarouter.core.placement import Layout, layout_of
 from llamarouter.core.scaling import PartsOf, scaled_parts
 from llamarouter.core.soft_room import Books
 from llamarouter.host.engine import Engine
+from llamarouter.host.learnt_footprints import LearntFootprints
+from llamarouter.server.learning import Learning, Load
 
-# The file of the state folder in which footprints are kept.
+# The files of the state folder in which footprints are kept: what was reckoned, and what loads have taught.
 FOOTPRINTS = "footprints.json"
+LEARNT = "learnt.toml"
+
+_RAISED = "a load ran out of memory with less"
 
 
 class Devices(Protocol):
@@ -70,6 +75,18 @@ class _Known:
     gpus: tuple[str, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What was said last of a model, of which launch and files, and of which devices."""
+
+    identity: tuple[Launch, tuple[int, ...]]
+    footprint: Footprint
+    estimated: PartsOf
+    survey: Survey
+    about: str  # what a lesson of it is about
+    layout: Layout  # the preferred one
+
+
 class Appraiser:
     """What is known of the models' needs, and whom to ask for the rest."""
 
@@ -83,6 +100,7 @@ class Appraiser:
         pids: Callable[[], tuple[int, ...]],
         books: Callable[[], Books],
         on_survey: Callable[[Survey], None] = lambda _: None,
+        learning: Learning | None = None,
     ) -> None:
         """`find`: what a model is started with; None: it cannot be. `pids`: of all children; `books`: what they hold,
         as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does.
@@ -94,7 +112,9 @@ class Appraiser:
         self._pids = pids
         self._books = books
         self._on_survey = on_survey
+        self._learning = learning or Learning(LearntFootprints(None))
         self._known: dict[str, _Known] = {}
+        self._told: dict[str, _Told] = {}
 
     def at_once(self, model: str) -> Appraised | None:
         """The answer, if nothing has to be waited for."""
@@ -126,16 +146,36 @@ class Appraiser:
         return self._appraised(subject, survey, gpus, footprint)
 
     def footprint_of(self, model: str) -> Footprint | None:
-        """What a model needs, as far as it is known now."""
-        known = self._known.get(model)
-        subject = self._find(model) if known is not None else None
-        if known is None or subject is None or (known.launch, known.stamp) != subject.identity:
+        """What a model needs, as far as it is known now: measured, where a load has shown it."""
+        told = self._told_of(model)
+        if told is None:
             return None
-        return known.footprint
+        known = self._learning.is_known(told.about, told.survey, told.layout)
+        if known is None:
+            return told.footprint
+        needs = self._learning.parts_of(told.about, told.survey, told.estimated)(told.layout) or {}
+        if known:
+            return replace(told.footprint, needs=needs, source=Source.MEASURED)
+        return replace(told.footprint, needs=needs).with_doubt(_RAISED)
+
+    def load_of(self, model: str, placement: Placement, survey: Survey | None = None) -> Load | None:
+        """What can be learnt of a load: of the devices as they are now, or as they were when it was appraised."""
+        told = self._told_of(model)
+        parts = None if told is None else told.estimated(layout_of(placement))
+        if told is None or parts is None:
+            return None
+        seen = told.survey if survey is None else survey.seen_by(told.survey.view)
+        return Load(model=model, subject=told.about, placement=placement, survey=seen, parts=parts)
 
     def forget(self, model: str) -> None:
         """What was said of a model's need holds no more."""
         self._known.pop(model, None)
+        self._told.pop(model, None)
+
+    def _told_of(self, model: str) -> _Told | None:
+        told = self._told.get(model)
+        subject = self._find(model) if told is not None else None
+        return None if told is None or subject is None or told.identity != subject.identity else told
 
     def _known_of(self, subject: Subject, gpus: tuple[str, ...]) -> Footprint | None:
         known = self._known.get(subject.entry.id)
@@ -150,11 +190,13 @@ class Appraiser:
     def _appraised(self, subject: Subject, survey: Survey, gpus: tuple[str, ...], footprint: Footprint) -> Appraised:
         entry, header = subject.entry, subject.entry.model.header
         layers = header.n_layer + 1 if header is not None and header.n_layer is not None else None
+        estimated = _parts_of(footprint, layers)
+        about = self._about(subject)
         case = Case(
             model=entry.id,
             launch=subject.launch,
             footprint=footprint,
-            parts_of=_parts_of(footprint, layers),
+            parts_of=self._learning.parts_of(about, survey, estimated),
             survey=survey,
             gpus=gpus,
             layers=layers,
@@ -163,7 +205,16 @@ class Appraiser:
             pids=self._pids(),
             books=self._books(),
         )
-        return appraise(case, max(0.0, time.monotonic() - survey.at))
+        appraised = appraise(case, max(0.0, time.monotonic() - survey.at))
+        layout = layout_of(appraised.placements[0])
+        self._told[entry.id] = _Told(subject.identity, footprint, estimated, survey, about, layout)
+        return appraised
+
+    def _about(self, subject: Subject) -> str:
+        told = self._told.get(subject.entry.id)
+        if told is not None and told.identity == subject.identity:
+            return told.about
+        return self._learning.subject(subject.launch, subject.engine, subject.entry.model.stamp)
 
 
 def _free_of(survey: Survey, name: str) -> int:

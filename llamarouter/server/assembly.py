@@ -17,15 +17,17 @@ from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.incident_file import NAME, IncidentFile
 from llamarouter.host.inventory import Inventory
+from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.traffic import Traffic
-from llamarouter.server.appraiser import Footprints
+from llamarouter.server.appraiser import LEARNT, Footprints
 from llamarouter.server.child import Child
 from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
+from llamarouter.server.learning import Learning
 from llamarouter.server.memory import Devices, Memory
 from llamarouter.server.node import Node
 from llamarouter.server.page import Page
@@ -70,7 +72,9 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
             memory.ready(child)
 
     def failed(child: Child, end: Exit) -> None:
-        chronicle.note(child, end, supervisor.lives.ring_of(child.model).lines())
+        chronicle.note(child, end, lines := supervisor.lives.ring_of(child.model).lines())
+        if memory is not None:
+            memory.failed(child, end, lines)
 
     async def downloaded() -> None:
         await node.reload()
@@ -139,7 +143,8 @@ def _memory_of(plan: Plan, shelf: Shelf) -> Memory | None:
     """Who looks at the memory; None: nobody is to."""
     if not plan.settings.memory_check or plan.devices is None or plan.footprints is None:
         return None
-    return Memory(shelf, plan.devices, plan.footprints, plan.settings.budgets)
+    learnt = LearntFootprints.read(None if plan.state is None else Path(plan.state, LEARNT))
+    return Memory(shelf, plan.devices, plan.footprints, plan.settings.budgets, Learning(learnt))
 
 
 def _jitter() -> float:

@@ -3,8 +3,8 @@
     subject(launch, engine, stamp)         what a lesson is about: the launch as it was written, without its place
     parts_of(subject, survey, estimated)   the estimates of all layouts, each as the lessons of that place have it
     is_known(subject, survey, layout)      True: measured; False: raised after it was too little; None: an estimate
-    load_seconds(subject)                  how long its loads take
-    came_up(...) -> bytes by device        a load that came up as planned was looked at
+    load_seconds()                         how long the loads of each model take
+    came_up(...)                           a load that came up as planned was looked at
     fell_short(...) -> bytes by device     a load died of memory
     keep()                                 write what is new
 
@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from llamarouter.core.devices import Survey
-from llamarouter.core.footprint import HOST, Parts
+from llamarouter.core.footprint import Parts
 from llamarouter.core.launch import Launch
 from llamarouter.core.lessons import Lessons, corrected, place_of, starved_of, subject_of, weighed
 from llamarouter.core.memory import Placement
@@ -37,7 +37,7 @@ class Load:
     subject: str
     placement: Placement
     survey: Survey
-    parts: Mapping[str, Parts] = field(default_factory=dict)  # that were estimated for its layout
+    parts: Mapping[str, Parts]  # that were estimated for its layout
 
 
 class Learning:
@@ -68,32 +68,24 @@ class Learning:
         lesson = self._lessons.recall(subject, place_of(layout, survey))
         return None if lesson is None else lesson.measured
 
-    def load_seconds(self, subject: str) -> float | None:
-        """How long its loads take, the newest ones weighing most."""
-        return self._lessons.load_seconds(subject)
+    def load_seconds(self) -> dict[str, float]:
+        """How long the loads of each model take, as it was started last."""
+        return self._lessons.load_seconds()
 
-    def came_up(
-        self, load: Load, *, pid: int, ram: tuple[int, int], logged: Mapping[str, int], seconds: float
-    ) -> dict[str, int]:
-        """A load that has all that was planned. `ram`: `Machine.ram_of` its process; `logged`: what its log says that
-        it holds, by device."""
+    def came_up(self, load: Load, *, pid: int, logged: Mapping[str, int], seconds: float) -> None:
+        """A load that has all that was planned. `logged`: what its log says that it holds, by device."""
         survey = load.survey
-        names = {survey.view.names.get(name, name): name for name in (*survey.view.names, *load.parts)}
-        held = {
-            names.get(name, name): device.held_by((pid,))
-            for name, device in survey.devices.items()
-            if name != HOST and not device.shares_host
-        }
-        needs = weighed(load.parts, held, ram, logged)
+        names = {router: name for name, router in survey.view.names.items()}
+        seen = {names.get(name, name): device for name, device in survey.devices.items()}
         layout = layout_of(load.placement)
-        place = place_of(layout, survey)
-        self._lessons.came_up(load.subject, place, layout, needs, seconds, load.model)
-        return needs
+        needs = weighed(load.parts, seen, pid, logged)
+        self._lessons.came_up(load.subject, place_of(layout, survey), layout, needs, seconds, load.model)
 
     def fell_short(self, load: Load, lines: Sequence[str], most: Mapping[str, int]) -> dict[str, int]:
         """A load that died of memory, with the lines of its log. `most`: what can be had of each device at all."""
         layout = layout_of(load.placement)
-        planned = {name: parts.total for name, parts in load.parts.items()} or dict(load.placement.needs)
+        parts = self.parts_of(load.subject, load.survey, lambda _: load.parts)(layout) or {}
+        planned = {name: each.total for name, each in parts.items()}
         by_name = {name: most[memory] for name in planned if (memory := load.survey.memory_of(name)) in most}
         return self._lessons.fell_short(
             load.subject,

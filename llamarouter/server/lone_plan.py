@@ -15,8 +15,10 @@ from llamarouter.host.devices.machine import Machine
 from llamarouter.host.estimator import Estimator
 from llamarouter.host.footprint_cache import FootprintCache
 from llamarouter.host.inventory import Inventory
+from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.host.state import state_dir
-from llamarouter.server.appraiser import FOOTPRINTS, Appraiser, Subject
+from llamarouter.server.appraiser import FOOTPRINTS, LEARNT, Appraiser, Subject
+from llamarouter.server.learning import Learning
 from llamarouter.server.planning import Plan, plan_of
 
 
@@ -36,6 +38,7 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
             budgets=settings.budgets,
             pids=tuple,
             books=Books,
+            learning=Learning(LearntFootprints.read(state_dir(environ) / LEARNT)),
         )
         appraised = await appraiser.appraise(entry.id)
         return plan_of(

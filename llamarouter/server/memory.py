@@ -13,17 +13,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, Self
 
+from llamarouter.core.as_planned import is_as_planned
 from llamarouter.core.budget import Budgets
+from llamarouter.core.buffer_lines import footprint_of_log
 from llamarouter.core.devices import Survey, View
 from llamarouter.core.entry import Entry
 from llamarouter.core.errors import ModelNotFound
+from llamarouter.core.exits import Exit
 from llamarouter.core.explain import Explanation
-from llamarouter.core.rooms import rooms_of
+from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
 from llamarouter.server.appraiser import Appraiser, Footprints, Subject
 from llamarouter.server.child import Child
+from llamarouter.server.learning import Learning
 from llamarouter.server.planning import Plan, plan_of
-from llamarouter.server.scales import Scales, note_shortfalls
+from llamarouter.server.scales import Scales, facts_of, note_shortfalls
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
 
@@ -45,8 +49,11 @@ class Devices(Protocol):
 class Memory:
     """What is known of the memory; `attach` it to the supervisor before anything is asked."""
 
-    def __init__(self, shelf: Shelf, devices: Devices, footprints: Footprints, budgets: Budgets) -> None:
+    def __init__(
+        self, shelf: Shelf, devices: Devices, footprints: Footprints, budgets: Budgets, learning: Learning
+    ) -> None:
         self._shelf = shelf
+        self._learning = learning
         self._devices = devices
         self._budgets = budgets
         self._supervisor: Supervisor | None = None
@@ -58,6 +65,7 @@ class Memory:
             pids=self._pids,
             books=self._books,
             on_survey=self._weigh,
+            learning=learning,
         )
         self._scales: Scales | None = None
 
@@ -74,10 +82,25 @@ class Memory:
         await self._devices.__aexit__(None, None, None)
 
     def ready(self, child: Child) -> None:
-        """A child has come up: say what it has less of than it was to have, and weigh it."""
+        """A child has come up: say what it has less of than it was to have, weigh it, and learn what it took."""
         note_shortfalls(child, self._shelf.entry(child.model))
         if self._supervisor is not None:
-            self._supervisor.errands.begin(self._look())
+            self._supervisor.errands.begin(self._look(child))
+
+    def failed(self, child: Child, end: Exit, lines: Sequence[str]) -> None:
+        """A child has ended that nobody had asked to; `lines`: its log."""
+        if not end.memory or child.placement is None or self._supervisor is None:
+            return
+        load = self.appraiser.load_of(child.model, child.placement)
+        if load is None:
+            return
+        most = {name: room.most for name, room in rooms_of(load.survey, self._budgets, ()).items()}
+        self._learning.fell_short(load, _of_this_child(child, lines), most)
+        self._supervisor.errands.begin(self._learning.keep())
+
+    def load_seconds(self) -> Mapping[str, float]:
+        """How long the loads of each model take, as far as that was learnt."""
+        return self._learning.load_seconds()
 
     async def plan(self, entry: Entry, explain: Callable[[Entry], Explanation]) -> Plan:
         """What would happen to a request for the model of `entry` now."""
@@ -120,7 +143,7 @@ class Memory:
         }
 
     def _contradictions(self, survey: Survey) -> Iterable[object]:
-        return self._budgets.problems({name: each.total for name, each in survey.devices.items()})
+        return self._budgets.problems(totals_of(survey))
 
     # --- the children -----------------------------------------------------------------------------------------------
 
@@ -133,8 +156,28 @@ class Memory:
             return None
         return Subject(entry, entry.launch, self._shelf.inventory.engine_of(entry.launch.engine_key))
 
-    async def _look(self) -> None:
-        self._weigh(await self._devices.survey(self._pids()))
+    async def _look(self, child: Child) -> None:
+        survey = await self._devices.survey(self._pids())
+        self._weigh(survey)
+        if self._learn(child, survey):
+            await self._learning.keep()
+
+    def _learn(self, child: Child, survey: Survey) -> bool:
+        """Whether there was anything to learn of a child: it lives, and has all that it was started with."""
+        supervisor, ready, header = self._supervisor, child.ready, self._shelf.entry(child.model).model.header
+        if supervisor is None or supervisor.children.get(child.model) is not child or child.stopping:
+            return False
+        if ready is None or child.placement is None or child.pid is None:
+            return False
+        planned = ("--fit", "off") in child.placement.options and is_as_planned(child.launch, header, facts_of(ready))
+        load = self.appraiser.load_of(child.model, child.placement, survey) if planned else None
+        if load is None:
+            return False
+        lines = _of_this_child(child, supervisor.lives.ring_of(child.model).lines())
+        logged = footprint_of_log(lines, file_bytes=self._shelf.entry(child.model).model.size)
+        totals = {} if logged is None else logged.totals()
+        self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
+        return True
 
     def _weigh(self, survey: Survey) -> None:
         if self._scales is not None:
@@ -158,3 +201,10 @@ class Memory:
                 if child is not None and child.ready is not None:
                     loaded[name] = loaded.get(name, 0) + size
         return Books(loaded, everything)
+
+
+def _of_this_child(child: Child, lines: Sequence[str]) -> Sequence[str]:
+    """Of the log of a model, what this child has said: it begins with a line of ours."""
+    begin = f"started as process {child.pid}"
+    at = max((at for at, line in enumerate(lines) if line.startswith("--- ") and line.endswith(begin)), default=-1)
+    return lines[at + 1 :]

@@ -7,6 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import llamarouter
@@ -150,7 +151,8 @@ class Node:
 
     def _decide(self, catalog: Catalog) -> None:
         """Have the models stay as long as the presets say."""
-        policies = {id: entry.policy for id, entry in catalog.entries.items()}
+        learnt = {} if self.memory is None else self.memory.load_seconds()
+        policies = {id: replace(entry.policy, load_seconds=learnt.get(id)) for id, entry in catalog.entries.items()}
         self.supervisor.decide(PolicySet(policies))
 
     def pin(self, model: str, pinned: bool | None) -> None:

@@ -23,7 +23,7 @@ from llamarouter.core.physical import Listed, Physical, matched, named_without_e
 from llamarouter.host.devices.drivers import LATE, OPENING, PAUSE, Answer, Drivers
 from llamarouter.host.devices.listing import Listing
 from llamarouter.host.devices.listings import Asked, Listings
-from llamarouter.host.devices.processes import Held, families, held_by
+from llamarouter.host.devices.processes import families
 from llamarouter.host.devices.ram import host_device
 from llamarouter.host.devices.roots import Roots
 
@@ -118,12 +118,6 @@ class Machine:
     async def listed(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         """Wait until an engine has listed its devices, or its time is up: there is a `view` then."""
         await self._listings.known(self._listings.asked(command, environ or {}))
-
-    def ram_of(self, pid: int) -> tuple[int, int]:
-        """What a child and all that it has started hold of the host: memory of their own, and pages of files."""
-        family = families(self._roots, (pid,))[pid]
-        held = sum((held_by(self._roots, each) for each in family), Held())
-        return held.own, held.mapped
 
     def forget(self) -> None:
         """Take no figure for fresh any more: a child has ended, or something else has happened."""

@@ -28,14 +28,18 @@ def host_device(roots: Roots, families: Mapping[int, tuple[int, ...]]) -> Device
         total, available = min(total, limit), min(available, max(0, limit - used))
     held = {pid: sum((held_by(roots, each) for each in family), Held()) for pid, family in families.items()}
     mapped = sum(each.mapped for each in held.values())
-    shown = {pid: each.total for pid, each in held.items()}
+    shown, mappings = (
+        {pid: each.total for pid, each in held.items()},
+        {pid: each.mapped for pid, each in held.items()},
+    )
     # Children that map one file count its pages each: what is too much is taken off again.
     excess = max(0, mapped - available)
     for pid, each in held.items():
         less = min(excess, each.mapped)
         shown[pid] -= less
         excess -= less
-    return Device(name=HOST, description="memory", total=total, free=max(0, available - mapped), held=shown)
+    free = max(0, available - mapped)
+    return Device(name=HOST, description="memory", total=total, free=free, held=shown, mapped=mappings)
 
 
 def _memory(roots: Roots) -> tuple[int, int]:
