@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.candidates import Candidate
-from bench.process import cpu_of
+from bench.process import cpu_of, kernel_of
 
 _UNITS = {"us": 1.0, "ms": 1e3, "s": 1e6, "m": 60e6}
 
@@ -35,6 +35,7 @@ class Figure:
     p50: float
     p99: float
     cpu: float  # of the router, for each request; 0.0 where there is none
+    kernel: float  # that part of it which the kernel took
     failed: int
     longest: float  # answer of all
 
@@ -49,7 +50,7 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(lua)
         script.flush()
-        before = cpu_of(candidate.pid) if candidate.pid is not None else 0.0
+        before = _spent(candidate.pid)
         how = ["-t1", f"-c{load.connections}", f"-d{seconds}s", "--latency", "--timeout", "30s", "-s", script.name]
         output = subprocess.run(
             ["wrk", *how, candidate.url + load.path],
@@ -57,12 +58,16 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
             capture_output=True,
             text=True,
         ).stdout
-        spent = cpu_of(candidate.pid) - before if candidate.pid is not None else 0.0
-    return figure_of(output, spent)
+        after = _spent(candidate.pid)
+    return figure_of(output, after[0] - before[0], after[1] - before[1])
 
 
-def figure_of(output: str, cpu: float) -> Figure:
-    """What wrk has said; `cpu`: seconds that the router took meanwhile."""
+def _spent(pid: int | None) -> tuple[float, float]:
+    return (0.0, 0.0) if pid is None else (cpu_of(pid), kernel_of(pid))
+
+
+def figure_of(output: str, cpu: float, kernel: float) -> Figure:
+    """What wrk has said; `cpu`: seconds that the router took meanwhile, `kernel`: those of them in the kernel."""
     requests = int(_one(r"(\d+) requests in", output))
     return Figure(
         requests=requests,
@@ -70,6 +75,7 @@ def figure_of(output: str, cpu: float) -> Figure:
         p50=_latency(output, "50"),
         p99=_latency(output, "99"),
         cpu=cpu * 1e6 / max(1, requests),
+        kernel=kernel * 1e6 / max(1, requests),
         failed=_failed(output),
         longest=_longest(output),
     )

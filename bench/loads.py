@@ -31,6 +31,7 @@ def measures_of(load: Load) -> dict[str, Measure]:
         "p50": Measure(f"{load.name}: p50", "us"),
         "p99": Measure(f"{load.name}: p99", "us"),
         "cpu": Measure(f"{load.name}: CPU", unit),
+        "kernel": Measure(f"{load.name}: of it in the kernel", unit),
         "failed": Measure(f"{load.name}: failed", "requests"),
     }
 
@@ -57,10 +58,10 @@ def put(server: Path, folder: Path, rounds: int, seconds: int) -> tuple[dict[str
                 for name in rotated(list(found), number):
                     figure = run(found[name], load, seconds)
                     for field, measure in measured[load.name].items():
-                        if field != "cpu":
+                        if field not in ("cpu", "kernel"):
                             measure.add(name, float(getattr(figure, field)))
                         elif name != "direct":
-                            measure.add(name, figure.cpu / (load.tokens or 1))
+                            measure.add(name, getattr(figure, field) / (load.tokens or 1))
         for name in ("reference", "lr"):
             idle.add(name, memory.resident(found[name]))
         connection.add("lr", memory.of_a_connection(found["lr"]))

@@ -14,6 +14,11 @@ def cpu_of(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / _TICKS
 
 
+def kernel_of(pid: int) -> float:
+    """Those of them that were system time: seconds in the kernel."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[12]) / _TICKS
+
+
 def memory_of(pid: int) -> float:
     """Megabytes that are resident now."""
     return _megabytes(pid, "VmRSS")

@@ -26,6 +26,8 @@ def print_load(load: Load, measures: dict[str, Measure]) -> None:
     share, slower = measures["per_second"].ratio("lr", "direct"), measures["cpu"].ratio("lr", "slow lane")
     if speed is not None and cpu is not None and share is not None and slower is not None:
         print(f"  lr against the reference: {speed:.2f} x the requests, {cpu:.3f} x the CPU; {share:.0%} of direct")
+        kernel, whole = measures["kernel"].median("lr") or 0.0, measures["cpu"].median("lr") or 0.0
+        print(f"  lr's CPU: {kernel:.1f} {measures['cpu'].unit} in the kernel, {whole - kernel:.1f} above it")
         print(f"  the fast lane against the slow one: {slower:.3f} x the CPU")
 
 

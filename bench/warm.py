@@ -6,24 +6,25 @@ Counted in CPU time of this process, it is the steadiest figure of all: on a mac
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import uvloop
 from uvicorn.server import ServerState
 
+from bench import stages
 from bench.measure import Measure
+from bench.stages import microseconds
 from llamarouter.relay.upstream import Upstream
 from llamarouter.server.doors import public_door
 from tests.node_kit import add_model, house
 
-_TIMES = 10_000
 _REQUEST = (
     b"POST /tokenize HTTP/1.1\r\nHost: 127.0.0.1:8080\r\nContent-Type: application/json\r\nContent-Length: 52\r\n\r\n"
     b'{"model": "tiny", "content": "Hello there, router."}'
 )
+# Each with another head than the one before it.
+_OTHERS = [_REQUEST.replace(b"Host", b"X-Other: %d\r\nHost" % number) for number in range(2)]
 _TOKENS = b'{"tokens":[259,324,400,500,600,700,800,900,1000,1100,1200]}'
 _HEAD = b"HTTP/1.1 200 OK\r\nServer: llama.cpp\r\nKeep-Alive: timeout=5, max=100\r\nContent-Type: %b\r\n%b\r\n\r\n"
 _ANSWER = _HEAD % (b"application/json", b"Content-Length: %d" % len(_TOKENS)) + _TOKENS
@@ -52,13 +53,14 @@ class _Nowhere:
 
 
 def warm(rounds: int) -> list[Measure]:
-    """The CPU time of a small request, and of one chunk of a stream."""
+    """The CPU time of a small request, of its stages, and of one chunk of a stream."""
     with tempfile.TemporaryDirectory(prefix="bench-warm-") as folder:
         return uvloop.run(_warm(Path(folder), rounds))
 
 
 async def _warm(folder: Path, rounds: int) -> list[Measure]:
-    request, chunk = Measure("own work for a small request", "us"), Measure("own work for a chunk", "us")
+    request, chunk = Measure(stages.WHOLE, "us"), Measure("own work for a chunk", "us")
+    parsed = Measure("the same, its head parsed by httptools", "us")
     (folder / "models").mkdir()
     add_model(folder / "models", "tiny")
     async with house(folder) as home:
@@ -74,29 +76,30 @@ async def _warm(folder: Path, rounds: int) -> list[Measure]:
         door.connection_made(client)
 
         def small() -> None:
-            for _ in range(_TIMES):
-                door.data_received(_REQUEST)
+            door.data_received(_REQUEST)
+            upstream.data_received(_ANSWER)
+
+        def unseen() -> None:
+            for each in _OTHERS:
+                door.data_received(each)
                 upstream.data_received(_ANSWER)
 
-        def stream() -> None:
+        def chunks() -> float:
             door.data_received(_REQUEST)
             upstream.data_received(_STREAM)
-            for _ in range(_TIMES):
-                upstream.data_received(_CHUNK)
+            spent = microseconds(lambda: upstream.data_received(_CHUNK))
             upstream.data_received(b"0\r\n\r\n")
             connections.give_back(upstream, 0.0)
+            return spent
 
         connections.give_back(upstream, 0.0)
         for _ in range(rounds):
-            request.add("lr", _microseconds(small))
+            request.add("lr", microseconds(small))
             assert client.last.endswith(_TOKENS)
-            chunk.add("lr", _microseconds(stream))
+            parsed.add("lr", microseconds(unseen) / len(_OTHERS))
+            chunk.add("lr", chunks())
             assert client.last == b"0\r\n\r\n"
+        small()
+        parts = stages.measure(stages.stages_of(door, upstream, _REQUEST, _ANSWER), rounds)
         door.connection_lost(None)
-    return [request, chunk]
-
-
-def _microseconds(work: Callable[[], None]) -> float:
-    started = time.process_time()
-    work()
-    return (time.process_time() - started) / _TIMES * 1e6
+    return [request, *parts, parsed, chunk]

@@ -112,7 +112,7 @@ def test_what_wrk_says_is_read() -> None:
         "  Socket errors: connect 1, read 2, write 3, timeout 4\n  Non-2xx or 3xx responses: 5\n"
         "Requests/sec:  24000.50\n"
     )
-    figure = figure_of(said, cpu=1.44)
+    figure = figure_of(said, cpu=1.44, kernel=0.72)
     assert figure == Figure(
-        requests=72000, per_second=24000.5, p50=500.0, p99=3000.0, cpu=20.0, failed=15, longest=20410.0
+        requests=72000, per_second=24000.5, p50=500.0, p99=3000.0, cpu=20.0, kernel=10.0, failed=15, longest=20410.0
     )
