@@ -126,6 +126,17 @@ HTTP = (
         ),
     ),
     Difference(
+        "waits-are-told",
+        "Nothing tells how long a request waited.",
+        "An answer that was waited for has `X-LR-Queue-Ms`, `X-LR-Load-Ms` and `Server-Timing`.",
+        "A slow answer and a slow load are two things.",
+        (
+            Claim("*", "header.x-lr-queue-ms", ABSENT),
+            Claim("*", "header.x-lr-load-ms", ABSENT),
+            Claim("*", "header.server-timing", ABSENT),
+        ),
+    ),
+    Difference(
         "origin-only-where-asked",
         "`Access-Control-Allow-Origin` is in every answer, empty where the request had no origin.",
         "Only in answers to a request with an origin, together with `Vary: Origin`.",

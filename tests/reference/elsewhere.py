@@ -73,6 +73,16 @@ ELSEWHERE: tuple[Elsewhere, ...] = (
         "tests/test_option_fates.py::test_what_is_refused_says_why_in_one_line",
     ),
     _also(
+        "A stream that waits hears nothing until its first token, or until some proxy gives up.",
+        "After `--wait-comment` (5 s) it hears comments: its position, what it waits for, how far a load is. What "
+        "fails then is an error event.",
+        "nginx ends a silence of a minute; loads take three.",
+        "tests/test_waits.py::test_a_stream_hears_of_its_load_and_then_of_its_position",
+        "tests/test_relay_patience.py::test_a_refusal_behind_a_comment_is_the_error_event_of_its_dialect",
+        "tests/e2e/test_nginx.py::test_comments_keep_a_stream_alive_through_a_load_that_is_longer_than_the_patience_of_"
+        "nginx",
+    ),
+    _also(
         "A request that names no model is a 400.",
         "So it is here, but `--default-model ID` answers it.",
         "Old clients never name one.",
