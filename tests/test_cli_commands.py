@@ -44,6 +44,26 @@ def test_ls_shows_every_model_and_what_is_wrong_below(capsys: Captured) -> None:
     ]
 
 
+def test_ls_shows_what_models_take_and_whether_somebody_has_looked(capsys: Captured) -> None:
+    def model(id: str, memory: object) -> dict[str, object]:
+        return {"id": id, "status": {"value": "unloaded"}, "source": "preset", "lr": {"memory": memory}}
+
+    needs = {"CUDA0": 5_000_000_000, "Host": 300_000_000}
+    rows = [
+        model("a", {"source": "measured", "needs": needs}),
+        model("b", {"source": "header", "needs": {"Host": 300_000_000}}),
+        model("c", None),
+        model("d", {"source": "engine"}),
+    ]
+    with routing({"GET /models": Reply({"object": "list", "data": rows})}) as router:
+        assert lr(router, "ls") == 0
+        listed = [line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()]
+        assert lr(router, "ls", "--json") == 0
+    assert listed == ["MEMORY", "CUDA0 5.0 GB + Host 300 MB measured", "300 MB estimated", "-", "-"]
+    told = json.loads(capsys.readouterr().out)["models"]
+    assert [(row["memory"], row["memory_is"]) for row in told[::2]] == [(needs, "measured"), (None, None)]
+
+
 def _staying() -> dict[str, object]:
     def model(id: str, **more: object) -> dict[str, object]:
         return {"id": id, "status": {"value": "loaded"}, "source": "preset", "lr": more}

@@ -53,9 +53,11 @@ def _listing_as_json(listing: Listing) -> dict[str, object]:
 
 def _show(listing: Listing) -> None:
     if listing.rows:
-        stays = any(stay_of(row) for row in listing.rows)  # where nobody says anything of it, there is no column
-        columns = (*COLUMNS, "STAYS") if stays else COLUMNS
-        for line in table(columns, [(*_cells(row), *([stay_of(row) or "-"] if stays else [])) for row in listing.rows]):
+        more = {"MEMORY": memory_of, "STAYS": stay_of}
+        # Where there is nothing to be said in a column, there is none.
+        shown = [name for name, words_of in more.items() if any(words_of(row) for row in listing.rows)]
+        rows = [(*_cells(row), *(more[name](row) or "-" for name in shown)) for row in listing.rows]
+        for line in table((*COLUMNS, *shown), rows):
             say(line)
     else:
         say("no models yet: `lr pull user/model` fetches one, `lr serve --models-dir PATH` serves a folder", err=True)
@@ -73,6 +75,15 @@ def _cells(row: Row) -> tuple[str, ...]:
         row.source,
         row.shown_state,
     )
+
+
+def memory_of(row: Row) -> str:
+    """What it takes of each device, and whether that was measured or estimated."""
+    if not row.memory:
+        return ""
+    named = set(row.memory) != {"Host"}
+    parts = [f"{name} {size_of(size)}" if named else size_of(size) for name, size in row.memory.items()]
+    return f"{' + '.join(parts)} {row.memory_is}"
 
 
 def warnings_of(listing: Listing) -> list[str]:

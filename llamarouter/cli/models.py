@@ -57,6 +57,8 @@ class Row:
     priority: int = 0
     ttl: float | None = None  # seconds of idleness after which its process ends
     expires_in: float | None = None  # seconds until then, while it is idle
+    memory: Mapping[str, int] | None = None  # what it takes, bytes by device
+    memory_is: str | None = None  # measured, estimated
     stopped: str | None = None  # why the router stopped it: expired, evicted, unloaded
 
     @property
@@ -149,8 +151,16 @@ def row_of(item: object) -> Row | None:
         priority=more.get("priority") or 0,
         ttl=more.get("ttl"),
         expires_in=more.get("expires_in"),
+        **_memory_of(more.get("memory")),
         stopped=(more.get("stopped") or {}).get("reason"),
     )
+
+
+def _memory_of(value: object) -> dict[str, Any]:
+    """What a model takes, and whether somebody has looked."""
+    if not isinstance(value, dict) or not isinstance(value.get("needs"), dict):
+        return {}
+    return {"memory": value["needs"], "memory_is": "measured" if value.get("source") == "measured" else "estimated"}
 
 
 def _progress_of(value: object) -> float | None:
