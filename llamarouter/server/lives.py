@@ -21,7 +21,7 @@ from llamarouter.core.errors import ModelUnloaded, RouterError
 from llamarouter.core.events import Event, Exited, Stop, StopReason
 from llamarouter.core.exits import Exit
 from llamarouter.core.failures import ending_of, error_of
-from llamarouter.core.memory import Placement
+from llamarouter.core.memory import HOST, Placement
 from llamarouter.core.refusals import draining
 from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
@@ -128,7 +128,7 @@ class Lives:
         observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
         child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
         child.task.add_done_callback(lambda task: self._ended(child, task))
-        log.info("loading %s%s", model, f" ({placement.label})" if placement is not None and placement.label else "")
+        log.info("loading %s%s", model, _where(placement))
         self._feed.tell(model, "model_status", {"status": "loading"})
 
     def _spawned(self, child: Child) -> None:
@@ -191,3 +191,9 @@ class Lives:
         self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
         if error is not None:
             self.on_failure(child, end)
+
+
+def _where(placement: Placement | None) -> str:
+    """On which devices, where there is a choice."""
+    label = "" if placement is None else placement.label
+    return f" ({label})" if label not in ("", HOST) else ""
