@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -150,3 +151,10 @@ def test_what_nobody_can_tell_is_not_looked_at() -> None:
     asked = Case(model="m", launch=PLAIN, footprint=None, parts_of=lambda _: None, survey=surveyed())
     (placement,) = appraise(asked).placements
     assert (placement.needs, placement.options) == ({}, ())
+
+
+def test_a_context_that_llama_server_would_find_by_itself_is_told() -> None:
+    told = replace(case(60, 20, survey=surveyed(), launch=PLAIN), context=1024)
+    assert appraise(told).placements[0].options == (("--fit", "off"), ("--ctx-size", "1024"))
+    fitted = appraise(replace(case(100, 40, survey=surveyed(CUDA0=(100, 100)), launch=PLAIN), context=1024))
+    assert fitted.placements[-1].options == ()

@@ -40,6 +40,7 @@ class Case:
     survey: Survey
     gpus: tuple[str, ...] = ()  # those of the model's engine
     layers: int | None = None  # that can be offloaded
+    context: int | None = None  # that the child is to be told (`whole_context`)
     full_offload: bool = False  # none of them may stay in host memory
     budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     pids: tuple[int, ...] = ()  # of all our children
@@ -67,7 +68,7 @@ def appraise(case: Case, age: float = 0.0) -> Appraised:
         held=case.books.loaded,
         layers=case.layers,
     )
-    placements = _with_fitted(case, fixed, placements_of(question), soft)
+    placements = _with_fitted(case, fixed, _told(case, fixed, placements_of(question)), soft)
     # Of what nobody can say what it needs nothing is looked at.
     return Appraised(case.model, placements or (Placement({}),), rooms, age=age)
 
@@ -84,6 +85,14 @@ def _soft_rooms(case: Case, rooms: Mapping[str, Room]) -> dict[str, SoftRoom]:
 def _by_memory(survey: Survey, needs: Mapping[str, Parts]) -> dict[str, Parts]:
     """By the memory that it is taken from: that of an integrated GPU is the machine's."""
     return together(*({survey.memory_of(name): parts} for name, parts in needs.items()))
+
+
+def _told(case: Case, fixed: Fixed, placements: tuple[Placement, ...]) -> tuple[Placement, ...]:
+    """With the context that llama-server would find by itself if it were let."""
+    if case.context is None or fixed.fit:
+        return placements
+    context = ("--ctx-size", str(case.context))
+    return tuple(replace(each, options=(*each.options, context)) for each in placements)
 
 
 def _with_fitted(

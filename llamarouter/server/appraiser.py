@@ -21,9 +21,11 @@ from llamarouter.core.events import Appraised
 from llamarouter.core.footprint import Footprint, Source
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement
+from llamarouter.core.placed import placed
 from llamarouter.core.placement import Layout, layout_of
 from llamarouter.core.scaling import PartsOf, scaled_parts
 from llamarouter.core.soft_room import Books
+from llamarouter.core.whole_context import context_to_tell
 from llamarouter.host.engine import Engine
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.server.learning import Learning, Load
@@ -58,6 +60,18 @@ class Subject:
     entry: Entry
     launch: Launch
     engine: Engine
+
+    @property
+    def context(self) -> int | None:
+        """What its child is to be told."""
+        return context_to_tell(self.launch, self.entry.model.header, self.engine.table)
+
+    def whole(self) -> Launch:
+        """The launch with that context."""
+        if self.context is None:
+            return self.launch
+        told = Placement({}, (("--ctx-size", str(self.context)),))
+        return placed(self.launch, told, self.engine.table)
 
     @property
     def identity(self) -> tuple[Launch, tuple[int, ...]]:
@@ -141,7 +155,7 @@ class Appraiser:
         footprint = self._known_of(subject, gpus)
         if footprint is None:
             free = {name: _free_of(survey, name) for name in gpus}
-            footprint = await self._footprints.footprint_of(subject.launch, subject.engine, free)
+            footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free)
             self._known[model] = _Known(footprint, *subject.identity, gpus)
         return self._appraised(subject, survey, gpus, footprint)
 
@@ -195,6 +209,7 @@ class Appraiser:
         case = Case(
             model=entry.id,
             launch=subject.launch,
+            context=subject.context,
             footprint=footprint,
             parts_of=self._learning.parts_of(about, survey, estimated),
             survey=survey,

@@ -518,9 +518,12 @@ CHILDREN = (
     Difference(
         "children-are-told-more",
         "A child has the engine's defaults.",
-        "Unless told otherwise, a child gets `--metrics`, and 64 HTTP threads.",
-        "The router reads the metrics; with the default threads, bursts of 32 requests stall for seconds.",
+        "Unless told otherwise, a child gets `--metrics`, and 64 HTTP threads; one whose memory was looked at "
+        "`--fit off`, and where it was left to that, how many layers go where and how long the context is.",
+        "The router reads the metrics; with the default threads, bursts of 32 requests stall for seconds; what was "
+        "planned to fit is what comes up, or fails.",
         (
+            Claim("*", "argument.--fit", ABSENT, "off"),
             Claim("*", "argument.--metrics", ABSENT, "(flag)"),
             Claim("*", "argument.--threads-http", ABSENT, "64"),
         ),
