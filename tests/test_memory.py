@@ -193,6 +193,8 @@ async def test_what_a_load_took_is_what_the_next_one_is_thought_to_need(tmp_path
         plan = (await home.client.post("/lr/plan", json={"model": "b"})).json()
         assert plan["source"] == "engine"
     async with home_of(machine, tmp_path, **models) as home:
+        await until(lambda: home.node.supervisor.needs_of("a") is not None)
+        assert (await known_of(home, "a"))["source"] == "measured"
         plan = (await home.client.post("/lr/plan", json={"model": "a"})).json()
         assert (plan["needs"], plan["source"]) == ({"CUDA0": 400}, "measured")
         assert plan["load_seconds"] > 0
@@ -225,3 +227,18 @@ async def test_nothing_is_learnt_of_a_load_that_was_left_to_llama_server(tmp_pat
         await loaded(home, "a", "b")
         await until_known(home, "b", "measured")
         assert (await known_of(home, "a"))["source"] == "engine"
+
+
+async def test_a_budget_for_what_is_not_there_is_said_at_the_start(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = virtual_machine(tmp_path, 1 << 30)
+    async with home_of(machine, tmp_path, "--memory-budget", "CUDA7=1GiB,CUDA0=50%", a=takes(400)) as home:
+        await until(lambda: bool(caplog.records))
+        assert [record.getMessage() for record in caplog.records] == [
+            "--memory-budget CUDA7=1 GiB: no such device; there is CUDA0, Host"
+        ]
+        await loaded(home, "a")
+        state = (await home.client.get("/lr/devices")).json()
+        assert state["problems"] == [record.getMessage() for record in caplog.records]
+        assert [each["budget"] for each in state["devices"]] == [1 << 29, None]

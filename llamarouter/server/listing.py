@@ -57,7 +57,7 @@ class ModelList:
         if known is not None:
             return known
         described = describe(entry, inventory, self._supervisor, self._downloads, self._created)
-        if not stirs:
+        if not stirs and described["lr"]["memory"] is None:  # what is known of it changes with every look
             self._quiet[entry.model.id] = msgspec.Raw(msgspec.json.encode(described))
         return described
 

@@ -8,6 +8,7 @@ Where nobody looks (`--no-memory-check`) the supervisor has no appraiser, and on
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -30,6 +31,10 @@ from llamarouter.server.planning import Plan, plan_of
 from llamarouter.server.scales import Scales, facts_of, note_shortfalls
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
+
+log = logging.getLogger("llamarouter")
+
+_RECALLED = 64  # models that were loaded before, the last ones
 
 
 class Devices(Protocol):
@@ -80,6 +85,14 @@ class Memory:
 
     async def __aexit__(self, *_: object) -> None:
         await self._devices.__aexit__(None, None, None)
+
+    async def begin(self) -> None:
+        """The first look at the devices. What was said of them and cannot be is in the log; and what models took before
+        this router was started is known from now on, not only once they are asked for."""
+        for contradiction in self._contradictions(await self._devices.survey()):
+            log.warning("%s", contradiction)
+        for model in list(self._learning.load_seconds())[-_RECALLED:]:
+            await self.appraiser.appraise(model)
 
     def ready(self, child: Child) -> None:
         """A child has come up: say what it has less of than it was to have, weigh it, and learn what it took."""

@@ -86,6 +86,8 @@ class Node:
             if self.memory is not None:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)
+            if self.memory is not None:
+                self.supervisor.errands.begin(self.memory.begin())
             yield
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
