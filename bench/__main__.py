@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import herd, limits, loads, looks, starts, streams, table
+from bench import fairness, herd, limits, loads, looks, starts, streams, table
 from bench.bars import judged
 from bench.candidates import home_of_its_own
 from bench.measure import FEWEST_PAIRS, Measure
@@ -22,7 +22,7 @@ from bench.warm import warm
 from tests.tiny_gguf import write_llama
 
 _ROOT = Path(__file__).resolve().parents[1]
-_PARTS = ("warm", "loads", "cold", "turns", "herd", "start", "commands", "memory")
+_PARTS = ("warm", "loads", "cold", "turns", "fairness", "herd", "start", "commands", "memory")
 
 
 def main() -> int:
@@ -79,18 +79,21 @@ def _models_that_start(options: argparse.Namespace, parts: Sequence[str], model:
             shutil.copyfile(options.model, large)
             others += starts.cold(server, large, rounds)
     if "turns" in parts:
-        three = _folder(folder, "three", *(shutil.copyfile(model, folder / f"{name}.gguf") for name in "abc"))
+        three = _copies(model, folder, "three", *"abc")
         for places in (1, 2):
             others += starts.turns(server, three, places, rounds)
+    if "fairness" in parts:
+        others += fairness.measure(server, _copies(model, folder, "contended", "hot", "cold"), rounds)
     if "herd" in parts:
-        others += herd.measure(
-            server,
-            _folder(folder, "two", *(shutil.copyfile(model, folder / f"{name}.gguf") for name in ("cold", "tiny"))),
-            rounds,
-        )
+        others += herd.measure(server, _copies(model, folder, "two", "cold", "tiny"), rounds)
     if "commands" in parts:
         others += starts.commands(server, model.parent, rounds)
     return others
+
+
+def _copies(model: Path, parent: Path, folder: str, *names: str) -> Path:
+    """A folder with the same model under these names."""
+    return _folder(parent, folder, *(shutil.copyfile(model, parent / f"{name}.gguf") for name in names))
 
 
 def _folder(parent: Path, name: str, *files: Path) -> Path:

@@ -280,3 +280,50 @@ def test_a_fresh_busy_model_is_not_claimed_before_it_has_served_for_as_long_as_i
     assert not scheduler.is_claimed("a")
     play(scheduler, (50, release(1), grant(3, "a")), (60, tick))
     assert scheduler.is_claimed("a")
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_came_in_turns_is_done_in_batches_one_load_for_all_that_wait_for_a_model() -> None:
+    """Six requests, by turns for two models: two loads and not six."""
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "b")),
+        (0, ask(3, "a")),
+        (0, ask(4, "b")),
+        (0, ask(5, "a")),
+        (0, ask(6, "b")),
+        (2, ready("a"), grant(1, "a")),
+        (3, release(1), grant(3, "a")),  # b was here before, but a is there
+        (4, release(3), grant(5, "a")),
+        (5, release(5), evict("a")),
+        (6, gone("a"), start("b")),
+        (8, ready("b", slots=2), grant(2, "b"), grant(4, "b")),
+        (9, release(2), grant(6, "b")),
+        (9, ask(7, "a")),
+        (10, release(4)),
+        (11, release(6), evict("b")),
+    )
+
+
+def test_a_batch_ends_where_another_model_has_waited_long_enough_and_its_rest_is_the_next_one_of_its_model() -> None:
+    play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "b")),
+        (0, ask(3, "a")),
+        (0, ask(4, "a")),
+        (1, ready("a"), grant(1, "a")),
+        (9, release(1), grant(3, "a")),
+        (10, tick),  # b has waited its ten seconds
+        (11, release(3), evict("a")),
+        (12, gone("a"), start("b")),
+        (13, ready("b"), grant(2, "b")),
+        (13, ask(5, "b")),  # a has wanted its place since 10
+        (14, release(2), grant(5, "b")),
+        (15, release(5), evict("b")),
+        (16, gone("b"), start("a")),
+        (17, ready("a"), grant(4, "a")),
+    )
