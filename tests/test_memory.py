@@ -242,3 +242,22 @@ async def test_a_budget_for_what_is_not_there_is_said_at_the_start(
         state = (await home.client.get("/lr/devices")).json()
         assert state["problems"] == [record.getMessage() for record in caplog.records]
         assert [each["budget"] for each in state["devices"]] == [1 << 29, None]
+
+
+async def test_an_obvious_fit_does_not_wait_for_the_engines_word(tmp_path: Path) -> None:
+    machine, expected = virtual_machine(tmp_path, 4 << 30), Expected()
+    expected.gate.clear()
+    preset = preset_of(tmp_path, a=takes(1 << 30), tight=takes(2 << 30))
+    async with (
+        house(tmp_path, preset=preset, devices=machine, footprints=expected) as home,
+        asyncio.TaskGroup() as group,
+    ):
+        await loaded(home, "a")
+        assert expected.asked == 1  # for the next time
+        tight = group.create_task(ask(home, "tight"))
+        await until(lambda: expected.asked == 2)
+        assert living(home) == {"a"}
+        expected.gate.set()
+        assert (await tight)[0] == 200
+        assert living(home) == {"a", "tight"}
+        await until_known(home, "a", "measured")

@@ -73,13 +73,22 @@ class Expected:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
 
     async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
         self.asked += 1
+        await self.gate.wait()
+        return self._said(launch, gpus, Source.ENGINE)
+
+    async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
+        return self._said(launch, gpus, Source.HEADER)
+
+    def _said(self, launch: Launch, gpus: Mapping[str, int], source: Source) -> Footprint:
         said = launch.environment()
         expected = int(said.get("EXPECTED") or said["FAKE_VRAM_BYTES"])
         needs = {next(iter(gpus), HOST): Parts(weights=expected)}
-        return Footprint(needs=needs, source=Source.ENGINE)
+        return Footprint(needs=needs, source=source)
 
 
 def virtual_machine(

@@ -9,9 +9,9 @@ What it says is `core.appraisal`'s word; here is only who is asked, and what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 from llamarouter.core.appraisal import Case, appraise
 from llamarouter.core.budget import Budgets
@@ -21,6 +21,7 @@ from llamarouter.core.events import Appraised
 from llamarouter.core.footprint import Footprint, Source
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement
+from llamarouter.core.obvious import fits_beside_everything, generously, likely
 from llamarouter.core.placed import placed
 from llamarouter.core.placement import Layout, layout_of
 from llamarouter.core.scaling import PartsOf, scaled_parts
@@ -51,6 +52,8 @@ class Footprints(Protocol):
     """Who says what a launch takes: `host.estimator`."""
 
     async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
+
+    async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +117,12 @@ class Appraiser:
         pids: Callable[[], tuple[int, ...]],
         books: Callable[[], Books],
         on_survey: Callable[[Survey], None] = lambda _: None,
+        later: Callable[[Coroutine[Any, Any, None]], None] | None = None,
         learning: Learning | None = None,
     ) -> None:
         """`find`: what a model is started with; None: it cannot be. `pids`: of all children; `books`: what they hold,
-        as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does.
+        as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does; `later`: runs what
+        nobody waits for.
         """
         self._find = find
         self._devices = devices
@@ -126,6 +131,7 @@ class Appraiser:
         self._pids = pids
         self._books = books
         self._on_survey = on_survey
+        self._later = later
         self._learning = learning or Learning(LearntFootprints(None))
         self._known: dict[str, _Known] = {}
         self._told: dict[str, _Told] = {}
@@ -142,8 +148,8 @@ class Appraiser:
         footprint = self._known_of(subject, view.gpus)
         return None if footprint is None else self._appraised(subject, survey.seen_by(view), view.gpus, footprint)
 
-    async def appraise(self, model: str) -> Appraised:
-        """The answer."""
+    async def appraise(self, model: str, *, exactly: bool = False) -> Appraised:
+        """The answer; by a rough estimate where that is good enough, unless it is to be known `exactly`."""
         subject = self._find(model)
         if subject is None:
             return _not_looked_at(model)
@@ -153,11 +159,41 @@ class Appraiser:
         survey = survey if view is None else survey.seen_by(view)
         gpus = survey.gpus if view is None else view.gpus
         footprint = self._known_of(subject, gpus)
-        if footprint is None:
-            free = {name: _free_of(survey, name) for name in gpus}
-            footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free)
-            self._known[model] = _Known(footprint, *subject.identity, gpus)
+        if footprint is None and not exactly and (obvious := await self._obvious(subject, survey, gpus)) is not None:
+            return obvious
+        footprint = footprint or await self._ask(subject, survey, gpus)
         return self._appraised(subject, survey, gpus, footprint)
+
+    async def _ask(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Footprint:
+        free = {name: _free_of(survey, name) for name in gpus}
+        footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free)
+        self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
+        return footprint
+
+    async def _obvious(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Appraised | None:
+        """The answer without the engine's word, where any word would do; it is asked for the next time."""
+        if self._later is None:
+            return None
+        free = {name: _free_of(survey, name) for name in gpus}
+        rough = await self._footprints.at_hand(subject.whole(), subject.engine, free)
+        if rough.source is not Source.HEADER:
+            self._known[subject.entry.id] = _Known(rough, *subject.identity, gpus)
+            return self._appraised(subject, survey, gpus, rough)
+        case = self._case(subject, survey, gpus, rough, generously)
+        generous = appraise(case)
+        parts = case.parts_of(layout_of(generous.placements[0])) or {}
+        needs = survey.needs({name: each.total for name, each in parts.items()})
+        if generous.placements[0].partial or not fits_beside_everything(needs, generous.rooms, case.books):
+            return None
+        self._later(self._ask_later(subject, survey, gpus))
+        return self._appraised(subject, survey, gpus, rough, likely)
+
+    async def _ask_later(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> None:
+        footprint = await self._ask(subject, survey, gpus)
+        told = self._told.get(subject.entry.id)
+        if told is not None and told.identity == subject.identity:
+            estimated = _parts_of(footprint, _layers_of(subject))
+            self._told[subject.entry.id] = replace(told, footprint=footprint, estimated=estimated)
 
     def footprint_of(self, model: str) -> Footprint | None:
         """What a model needs, as far as it is known now: measured, where a load has shown it."""
@@ -201,17 +237,42 @@ class Appraiser:
         """What the model's engine calls the GPUs; None: it is being asked."""
         return self._devices.view(subject.engine.command, subject.launch.environment())
 
-    def _appraised(self, subject: Subject, survey: Survey, gpus: tuple[str, ...], footprint: Footprint) -> Appraised:
-        entry, header = subject.entry, subject.entry.model.header
-        layers = header.n_layer + 1 if header is not None and header.n_layer is not None else None
-        estimated = _parts_of(footprint, layers)
-        about = self._about(subject)
-        case = Case(
+    def _appraised(
+        self,
+        subject: Subject,
+        survey: Survey,
+        gpus: tuple[str, ...],
+        footprint: Footprint,
+        taken: Callable[[PartsOf], PartsOf] = lambda parts_of: parts_of,
+    ) -> Appraised:
+        case = self._case(subject, survey, gpus, footprint, taken)
+        appraised = appraise(case, max(0.0, time.monotonic() - survey.at))
+        self._told[subject.entry.id] = _Told(
+            subject.identity,
+            footprint,
+            _parts_of(footprint, case.layers),
+            survey,
+            self._about(subject),
+            layout_of(appraised.placements[0]),
+        )
+        return appraised
+
+    def _case(
+        self,
+        subject: Subject,
+        survey: Survey,
+        gpus: tuple[str, ...],
+        footprint: Footprint,
+        taken: Callable[[PartsOf], PartsOf],
+    ) -> Case:
+        """`taken`: how the estimate is to be taken; what was learnt is taken as it is."""
+        entry, layers = subject.entry, _layers_of(subject)
+        return Case(
             model=entry.id,
             launch=subject.launch,
             context=subject.context,
             footprint=footprint,
-            parts_of=self._learning.parts_of(about, survey, estimated),
+            parts_of=self._learning.parts_of(self._about(subject), survey, taken(_parts_of(footprint, layers))),
             survey=survey,
             gpus=gpus,
             layers=layers,
@@ -220,16 +281,18 @@ class Appraiser:
             pids=self._pids(),
             books=self._books(),
         )
-        appraised = appraise(case, max(0.0, time.monotonic() - survey.at))
-        layout = layout_of(appraised.placements[0])
-        self._told[entry.id] = _Told(subject.identity, footprint, estimated, survey, about, layout)
-        return appraised
 
     def _about(self, subject: Subject) -> str:
         told = self._told.get(subject.entry.id)
         if told is not None and told.identity == subject.identity:
             return told.about
         return self._learning.subject(subject.launch, subject.engine, subject.entry.model.stamp)
+
+
+def _layers_of(subject: Subject) -> int | None:
+    """How many can be offloaded: the output is one more."""
+    header = subject.entry.model.header
+    return header.n_layer + 1 if header is not None and header.n_layer is not None else None
 
 
 def _free_of(survey: Survey, name: str) -> int:

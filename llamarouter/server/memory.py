@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, Self
 
@@ -70,6 +70,7 @@ class Memory:
             pids=self._pids,
             books=self._books,
             on_survey=self._weigh,
+            later=self._begin,
             learning=learning,
         )
         self._scales: Scales | None = None
@@ -96,7 +97,8 @@ class Memory:
 
     def ready(self, child: Child) -> None:
         """A child has come up: say what it has less of than it was to have, weigh it, and learn what it took."""
-        note_shortfalls(child, self._shelf.entry(child.model))
+        if (subject := self._find(child.model)) is not None:
+            note_shortfalls(child, subject.entry)
         if self._supervisor is not None:
             self._supervisor.errands.begin(self._look(child))
 
@@ -119,7 +121,7 @@ class Memory:
         """What would happen to a request for the model of `entry` now."""
         if self._supervisor is None:
             raise RuntimeError("no supervisor")
-        appraised = await self.appraiser.appraise(entry.id)
+        appraised = await self.appraiser.appraise(entry.id, exactly=True)
         child = self._supervisor.children.get(entry.id)
         key = entry.launch.engine_key if entry.launch is not None else None
         return plan_of(
@@ -160,6 +162,12 @@ class Memory:
 
     # --- the children -----------------------------------------------------------------------------------------------
 
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        if self._supervisor is None:
+            work.close()
+        else:
+            self._supervisor.errands.begin(work)
+
     def _find(self, model: str) -> Subject | None:
         try:
             entry = self._shelf.entry(model)
@@ -177,17 +185,18 @@ class Memory:
 
     def _learn(self, child: Child, survey: Survey) -> bool:
         """Whether there was anything to learn of a child: it lives, and has all that it was started with."""
-        supervisor, ready, header = self._supervisor, child.ready, self._shelf.entry(child.model).model.header
-        if supervisor is None or supervisor.children.get(child.model) is not child or child.stopping:
+        supervisor, ready, subject = self._supervisor, child.ready, self._find(child.model)
+        if supervisor is None or subject is None or supervisor.children.get(child.model) is not child:
             return False
-        if ready is None or child.placement is None or child.pid is None:
+        header = subject.entry.model.header
+        if ready is None or child.stopping or child.placement is None or child.pid is None:
             return False
         planned = ("--fit", "off") in child.placement.options and is_as_planned(child.launch, header, facts_of(ready))
         load = self.appraiser.load_of(child.model, child.placement, survey) if planned else None
         if load is None:
             return False
         lines = _of_this_child(child, supervisor.lives.ring_of(child.model).lines())
-        logged = footprint_of_log(lines, file_bytes=self._shelf.entry(child.model).model.size)
+        logged = footprint_of_log(lines, file_bytes=subject.entry.model.size)
         totals = {} if logged is None else logged.totals()
         self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
         return True
