@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.asked import MIB
-from llamarouter.core.coarse import coarse_footprint
+from llamarouter.core.cache_size import cache_by_layer
+from llamarouter.core.coarse import coarse_footprint, masks
 from llamarouter.core.footprint import HOST, Parts, Source
 from tests import real_shapes
 from tests.launches import asked_in, shape_in
+from tests.sparse_gguf import Hollow
 from tests.tiny_gguf import write_embedding_model, write_llama, write_sharded_llama
 
 # shape, flags, MiB: mapped weights, cache, compute
@@ -99,7 +101,10 @@ def test_some_layers_on_the_gpu(eight: Path) -> None:
     assert found["CUDA0"].weights == on_gpu
     assert found["CUDA0"].kv == 320 * MIB
     assert needs(eight, "-c 8192 -ngl 11 --no-kv-offload", CUDA0=0)["CUDA0"].kv == 0
-    assert needs(eight, "-ngl 0", CUDA0=0).keys() == {HOST}
+    assert found[HOST].mapped == found[HOST].weights  # beside a GPU nothing is laid out anew
+    idle = needs(eight, "-ngl 0", CUDA0=0)
+    assert idle.keys() == {HOST}
+    assert idle[HOST].mapped == shape.weights
 
 
 def test_tied_embeddings_lie_on_the_gpu_again(tmp_path: Path) -> None:
@@ -126,6 +131,29 @@ def test_weights_that_are_laid_out_anew_or_read_are_no_pages_of_the_file(eight: 
     assert 0 < needs(eight, "-c 8192")[HOST].mapped < 0.2 * needs(eight, "-c 8192")[HOST].weights
     assert needs(eight, "-c 8192 --no-repack")[HOST].mapped == shape_in(eight).weights
     assert needs(eight, "-c 8192 --load-mode none")[HOST].mapped == 0
+
+
+def test_without_flash_attention_values_are_as_wide_as_the_widest_and_masks_are_floats_too(tmp_path: Path) -> None:
+    path = two_layers(tmp_path / "v.gguf")
+    shape = shape_in(path)
+    assert [layer.values for layer in shape.layers] == [32, 64]
+    plain, transposed = (asked_in(f"-m m -c 256 -np 1 -fa {fa}") for fa in ("on", "off"))
+    assert cache_by_layer(shape, plain) == [256 * 2 * (32 + 32), 256 * 2 * (64 + 64)]
+    assert cache_by_layer(shape, transposed) == [256 * 2 * (32 + 64), 256 * 2 * (64 + 64)]
+    assert masks(shape, plain) == 256 * 256 * 2
+    assert masks(shape, transposed) == 256 * 256 * 6
+
+
+def two_layers(path: Path) -> Path:
+    """The second one has twice the heads."""
+    file = Hollow(path, "llama")
+    file.keys({"context_length": 64, "embedding_length": 32, "block_count": 2, "vocab_size": 10})
+    file.keys({"attention.head_count": [2, 4], "attention.head_count_kv": [2, 4]})
+    file.keys({"attention.key_length": 16, "attention.value_length": 16})
+    file.tensor("token_embd.weight", 32, 10, kind="F16")
+    for layer in range(2):
+        file.tensor(f"blk.{layer}.attn_k.weight", 32, 32, kind="F16")
+    return file.finish()
 
 
 def test_what_is_not_counted_is_said(tmp_path: Path, eight: Path) -> None:

@@ -70,6 +70,9 @@ async def test_the_engine_is_asked_once(
     again = Estimator(environ, FootprintCache(kept))
     assert await again.footprint_of(launch_of(f"-m {eight} -c 8192 --temp 1"), engine_in(tmp_path), GPU) == first
     assert len(calls()) == 1
+    # What only a server makes a context of, it is told as one.
+    await estimator.footprint_of(launch_of(f"-m {eight} -np 2 --kv-unified-per-slot 512"), engine_in(tmp_path), GPU)
+    assert calls()[-1][2:6] == ["--parallel", "2", "--ctx-size", "1024"]
 
 
 async def test_what_makes_another_answer(

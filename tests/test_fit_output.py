@@ -95,6 +95,15 @@ def test_of_two_gpus_the_last_has_the_head_and_an_empty_one_stays_empty(eight: P
     assert needs["CUDA2"].total == 0
 
 
+def test_layers_of_the_host_that_are_laid_out_anew_are_seen_behind_an_input_that_is_there_twice(tmp_path: Path) -> None:
+    model = shape_in(real_shapes.gemma3_27b(tmp_path / "g.gguf"))
+    layers = sum(block.total for block in model.blocks)
+    on_gpu = (model.weights - layers // 2) // MIB
+    printed = parse_fit(f"CUDA0 {on_gpu} 948 132 \nHost {model.input_weights // MIB} 316 30 \n")
+    host = engine_footprint(printed, model, asked_in("-m m -c 8192")).needs[HOST]
+    assert host.weights - host.mapped == pytest.approx(layers // 2, abs=2 * MIB)
+
+
 def test_more_slots_of_a_windowed_model_are_shared_out_as_the_cache_is(tmp_path: Path) -> None:
     model = shape_in(real_shapes.gemma3_27b(tmp_path / "g.gguf"))
     printed = parse_fit("CUDA0 7000 948 132 \nCUDA1 7000 316 574 \nHost 1107 0 30 \n")

@@ -46,6 +46,10 @@ def test_two_launches_need_the_same_where_the_flags_that_matter_agree(flags: str
     assert (memory_key(said_in(f"-m a.gguf {flags}")) == wanted) is same
 
 
+def test_yes_and_no_are_two_keys() -> None:
+    assert memory_key(said_in("-m a --kv-offload")) != memory_key(said_in("-m a --no-kv-offload"))
+
+
 def test_another_program_is_told_what_it_knows() -> None:
     said = said_in("-m a.gguf -c 4096 -nkvo -fa off -np 3 --mmproj p.gguf -ot exps=CPU --temp 1 -cram 5")
     assert arguments_for(said, TABLE) == [

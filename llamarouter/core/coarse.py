@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from llamarouter.core.asked import Asked
 from llamarouter.core.cache_size import cache_by_layer, cells_of
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
-from llamarouter.core.layer_map import LayerMap, layer_map
+from llamarouter.core.layer_map import LayerMap, layer_map, used_of
 from llamarouter.core.shape import Block, Shape
 
 _FLOAT = 4
@@ -22,7 +22,8 @@ _STREAMS = 5
 def coarse_footprint(shape: Shape, asked: Asked, gpus: Mapping[str, int] | None = None) -> Footprint:
     """What the model needs, without projector, draft and adapters. `gpus`: free bytes of each, in their order."""
     where = layer_map(len(shape.blocks), asked, gpus or {})
-    needs = together(_weights(shape, asked, where), _cache(shape, asked, where), _compute(shape, asked, where))
+    used = used_of(asked, gpus or {})
+    needs = together(_weights(shape, asked, where, used), _cache(shape, asked, where), _compute(shape, asked, where))
     doubts = []
     if shape.unknown_types:
         doubts.append(f"tensors of an unknown type are not counted ({', '.join(shape.unknown_types)})")
@@ -31,9 +32,8 @@ def coarse_footprint(shape: Shape, asked: Asked, gpus: Mapping[str, int] | None 
     return Footprint(needs=needs, source=Source.HEADER, prompt_cache_limit=asked.cache_ram, doubts=tuple(doubts))
 
 
-def _weights(shape: Shape, asked: Asked, where: LayerMap) -> dict[str, Parts]:
+def _weights(shape: Shape, asked: Asked, where: LayerMap, gpus: list[str]) -> dict[str, Parts]:
     """Weights by device, and how much of the host's are pages of the file."""
-    host_only = not where.devices
     held: dict[str, int] = {HOST: shape.input_weights}
     anew = 0
     for index, (block, device) in enumerate(zip(shape.blocks, where.layers, strict=True)):
@@ -46,7 +46,7 @@ def _weights(shape: Shape, asked: Asked, where: LayerMap) -> dict[str, Parts]:
         held[where.output] += shape.input_weights
     if where.output == HOST:
         anew += shape.repacked_output
-    if not (asked.repack and host_only):
+    if gpus or not asked.repack:  # beside a GPU nothing is laid out anew
         anew = 0
     mapped = held[HOST] - anew if asked.mapped else 0
     return {name: Parts(weights=size, mapped=mapped if name == HOST else 0) for name, size in held.items()}
@@ -112,7 +112,7 @@ def _scores(shape: Shape, asked: Asked, tokens: int) -> int:
 def masks(shape: Shape, asked: Asked) -> int:
     """Who sees whom: a row of cells for each token, for each kind of layer."""
     cells = cells_of(shape, asked)
-    width = 2 if asked.flash_attn else 4
+    width = 2 if asked.flash_attn else 6  # halves; and without flash attention as floats, too
     kinds = {layer.windowed for layer in shape.layers if layer.keys}
     seen = sum(cells.windowed if windowed else cells.full for windowed in kinds)
     return seen * _tokens(shape, asked) * width if shape.causal else 0
