@@ -51,6 +51,34 @@ def test_what_cannot_be_read_is_a_warning_with_its_line_and_the_model_is_served(
     ]
 
 
+def test_who_may_wait_for_a_model_is_said_by_its_section_the_command_line_or_for_everyone() -> None:
+    preset = (
+        "[*]\nlr-queue-per-model = 50\nlr-queue-timeout = 5m\n[a]\nmodel = a.gguf\nlr-queue-timeout = 1.5\n"
+        "[b]\nmodel = b.gguf\nlr_queue_per_model = 2\n"
+    )
+    catalog = catalog_of(preset, models=[LOCAL])
+    assert policies_of(catalog) == {
+        "a": Policy(queue=50, queue_timeout=1.5),
+        "b": Policy(queue=2, queue_timeout=300.0),
+        "local": Policy(queue=50, queue_timeout=300.0),
+    }
+    catalog = catalog_of(preset, models=[LOCAL], argv=["--queue-timeout", "60"], environ={"LR_QUEUE_PER_MODEL": "9"})
+    assert policies_of(catalog)["a"] == Policy(queue=9, queue_timeout=1.5)
+    assert policies_of(catalog)["local"] == Policy(queue=9, queue_timeout=60.0)
+    origins = [(rule.key, rule.text, rule.origin) for rule in entry_of(catalog, "local").rules]
+    assert origins == [
+        ("lr-queue-per-model", "9", "environment LR_QUEUE_PER_MODEL"),
+        ("lr-queue-timeout", "60", "--queue-timeout"),
+    ]
+    assert not warnings_of(catalog)
+    wrong = catalog_of("[a]\nmodel = a.gguf\nlr-queue-per-model = 0\nlr-queue-timeout = never\n")
+    assert entry_of(wrong, "a").policy == Policy()
+    assert warnings_of(wrong) == [
+        "p.ini:3: lr-queue-per-model must be a whole number, 1 or more, not '0': the default stays",
+        "p.ini:4: lr-queue-timeout must be a time, as in 90, 90s or 5m, not 'never': the default stays",
+    ]
+
+
 def test_a_misspelt_key_is_named_with_the_real_one() -> None:
     catalog = catalog_of("[a]\nmodel = a.gguf\nlr-tll = 5m\n")
     assert warnings_of(catalog) == [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from llamarouter.core.events import PolicySet
+from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from llamarouter.core.waiting import Lane
 from tests.stories import (
@@ -200,6 +202,25 @@ def test_the_queue_is_bounded_for_each_model_in_all_and_in_bytes() -> None:
         (1, ready("a", slots=1), grant(1, "a")),
         (1, ask(10, "a", body=40)),
     )
+
+
+def test_a_model_may_have_a_line_and_a_patience_of_its_own() -> None:
+    scheduler = play(
+        Scheduler(Limits(queue_per_model=2, queue_timeout=50)),
+        (0, PolicySet({"b": Policy(queue=3, queue_timeout=5)})),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "a")),
+        (0, ask(3, "a"), refuse(3, "queue_full")),
+        (0, ask(4, "b"), start("b")),
+        (1, ask(5, "b")),
+        (2, ask(6, "b")),
+        (2, ask(7, "b"), refuse(7, "queue_full")),
+    )
+    assert scheduler.deadline() == 5
+    play(scheduler, (5, tick, refuse(4, "queue_timeout")), (6.5, tick, refuse(5, "queue_timeout")))
+    assert scheduler.deadline() == 7
+    play(scheduler, (6.6, PolicySet({})), (10, tick), (50, tick, *(refuse(n, "queue_timeout") for n in (1, 2))))
+    assert scheduler.deadline() == 52
 
 
 # --- what the scheduler does not know ---------------------------------------------------------------------------------

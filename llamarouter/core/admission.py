@@ -13,6 +13,7 @@ from llamarouter.core.cooldown import Cooldowns
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import Arrived, StopReason
 from llamarouter.core.paces import Paces
+from llamarouter.core.policy import Policy
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue
 
@@ -38,6 +39,7 @@ def objection(
     limits: Limits,
     cooldowns: Cooldowns,
     paces: Paces,
+    policy: Policy,
     now: float,
 ) -> RouterError | None:
     """Why a request that finds no room may not wait for some; None: it may."""
@@ -53,7 +55,7 @@ def objection(
     if probed is not None and waiting:
         since = now if resident is None else resident.started_at
         return refusals.being_probed(event.model, probed, probed.took - (now - since))
-    if waiting >= limits.queue_per_model:
+    if waiting >= (policy.queue or limits.queue_per_model):
         again = paces.retry_after(event.model, resident, waiting, max_wait=limits.max_wait, now=now)
         return refusals.line_full(event.model, waiting, again)
     if len(queue) >= limits.queue_in_all or queue.bytes + event.body_bytes > limits.queue_bytes:

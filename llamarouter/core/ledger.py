@@ -25,8 +25,8 @@ class Ledger:
         self._residents: dict[str, Resident] = {}
         self._inside: dict[int, tuple[Resident, Lane, float]] = {}  # where, and since when
         self._cooldowns = Cooldowns(jitter)
-        self._paces = Paces()
         self._policies = Policies()
+        self._paces = Paces(self._policies)
 
     def phase_of(self, model: str) -> Phase:
         resident = self._residents.get(model)
@@ -96,7 +96,7 @@ class Ledger:
 
     def load_seconds(self, model: str) -> float | None:
         """How long a load of the model takes, as far as that was learnt."""
-        return self._policies.of(model).load_seconds or self._paces.load_of(model)
+        return self._paces.load_of(model)
 
     def idle(self) -> bool:
         """Nothing lives, nobody waits, nobody is inside: after `Closing`, the end."""

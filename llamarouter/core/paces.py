@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from llamarouter.core.policy import Policies
 from llamarouter.core.residents import Phase, Resident
 
 # Clients' libraries wait for no longer than a minute: told to, they come back at once instead.
@@ -29,7 +30,8 @@ class _Learnt:
 class Paces:
     """What was learnt of all models."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: Policies) -> None:
+        self._policies = policies
         self._models: dict[str, _Learnt] = {}
 
     def loaded(self, resident: Resident) -> None:
@@ -49,9 +51,10 @@ class Paces:
         self._models.pop(model, None)
 
     def load_of(self, model: str) -> float | None:
-        """Seconds that its last load took."""
+        """Seconds that its last load took, else those before this router was started."""
         learnt = self._models.get(model)
-        return None if learnt is None else learnt.load
+        load = None if learnt is None else learnt.load
+        return self._policies.of(model).load_seconds if load is None else load
 
     def load_left(self, resident: Resident, now: float) -> float | None:
         """Seconds until a load that runs is over; None: not known, or later than was thought."""

@@ -1,8 +1,10 @@
-"""How long a model stays once it is loaded, and which goes before it: what a preset, the command line and `lr pin` say.
+"""How long a model stays once it is loaded, which goes before it, and who may wait for it: what a preset, the command
+line and `lr pin` say.
 
     lr-ttl       idle for so long, its process ends                     (docs/lifetimes.md says what each means)
     lr-pin       it is never stopped to make room for another model
     lr-priority  of the models that may go, those with the lowest go first
+    lr-queue-per-model, lr-queue-timeout   how many may wait for it, and how long (docs/fairness.md)
 
 None of it says how a child is started: a reload changes it without touching any.
 """
@@ -20,6 +22,8 @@ class Policy:
     ttl: float | None = None  # seconds that it may be idle; None: for ever
     pinned: bool = False
     priority: int = 0
+    queue: int | None = None  # how many may wait for it; None: as many as for any
+    queue_timeout: float | None = None  # seconds; None: as for any
     load_seconds: float | None = None  # how long its loads take, where that was learnt
 
     @property

@@ -163,7 +163,8 @@ class Scheduler(Allotment):
         resident = self._residents.get(event.model)
         if resident is not None and resident.is_expiring and not event.glance:
             resident.leaving = None  # just in time
-        error = objection(event, resident, self._queue, self._limits, self._cooldowns, self._paces, now)
+        policy = self._policies.of(event.model)
+        error = objection(event, resident, self._queue, self._limits, self._cooldowns, self._paces, policy, now)
         if error is not None:
             self._refuse(event.ticket, error)
             return
@@ -262,13 +263,18 @@ class Scheduler(Allotment):
         self._wake = self._next_change(look_again, now)
 
     def _refuse_overdue(self, now: float) -> None:
-        while (oldest := self._queue.oldest()) is not None and now >= oldest.mark[0] + self._limits.queue_timeout:
-            self._queue.leave(oldest.ticket)
-            model, patience = oldest.model, self._limits.max_wait
-            waiting = self._queue.waiting(model)
-            again = self._paces.retry_after(model, self._residents.get(model), waiting, max_wait=patience, now=now)
-            error = refusals.waited_too_long(model, self._limits.queue_timeout, again)
-            self._refuse(oldest.ticket, error)
+        for line in self._queue.lines:
+            timeout = self._timeout_of(line.model)
+            while (oldest := line.head()) is not None and now >= oldest.mark[0] + timeout:
+                self._queue.leave(oldest.ticket)
+                resident = self._residents.get(line.model)
+                again = self._paces.retry_after(
+                    line.model, resident, line.size, max_wait=self._limits.max_wait, now=now
+                )
+                self._refuse(oldest.ticket, refusals.waited_too_long(line.model, timeout, again))
+
+    def _timeout_of(self, model: str) -> float:
+        return self._policies.of(model).queue_timeout or self._limits.queue_timeout
 
     def _end_leaving(self, now: float) -> None:
         for resident in tuple(self._residents.values()):
@@ -306,9 +312,7 @@ class Scheduler(Allotment):
 
     def _next_change(self, look_again: float | None, now: float) -> float:
         times = [time for time in (look_again, next_expiry(self._residents.values(), now)) if time is not None]
-        oldest = self._queue.oldest()
-        if oldest is not None:
-            times.append(oldest.mark[0] + self._limits.queue_timeout)
+        times.extend(line.oldest[0] + self._timeout_of(line.model) for line in self._queue.lines)
         times.extend(
             resident.leaving.by
             for resident in self._residents.values()

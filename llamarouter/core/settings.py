@@ -28,7 +28,7 @@ from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
 from llamarouter.core.own_values import OwnValues
 from llamarouter.core.ownership import Role, refusal_of, role_of
 from llamarouter.core.pins import NamedPins
-from llamarouter.core.policy_rules import DURATIONS, TTL, Rule, rule_of
+from llamarouter.core.policy_rules import DURATIONS, QUEUE, QUEUE_TIMEOUT, TTL, Rule, rule_of
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 _SOCKET_SUFFIX = ".sock"
@@ -216,14 +216,20 @@ def _command(text: str | None) -> tuple[str, ...] | None:
 
 
 def _rules(values: OwnValues) -> tuple[Rule, ...]:
-    """How long every model stays, as the command line or a variable says it."""
+    """What holds for every model that says nothing else, as the command line or a variable says it."""
+    rules = []
     text = values.text("--ttl")
-    if text is None:
-        return ()
-    rule, _ = rule_of(TTL, text, _origin("--ttl", values))
-    if rule is None:
-        raise UsageError(f"{values.written('--ttl')} must be {DURATIONS}, not {text!r}")
-    return (rule,)
+    if text is not None:
+        rule, _ = rule_of(TTL, text, _origin("--ttl", values))
+        if rule is None:
+            raise UsageError(f"{values.written('--ttl')} must be {DURATIONS}, not {text!r}")
+        rules.append(rule)
+    queue = values.integer("--queue-per-model", 1024, 1)
+    timeout = values.seconds("--queue-timeout", 300.0)
+    for name, key, value in (("--queue-per-model", QUEUE, queue), ("--queue-timeout", QUEUE_TIMEOUT, timeout)):
+        if values.text(name) is not None:
+            rules.append(Rule(key, f"{value:g}", value, _origin(name, values)))
+    return tuple(rules)
 
 
 def _pins(values: OwnValues) -> NamedPins:

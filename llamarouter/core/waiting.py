@@ -58,6 +58,11 @@ class Line:
         waiters = self.lanes[lane]
         return next(iter(waiters.values())) if waiters else None
 
+    def head(self) -> Waiter | None:
+        """Who came first, whatever he needs."""
+        heads = [next(iter(lane.values())) for lane in self.lanes.values() if lane]
+        return min(heads, key=lambda waiter: waiter.mark) if heads else None
+
     @property
     def mark(self) -> Mark:
         """Since when the model wants a place (asked only of a line in which somebody stands)."""
@@ -70,10 +75,10 @@ class Line:
 
 
 class Queue:
-    """All lines, and all waiters in the order of their arrival."""
+    """All lines, and all waiters."""
 
     def __init__(self) -> None:
-        self._waiters: OrderedDict[int, Waiter] = OrderedDict()
+        self._waiters: dict[int, Waiter] = {}
         self._lines: dict[str, Line] = {}
         self.bytes = 0  # of the bodies of those who wait
 
@@ -92,9 +97,6 @@ class Queue:
         """How many wait for `model`."""
         line = self._lines.get(model)
         return 0 if line is None else line.size
-
-    def oldest(self) -> Waiter | None:
-        return next(iter(self._waiters.values())) if self._waiters else None
 
     def waiter(self, ticket: int) -> Waiter | None:
         """Who waits with `ticket`."""

@@ -113,7 +113,7 @@ class Reception:
     async def _fetched(self, entry: Entry, begun: Callable[[], None] = lambda: None) -> Entry:
         """The entry once its files are here."""
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(entry.policy.queue_timeout or self._patience):
                 await self._downloads.fetch(entry, begun)
         except TimeoutError:
             raise Downloading(f"model '{entry.model.id}' is still being downloaded", retry_after=30) from None
