@@ -191,7 +191,7 @@ def test_ps_with_nothing_loaded_is_no_failure(capsys: Captured) -> None:
         assert lr(router, "ps") == 0
         assert lr(router, "ps", "--json") == 0
     shown = capsys.readouterr()
-    assert json.loads(shown.out) == {"models": []}
+    assert json.loads(shown.out) == {"models": [], "devices": []}
     assert shown.err.startswith("nothing is loaded")
 
 

@@ -81,6 +81,9 @@ class Expected:
         await self.gate.wait()
         return self._said(launch, gpus, Source.ENGINE)
 
+    async def prepare(self, engine: Engine) -> None:
+        pass
+
     async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
         return self._said(launch, gpus, Source.HEADER)
 

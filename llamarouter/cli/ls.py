@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from llamarouter.cli.models import Listing, Row, json_of, rows_from
-from llamarouter.cli.output import count_of, number_of, say, say_json, size_of, styled, table
+from llamarouter.cli.output import by_device, count_of, number_of, say, say_json, size_of, styled, table
 from llamarouter.cli.parameters import json_option, server_options
 from llamarouter.cli.server_client import find_server
 from llamarouter.cli.stays import stay_of
@@ -79,11 +79,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def memory_of(row: Row) -> str:
     """What it takes of each device, and whether that was measured or estimated."""
-    if not row.memory:
-        return ""
-    named = set(row.memory) != {"Host"}
-    parts = [f"{name} {size_of(size)}" if named else size_of(size) for name, size in row.memory.items()]
-    return f"{' + '.join(parts)} {row.memory_is}"
+    return f"{by_device(row.memory)} {row.memory_is}" if row.memory else ""
 
 
 def warnings_of(listing: Listing) -> list[str]:
@@ -94,6 +90,7 @@ def warnings_of(listing: Listing) -> list[str]:
             lines.append(f"{row.id}: {row.problem}")
         elif row.failure and row.state == "unloaded":
             lines.append(f"{row.id}: {row.failure.message}")
+        lines += [f"{row.id}: {shortfall}" for shortfall in row.shortfalls]
     return list(dict.fromkeys(lines))
 
 

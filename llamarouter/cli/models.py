@@ -59,6 +59,9 @@ class Row:
     expires_in: float | None = None  # seconds until then, while it is idle
     memory: Mapping[str, int] | None = None  # what it takes, bytes by device
     memory_is: str | None = None  # measured, estimated
+    place: str | None = None  # on which devices its process is
+    held: Mapping[str, int] | None = None  # what that holds, bytes by device
+    shortfalls: tuple[str, ...] = ()  # what it came up with less of than it was to have
     stopped: str | None = None  # why the router stopped it: expired, evicted, unloaded
 
     @property
@@ -152,6 +155,9 @@ def row_of(item: object) -> Row | None:
         ttl=more.get("ttl"),
         expires_in=more.get("expires_in"),
         **_memory_of(more.get("memory")),
+        place=more.get("place"),
+        held=more.get("held"),
+        shortfalls=tuple(str(each) for each in more.get("shortfalls") or ()),
         stopped=(more.get("stopped") or {}).get("reason"),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import IO
 
 import click
@@ -94,6 +94,12 @@ def size_of(count: float | None) -> str:
             return f"{count:.0f} {unit}" if unit == "B" or count >= 99.95 else f"{count:.1f} {unit}"
         count /= 1000
     return f"{count:.1f} TB"
+
+
+def by_device(sizes: Mapping[str, int]) -> str:
+    """Bytes by device: `CUDA0 5.1 GB + Host 310 MB`; without a name where there is nothing but the host."""
+    named = set(sizes) != {"Host"}
+    return " + ".join(f"{name} {size_of(size)}" if named else size_of(size) for name, size in sizes.items() if size)
 
 
 def count_of(number: float | None) -> str:

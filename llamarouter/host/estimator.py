@@ -88,6 +88,11 @@ class Estimator:
             await asyncio.to_thread(self._cache.save)
         return footprint
 
+    async def prepare(self, engine: Engine) -> None:
+        """Find out how the engine is asked, which takes a moment the first time."""
+        with contextlib.suppress(FitProblem):
+            await asyncio.to_thread(fit_program_of, engine, self._environ)
+
     async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int] | None = None) -> Footprint:
         """The same without asking the engine: what it has said before, else the formula on the header (some ms)."""
         return await asyncio.to_thread(self._at_hand, launch, engine, dict(gpus or {}))

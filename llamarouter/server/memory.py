@@ -60,6 +60,7 @@ class Memory:
         self._shelf = shelf
         self._learning = learning
         self._devices = devices
+        self._footprints = footprints
         self._budgets = budgets
         self._supervisor: Supervisor | None = None
         self.appraiser = Appraiser(
@@ -92,6 +93,7 @@ class Memory:
         this router was started is known from now on, not only once they are asked for."""
         for contradiction in self._contradictions(await self._devices.survey()):
             log.warning("%s", contradiction)
+        await self._footprints.prepare(self._shelf.inventory.engine_of(None))
         for model in list(self._learning.load_seconds())[-_RECALLED:]:
             await self.appraiser.appraise(model)
 
