@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llamarouter.host.child_log import LINE_LIMIT, LogRing, clean
+from llamarouter.host.child_log import LINE_LIMIT, LogRing, clean, lines_of_process
 from tests.waiting import until
 
 
@@ -136,3 +136,10 @@ async def test_a_follower_that_does_not_read_misses_lines_and_holds_nobody_up() 
     assert await first == "4000"
     await lines.aclose()
     assert ring._followers == []
+
+
+def test_what_one_child_has_said() -> None:
+    lines = ("old", "--- m: started as process 71", "first", "--- m: started as process 7", "second", "--- stopped")
+    assert lines_of_process(lines, 7) == ("second", "--- stopped")
+    assert lines_of_process(lines, 71) == lines[2:]
+    assert lines_of_process(lines[4:], 7) == lines[4:]  # its beginning was pushed out

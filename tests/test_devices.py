@@ -192,6 +192,24 @@ def test_the_fastest_card_is_the_first_by_its_name(machine: FakeMachine) -> None
     assert [found.devices[name].free for name in ("CUDA0", "CUDA1")] == [20 * GIB, 8 * GIB]
 
 
+def test_cards_of_one_size_are_told_apart_by_their_names(machine: FakeMachine) -> None:
+    machine.nvidia(*card(1, 24 * GIB, GIB, name="NVIDIA RTX A5000"), *card(2, 24 * GIB, 2 * GIB))
+    engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, 1), listed("CUDA1", "NVIDIA RTX A5000", 24 * GIB, 1))
+    found = survey(machine, engine)
+    assert [found.devices[name].free for name in found.gpus] == [2 * GIB, GIB]
+
+
+def test_of_instances_cuda_shows_the_first_alone(machine: FakeMachine) -> None:
+    instances = ("instance 21474836480 10737418240 MIG-a", "instance 21474836480 21474836480 MIG-b")
+    machine.nvidia("card 0000:01:00.0 85899345920 1 GPU-1 NVIDIA H100", *instances, *card(2, 24 * GIB, GIB))
+    silent = machine.engine("silent", does="exit 1")
+    assert {name: device.free for name, device in survey(machine, silent).devices.items() if name != HOST} == {
+        "CUDA0": 10 * GIB
+    }
+    found = survey(machine, silent, CUDA_VISIBLE_DEVICES="MIG-b,MIG-a")
+    assert found.devices["CUDA0"].free == 20 * GIB
+
+
 def test_of_a_partitioned_card_the_instance_is_the_device(machine: FakeMachine) -> None:
     lines = (
         *("card 0000:01:00.0 85899345920 1 GPU-1 NVIDIA H100", "instance 21474836480 10737418240 MIG-a"),
@@ -245,6 +263,19 @@ def test_amds_cards_are_read_from_the_kernel(machine: FakeMachine) -> None:
     found = survey(machine, engine, 7)
     assert [found.devices[name].free for name in found.gpus] == [15 * GIB, 20 * GIB]
     assert [found.devices[name].held for name in found.gpus] == [{7: 5 * GIB}, {7: 3 * GIB}]
+
+
+def test_an_integrated_gpu_of_amds_takes_the_hosts_memory(machine: FakeMachine) -> None:
+    machine.amd("card0", "0000:03:00.0", 16 * GIB, GIB)
+    machine.amd("card1", "0000:c1:00.0", GIB // 2, 0)
+    engine = machine.engine(
+        "vulkan",
+        listed("Vulkan0", "AMD Radeon 780M (RADV PHOENIX)", 28 * GIB, 20 * GIB),
+        listed("Vulkan1", "AMD Radeon RX 7600 XT (RADV NAVI33)", 16 * GIB, 1),
+    )
+    found = survey(machine, engine)
+    assert [found.memory_of(name) for name in ("Vulkan0", "Vulkan1")] == [HOST, "Vulkan1"]
+    assert (found.devices["Vulkan0"].free, found.devices["Vulkan1"].free) == (20 * GIB, 15 * GIB)
 
 
 # --- what only the engine knows --------------------------------------------------------------------------------------

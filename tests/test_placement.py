@@ -221,6 +221,7 @@ def test_proportions() -> None:
     assert needs_of(Layout(("CUDA5",))) == {"CUDA5": 3787, HOST: 16}
     assert needs_of(Layout(("CUDA1", "CUDA2"), (75, 25))) == {"CUDA1": 25 * 110 + 157, "CUDA2": 8 * 110 + 100, HOST: 16}
     assert needs_of(Layout(("CUDA1",), layers=10)) == {"CUDA1": 1100 + 157, HOST: 16 + 2530 + 100}
+    assert needs_of(Layout(("CUDA1",), layers=99)) == needs_of(Layout(("CUDA1",)))
     assert needs_of(Layout()) == {HOST: 16 + 3630 + 100 + 57}
     on_host = Footprint(needs={HOST: whole.needs["CUDA0"]}, source=Source.HEADER)
     assert scaled(on_host, 33)(Layout(("CUDA0",))) == {"CUDA0": 3787}

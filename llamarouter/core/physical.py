@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _LISTED = re.compile(r"\s*(?P<name>[A-Za-z]+[0-9]+): (?P<what>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)\s*")
 # Which drivers are behind the devices of a backend; of another backend: any.
@@ -86,8 +86,17 @@ def matched(
             taken[card.address] = each.backend
             found[each.name] = card
         elif not any(taken[card.address] != each.backend for card in fitting):
-            found[each.name] = None
+            found[each.name] = _integrated(each, [card for card in order if driver in (None, card.driver)], taken)
     return found
+
+
+def _integrated(listed: Listed, order: Sequence[Physical], taken: dict[str, str]) -> Physical | None:
+    """An integrated GPU: the engine counts the memory of the machine in, the driver what was set aside for it."""
+    for card in order:
+        if card.driver == "amd" and card.address not in taken and 2 * card.total < listed.total:
+            taken[card.address] = listed.backend
+            return replace(card, unified=True)
+    return None
 
 
 def named_without_engine(physical: Sequence[Physical], environ: Mapping[str, str]) -> dict[str, Physical]:
@@ -139,7 +148,7 @@ def _chosen(cards: list[Physical], text: str) -> list[Physical]:
             found = cards[int(word) : int(word) + 1]
         else:
             found = [card for card in cards if word and card.uuid.startswith(word)]
-        if len(found) != 1 or found[0] in chosen:
+        if len(found) != 1:
             break
         chosen += found
     return chosen

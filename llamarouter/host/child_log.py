@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 LINE_LIMIT = 4096  # bytes
 _WAITING_LINES = 1000  # for one slow follower
@@ -21,6 +21,13 @@ _ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 def clean(line: bytes) -> str:
     """One line as text that cannot harm a terminal: no escape sequences, no control characters, valid UTF-8."""
     return _UGLY.sub("\ufffd", _ANSI.sub(b"", line[:LINE_LIMIT]).decode("utf-8", "replace")).rstrip()
+
+
+def lines_of_process(lines: Sequence[str], pid: int | None) -> Sequence[str]:
+    """Of the log of a model, what one of its children has said: from the line of ours that it begins with."""
+    begin = f"started as process {pid}"
+    at = max((at for at, line in enumerate(lines) if line.startswith("--- ") and line.endswith(begin)), default=-1)
+    return lines[at + 1 :]
 
 
 class Follower:

@@ -24,6 +24,7 @@ from llamarouter.core.exits import Exit
 from llamarouter.core.explain import Explanation
 from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
+from llamarouter.host.child_log import lines_of_process
 from llamarouter.server.appraiser import Appraiser, Footprints, Subject
 from llamarouter.server.child import Child
 from llamarouter.server.learning import Learning
@@ -112,7 +113,7 @@ class Memory:
         if load is None:
             return
         most = {name: room.most for name, room in rooms_of(load.survey, self._budgets, ()).items()}
-        self._learning.fell_short(load, _of_this_child(child, lines), most)
+        self._learning.fell_short(load, lines_of_process(lines, child.pid), most)
         self._supervisor.errands.begin(self._learning.keep())
 
     def load_seconds(self) -> Mapping[str, float]:
@@ -197,7 +198,7 @@ class Memory:
         load = self.appraiser.load_of(child.model, child.placement, survey) if planned else None
         if load is None:
             return False
-        lines = _of_this_child(child, supervisor.lives.ring_of(child.model).lines())
+        lines = lines_of_process(supervisor.lives.ring_of(child.model).lines(), child.pid)
         logged = footprint_of_log(lines, file_bytes=subject.entry.model.size)
         totals = {} if logged is None else logged.totals()
         self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
@@ -225,10 +226,3 @@ class Memory:
                 if child is not None and child.ready is not None:
                     loaded[name] = loaded.get(name, 0) + size
         return Books(loaded, everything)
-
-
-def _of_this_child(child: Child, lines: Sequence[str]) -> Sequence[str]:
-    """Of the log of a model, what this child has said: it begins with a line of ours."""
-    begin = f"started as process {child.pid}"
-    at = max((at for at, line in enumerate(lines) if line.startswith("--- ") and line.endswith(begin)), default=-1)
-    return lines[at + 1 :]
