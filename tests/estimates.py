@@ -35,7 +35,7 @@ from llamarouter.host.engine import Engine
 from llamarouter.host.estimator import Estimator
 from llamarouter.host.footprint_cache import FootprintCache
 from llamarouter.host.inventory import engine_for
-from tests import real_shapes
+from tests import further_shapes, real_shapes
 from tests.launches import asked_in, launch_of, shape_in
 from tests.tiers import ENGINE as SERVER
 
@@ -54,9 +54,16 @@ ROWS: list[tuple[Callable[[Path], Path], str]] = [
     (real_shapes.deepseek_v3, "-c 8192 -ctk q8_0 -ctv q8_0"),
     (real_shapes.mamba_2b, "-c 8192"),
     (real_shapes.lfm2_1b, "-c 8192"),
+    (further_shapes.gpt_oss_120b, "-c 8192"),
+    (further_shapes.phi3_medium, "-c 8192 -ub 1024"),
+    (further_shapes.qwen3_next_80b, "-c 8192"),
+    (further_shapes.qwen3_next_80b, "-c 8192 -np 1 -ctk q8_0 -ctv q8_0"),
+    (further_shapes.granite_4_small, "-c 16384 -np 4"),
 ]
-# Address space for a rehearsal: enough for its program, and for no weights.
+# Address space for a rehearsal: enough for its program, and for no weights. States are allocated even then.
 _ADDRESS_KIB = 400_000
+_ADDRESS_KIB_WITH_STATES = 1_500_000
+_WITH_STATES = (further_shapes.qwen3_next_80b, further_shapes.granite_4_small)
 _HOST_LINE = re.compile(r"- (Host|CPU_\w+) +\| +(\d+) = +(\d+) \+ +(\d+) \+ +(\d+)")
 _PROMPT_TOKENS = 520  # more than one batch
 
@@ -83,9 +90,9 @@ def row_of(shape: Callable[[Path], Path], flags: str, folder: Path) -> Row:
     header = coarse_footprint(shape_in(path), asked_in(f"-m {path} {flags}", engine.table))
     asked = estimate(path, flags, engine, folder)
     assert asked.doubts == (), asked.doubts
-    return Row(
-        shape.__name__, flags, header.needs[HOST], without_program(asked.needs[HOST]), rehearsal(path, flags, folder)
-    )
+    room = _ADDRESS_KIB_WITH_STATES if shape in _WITH_STATES else _ADDRESS_KIB
+    reckoned = rehearsal(path, flags, folder, room)
+    return Row(shape.__name__, flags, header.needs[HOST], without_program(asked.needs[HOST]), reckoned)
 
 
 def environ_in(folder: Path) -> dict[str, str]:
@@ -97,10 +104,10 @@ def estimate(path: Path, flags: str, engine: Engine, folder: Path) -> Footprint:
     return asyncio.run(estimator.footprint_of(launch_of(f"-m {path} {flags}", engine.table), engine))
 
 
-def rehearsal(path: Path, flags: str, folder: Path) -> Parts:
+def rehearsal(path: Path, flags: str, folder: Path, address_kib: int) -> Parts:
     """What llama-server reckons before it loads; it never gets further."""
     command = [str(SERVER), "-m", str(path), "--host", str(folder / "rehearsal.sock"), "-v", "--fit", "on"]
-    limited = f"ulimit -v {_ADDRESS_KIB}; exec {shlex.join(command)} {flags}"
+    limited = f"ulimit -v {address_kib}; exec {shlex.join(command)} {flags}"
     done = subprocess.run(
         ["bash", "-c", limited], env=environ_in(folder), stdin=subprocess.DEVNULL, capture_output=True, text=True
     )
@@ -176,12 +183,12 @@ def off(estimated: int, real: int) -> str:
 
 
 def lines(models: list[str], folder: Path) -> Iterator[str]:
-    yield f"{'MiB':51} {'header':>9} {'engine':>9} {'rehearsal':>9}   off by"
+    yield f"{'MiB':54} {'header':>9} {'engine':>9} {'rehearsal':>9}   off by"
     for shape, flags in ROWS:
         row = row_of(shape, flags, folder)
         totals = [parts.total for parts in (row.header, row.engine, row.rehearsal)]
         shown = " ".join(f"{total / MIB:9.0f}" for total in totals)
-        yield f"{row.name:12} {flags:38} {shown}   {off(totals[0], totals[1])} {off(totals[1], totals[2])}"
+        yield f"{row.name:15} {flags:38} {shown}   {off(totals[0], totals[1])} {off(totals[1], totals[2])}"
     engine = engine_for((str(SERVER),), environ_in(folder))
     for model in models:
         for flags in ("-c 8192", "-c 4096 -np 1 -ctk q8_0 -ctv q8_0"):

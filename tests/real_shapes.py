@@ -37,12 +37,12 @@ def qwen3_235b(path: Path) -> Path:
         "attention.value_length": 128,
         "attention.layer_norm_rms_epsilon": 1e-6,
     }
-    _begin(file, keys, n_embd, n_vocab, "Q4_K")
+    begin(file, keys, n_embd, n_vocab, "Q4_K")
     for layer in range(n_layer):
-        block = _attention(file, layer, n_embd, 64 * 128, 4 * 128, "Q4_K")
+        block = attention(file, layer, n_embd, 64 * 128, 4 * 128, "Q4_K")
         file.tensor(f"{block}.attn_q_norm.weight", 128, kind="F32")
         file.tensor(f"{block}.attn_k_norm.weight", 128, kind="F32")
-        _experts(file, block, n_embd, n_ff, n_expert)
+        experts(file, block, n_embd, n_ff, n_expert)
     return file.finish()
 
 
@@ -62,12 +62,12 @@ def gemma3_27b(path: Path) -> Path:
         "attention.sliding_window": 1024,
         "attention.layer_norm_rms_epsilon": 1e-6,
     }
-    _begin(file, keys, n_embd, 262144, "Q6_K", output=False)
+    begin(file, keys, n_embd, 262144, "Q6_K", output=False)
     for layer in range(n_layer):
-        block = _attention(file, layer, n_embd, 32 * 128, 16 * 128, "Q4_0")
+        block = attention(file, layer, n_embd, 32 * 128, 16 * 128, "Q4_0")
         for norm, length in (("attn_q", 128), ("attn_k", 128), ("post_attention", n_embd), ("post_ffw", n_embd)):
             file.tensor(f"{block}.{norm}_norm.weight", length, kind="F32")
-        _feed_forward(file, block, n_embd, n_ff, "Q4_0")
+        feed_forward(file, block, n_embd, n_ff, "Q4_0")
     return file.finish()
 
 
@@ -99,7 +99,7 @@ def deepseek_v3(path: Path) -> Path:
         "attention.layer_norm_rms_epsilon": 1e-6,
         "rope.dimension_count": rope,
     }
-    _begin(file, keys, n_embd, 129280, "Q4_K")
+    begin(file, keys, n_embd, 129280, "Q4_K")
     for layer in range(n_layer):
         block = f"blk.{layer}"
         for norm, length in (("attn", n_embd), ("attn_q_a", q_rank), ("attn_kv_a", kv_rank)):
@@ -111,9 +111,9 @@ def deepseek_v3(path: Path) -> Path:
         file.tensor(f"{block}.attn_v_b.weight", kv_rank, 128, n_head, kind="Q8_0")
         file.tensor(f"{block}.attn_output.weight", n_head * 128, n_embd, kind="Q4_K")
         if layer < 3:
-            _feed_forward(file, block, n_embd, 18432, "Q4_K")
+            feed_forward(file, block, n_embd, 18432, "Q4_K")
         else:
-            _experts(file, block, n_embd, 2048, 256)
+            experts(file, block, n_embd, 2048, 256)
             for part, shape in (("gate", (n_embd, 2048)), ("up", (n_embd, 2048)), ("down", (2048, n_embd))):
                 file.tensor(f"{block}.ffn_{part}_shexp.weight", *shape, kind="Q4_K")
     return file.finish()
@@ -135,7 +135,7 @@ def mamba_2b(path: Path) -> Path:
         "ssm.state_size": state,
         "ssm.time_step_rank": rank,
     }
-    _begin(file, keys, n_embd, 50280, "Q8_0", output=False)
+    begin(file, keys, n_embd, 50280, "Q8_0", output=False)
     for layer in range(n_layer):
         block = f"blk.{layer}"
         file.tensor(f"{block}.attn_norm.weight", n_embd, kind="F32")
@@ -166,11 +166,11 @@ def lfm2_1b(path: Path) -> Path:
         "attention.layer_norm_rms_epsilon": 1e-5,
         "shortconv.l_cache": 3,
     }
-    _begin(file, keys, n_embd, 65536, "Q6_K", output=False, norm="token_embd_norm")
+    begin(file, keys, n_embd, 65536, "Q6_K", output=False, norm="token_embd_norm")
     for layer in range(n_layer):
         block = f"blk.{layer}"
         if layer in attending:
-            _attention(file, layer, n_embd, n_embd, 512, "Q4_K")
+            attention(file, layer, n_embd, n_embd, 512, "Q4_K")
             file.tensor(f"{block}.attn_q_norm.weight", 64, kind="F32")
             file.tensor(f"{block}.attn_k_norm.weight", 64, kind="F32")
         else:
@@ -178,7 +178,7 @@ def lfm2_1b(path: Path) -> Path:
             file.tensor(f"{block}.shortconv.conv.weight", 3, n_embd, kind="F32")
             file.tensor(f"{block}.shortconv.in_proj.weight", n_embd, 3 * n_embd, kind="Q4_K")
             file.tensor(f"{block}.shortconv.out_proj.weight", n_embd, n_embd, kind="Q4_K")
-        _feed_forward(file, block, n_embd, n_ff, "Q4_K")
+        feed_forward(file, block, n_embd, n_ff, "Q4_K")
     return file.finish()
 
 
@@ -235,14 +235,14 @@ def _llama(path: Path, *, n_layer: int, n_embd: int, n_head: int, n_head_kv: int
         "attention.layer_norm_rms_epsilon": 1e-5,
         "rope.dimension_count": n_embd // n_head,
     }
-    _begin(file, keys, n_embd, 128256, quant)
+    begin(file, keys, n_embd, 128256, quant)
     for layer in range(n_layer):
-        block = _attention(file, layer, n_embd, n_embd, n_embd // n_head * n_head_kv, quant)
-        _feed_forward(file, block, n_embd, n_ff, quant)
+        block = attention(file, layer, n_embd, n_embd, n_embd // n_head * n_head_kv, quant)
+        feed_forward(file, block, n_embd, n_ff, quant)
     return file.finish()
 
 
-def _begin(
+def begin(
     file: Hollow,
     keys: dict[str, Value],
     n_embd: int,
@@ -260,25 +260,27 @@ def _begin(
         file.tensor("output.weight", n_embd, n_vocab, kind="Q6_K" if quant == "Q4_K" else quant)
 
 
-def _attention(file: Hollow, layer: int, n_embd: int, n_q: int, n_kv: int, quant: str) -> str:
+def attention(file: Hollow, layer: int, n_embd: int, n_q: int, n_kv: int, quant: str, *, twice_q: bool = False) -> str:
+    """`twice_q`: with a gate in the tensor of the queries."""
     block = f"blk.{layer}"
     file.tensor(f"{block}.attn_norm.weight", n_embd, kind="F32")
-    file.tensor(f"{block}.attn_q.weight", n_embd, n_q, kind=quant)
+    file.tensor(f"{block}.attn_q.weight", n_embd, n_q * (2 if twice_q else 1), kind=quant)
     file.tensor(f"{block}.attn_k.weight", n_embd, n_kv, kind=quant)
     file.tensor(f"{block}.attn_v.weight", n_embd, n_kv, kind=quant)
     file.tensor(f"{block}.attn_output.weight", n_q, n_embd, kind=quant)
     return block
 
 
-def _feed_forward(file: Hollow, block: str, n_embd: int, n_ff: int, quant: str) -> None:
+def feed_forward(file: Hollow, block: str, n_embd: int, n_ff: int, quant: str) -> None:
     file.tensor(f"{block}.ffn_norm.weight", n_embd, kind="F32")
     file.tensor(f"{block}.ffn_gate.weight", n_embd, n_ff, kind=quant)
     file.tensor(f"{block}.ffn_up.weight", n_embd, n_ff, kind=quant)
     file.tensor(f"{block}.ffn_down.weight", n_ff, n_embd, kind=quant)
 
 
-def _experts(file: Hollow, block: str, n_embd: int, n_ff: int, n_expert: int) -> None:
-    file.tensor(f"{block}.ffn_norm.weight", n_embd, kind="F32")
+def experts(file: Hollow, block: str, n_embd: int, n_ff: int, n_expert: int, *, norm: bool = True) -> None:
+    if norm:
+        file.tensor(f"{block}.ffn_norm.weight", n_embd, kind="F32")
     file.tensor(f"{block}.ffn_gate_inp.weight", n_embd, n_expert, kind="F32")
     file.tensor(f"{block}.ffn_gate_exps.weight", n_embd, n_ff, n_expert, kind="Q4_K")
     file.tensor(f"{block}.ffn_up_exps.weight", n_embd, n_ff, n_expert, kind="Q4_K")

@@ -15,7 +15,7 @@ from llamarouter.core.asked import MIB
 from llamarouter.core.cache_size import cache_by_layer
 from llamarouter.core.coarse import coarse_footprint, masks
 from llamarouter.core.footprint import HOST, Parts, Source
-from tests import real_shapes
+from tests import further_shapes, real_shapes
 from tests.launches import asked_in, shape_in
 from tests.sparse_gguf import Hollow
 from tests.tiny_gguf import write_embedding_model, write_llama, write_sharded_llama
@@ -43,6 +43,28 @@ RECORDED = [
     (real_shapes.lfm2_1b, "-c 8192", 105, 96, 76),
     (real_shapes.lfm2_1b, "-c 16384 -np 4", 105, 192, 72),
 ]
+# To these the formula was not fitted.
+FURTHER = [
+    (further_shapes.gpt_oss_120b, "-c 8192", 2346, 324, 104),
+    (further_shapes.gpt_oss_120b, "-c 16384 -np 4", 2346, 684, 100),
+    (further_shapes.phi3_medium, "-c 8192", 4120, 1600, 163),
+    (further_shapes.qwen3_next_80b, "-c 8192", 20768, 493, 98),
+    (further_shapes.qwen3_next_80b, "-c 32768 -np 1", 20768, 843, 122),
+    (further_shapes.granite_4_small, "-c 8192 -ctk q8_0 -ctv q8_0", 114, 329, 77),
+]
+
+
+@pytest.mark.parametrize(("shape", "flags", "mapped", "cache", "compute"), FURTHER)
+def test_elsewhere_only_the_compute_buffer_is_a_guess(
+    tmp_path: Path, shape: Callable[[Path], Path], flags: str, mapped: int, cache: int, compute: int
+) -> None:
+    model = shape_in(shape(tmp_path / "m.gguf"))
+    asked = asked_in(f"-m m.gguf {flags}")
+    host = coarse_footprint(model, asked).needs[HOST]
+    assert host.weights == model.weights
+    assert host.mapped / MIB == pytest.approx(mapped, rel=0.01)
+    assert (host.kv - model.n_vocab * asked.parallel * 4) / MIB == pytest.approx(cache, rel=0.01, abs=1)
+    assert host.compute / MIB == pytest.approx(compute, rel=0.25)
 
 
 @pytest.mark.parametrize(("shape", "flags", "mapped", "cache", "compute"), RECORDED)

@@ -53,7 +53,7 @@ SHAPE_KEYS = frozenset(
 _STATE_MARKS = ("ssm_", "shortconv.", "time_mix_")
 _KEY_MARKS = ("attn_k.", "attn_kv_a")
 # What a CPU build lays out anew, so that it no longer is a page of the file (`ggml-cpu/repack.cpp`, x86 with AVX2).
-_REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL"})
+_REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _GEMMA3N_OWN_KV = 20  # `src/models/gemma3n.cpp`
 
 
