@@ -132,13 +132,13 @@ async def test_a_program_that_is_of_no_use_is_asked_again_next_time(
     tmp_path: Path, environ: dict[str, str], eight: Path, body: str
 ) -> None:
     write_program(tmp_path, body)
-    estimator = Estimator(environ, FootprintCache(None), seconds=0.5)
-    launch = launch_of(f"-m {eight} -c 8192")
-    footprint = await estimator.footprint_of(launch, engine_in(tmp_path), GPU)
+    cache, launch = FootprintCache(None), launch_of(f"-m {eight} -c 8192")
+    footprint = await Estimator(environ, cache, seconds=1.0).footprint_of(launch, engine_in(tmp_path), GPU)
     assert footprint.source is Source.HEADER
     assert len(footprint.doubts) == 1
     write_program(tmp_path, "print('CUDA0 1 2 3\\nHost 4 5 6')")
-    assert (await estimator.footprint_of(launch, engine_in(tmp_path), GPU)).source is Source.ENGINE
+    again = await Estimator(environ, cache).footprint_of(launch, engine_in(tmp_path), GPU)
+    assert again.source is Source.ENGINE
 
 
 async def test_the_log_of_a_past_load_stands_above_the_formula(

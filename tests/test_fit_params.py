@@ -121,9 +121,9 @@ def test_one_that_fails_says_why(tmp_path: Path, environ: dict[str, str], body: 
 def test_one_that_hangs_is_killed(tmp_path: Path, environ: dict[str, str]) -> None:
     write_program(tmp_path, f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)")
     began = time.monotonic()
-    with pytest.raises(FitProblem, match="did not answer within 1 s"):
-        ask(tmp_path, environ, seconds=1.0)
-    assert time.monotonic() - began < 10
+    with pytest.raises(FitProblem, match="did not answer within 4 s"):
+        ask(tmp_path, environ, seconds=4.0)
+    assert time.monotonic() - began < 30
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
