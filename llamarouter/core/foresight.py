@@ -130,11 +130,13 @@ class _Twin:
 
     def seen(self, after: float) -> Foresight:
         claim = self.claimed()
-        if self.error is not None:
+        if self.error is not None and after == 0.0:
             return Foresight(Verdict.REFUSED, error=self.error)
         if self.granted:
             return Foresight(Verdict.LOADED)
         stopped = tuple(self.stopped)
+        if self.error is not None:  # it would have waited too long: what it waits for ends in its own time
+            return Foresight(Verdict.WAITS)
         if not self.started or after > 0.0:
             return Foresight(Verdict.WAITS, self.placement, stopped, claim, after=after)
         return Foresight(Verdict.EVICTS if stopped else Verdict.STARTS, self.placement, stopped)
