@@ -109,7 +109,7 @@ async def test_a_reload_changes_how_long_a_model_stays_and_leaves_its_process_al
 async def test_pins_at_run_time(tmp_path: Path) -> None:
     preset = preset_of(tmp_path / "f", a="alias = x", b="lr-pin = true", c="")
     async with house(tmp_path, "--models-max", "2", preset=preset) as home:
-        assert await pin(home, "x") == {"success": True, "model": "a", "pinned": True, "loaded": False}
+        assert await pin(home, "x") == {"success": True, "model": "a", "pinned": True, "loaded": False, "warnings": []}
         assert (await ours(home, "a"))["pinned"]
         refused = (await pin(home, "c"))["error"]
         assert (refused["code"], refused["reason"]) == (409, "conflict")
@@ -117,7 +117,7 @@ async def test_pins_at_run_time(tmp_path: Path) -> None:
         assert await ask(home, "a") == await ask(home, "b") == 200
         assert await ask(home, "c") == 503
         unpinned = (await home.client.post("/lr/unpin", json={"model": "b"})).json()
-        assert unpinned == {"success": True, "model": "b", "pinned": False, "loaded": True}
+        assert unpinned == {"success": True, "model": "b", "pinned": False, "loaded": True, "warnings": []}
         assert not (await ours(home, "b"))["pinned"]
         assert await ask(home, "c") == 200
         assert set(home.node.supervisor.children) == {"a", "c"}

@@ -6,7 +6,7 @@ import click
 
 from llamarouter.cli.failures import RouterFailure
 from llamarouter.cli.models import explained
-from llamarouter.cli.output import say, say_json
+from llamarouter.cli.output import say, say_json, styled
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import ServerClient, need_server
 
@@ -55,6 +55,8 @@ def _tell(models: tuple[str, ...], pinned: bool, server: ServerClient, as_json: 
         except RouterFailure as error:
             raise explained(error, server, [model]) from error
         results.append({"model": answer["model"], "pinned": answer["pinned"], "loaded": answer["loaded"]})
+        for warning in answer.get("warnings") or ():
+            say(styled(str(warning), err=True, fg="yellow"), err=True)
         if not as_json:
             hint = f"; it is not loaded: lr load {model}" if pinned and not answer["loaded"] else ""
             say(f"{answer['model']} is {'pinned' if answer['pinned'] else 'not pinned'}{hint}")

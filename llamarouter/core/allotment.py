@@ -116,7 +116,7 @@ class Allotment(Deeds):
     def _refuse_hopeless(self, want: Want, now: float) -> None:
         pinned = [one for one in self._residents.values() if one.policy.pinned and one.leaving is None]
         if self._limits.models_max and len(pinned) >= self._limits.models_max:
-            self._refuse_line(want.model, lambda _: refusals.all_pinned(self._residents))
+            self._refuse_line(want.model, lambda _: refusals.all_pinned([one.model for one in pinned]))
         elif not want.fresh:  # it may have room by now
             self._ask(want.model)
         else:

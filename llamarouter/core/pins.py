@@ -52,17 +52,18 @@ def with_pins(
             result[id] = replace(result[id], rules=tuple(rule for rule in result[id].rules if rule.key != PIN))
     elif places and len(pinned) == places and len(entries) > places:
         reason = f"as many models are pinned as --models-max allows ({places}): while they are loaded, no other can be"
-        warn(Skipped(_origin_of(result[pinned[-1]]), reason))
+        warn(Skipped(origin_of_pin(result[pinned[-1]]) or "", reason))
     return result
 
 
 def _too_many(pinned: list[str], places: int, entries: Mapping[str, Entry]) -> Skipped:
     left = pinned[places:]
-    names = [f"{id} ({_origin_of(entries[id])})" for id in left[:_MOST_NAMED]]
+    names = [f"{id} ({origin_of_pin(entries[id])})" for id in left[:_MOST_NAMED]]
     more = [f"{len(left) - _MOST_NAMED} more"] if len(left) > _MOST_NAMED else []
     reason = f"{len(pinned)} models are pinned, and --models-max is {places}: not pinned are {', '.join(names + more)}"
-    return Skipped(_origin_of(entries[left[0]]), reason)
+    return Skipped(origin_of_pin(entries[left[0]]) or "", reason)
 
 
-def _origin_of(entry: Entry) -> str:
-    return next(rule.origin for rule in entry.rules if rule.key == PIN)
+def origin_of_pin(entry: Entry) -> str | None:
+    """Where it is written that a model is pinned, if it is written."""
+    return next((rule.origin for rule in entry.rules if rule.key == PIN and rule.value), None)

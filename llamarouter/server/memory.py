@@ -22,6 +22,7 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.errors import ModelNotFound
 from llamarouter.core.exits import Exit
 from llamarouter.core.explain import Explanation
+from llamarouter.core.pins_together import Misfit, Pin, misfit_of
 from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
 from llamarouter.host.child_log import lines_of_process
@@ -119,6 +120,13 @@ class Memory:
     def load_seconds(self) -> Mapping[str, float]:
         """How long the loads of each model take, as far as that was learnt."""
         return self._learning.load_seconds()
+
+    async def misfit_of(self, pinned: Sequence[str]) -> Misfit | None:
+        """The first of these models that does not fit together with those before it."""
+        seen = [await self.appraiser.appraise(model) for model in pinned]
+        rooms = rooms_of(await self._devices.survey(self._pids()), self._budgets, self._pids()) if seen else {}
+        pins = [Pin(each.model, each.placements) for each in seen]
+        return misfit_of(pins, {name: room.most for name, room in rooms.items()})
 
     async def plan(self, entry: Entry, explain: Callable[[Entry], Explanation]) -> Plan:
         """What would happen to a request for the model of `entry` now."""

@@ -18,6 +18,7 @@ from llamarouter.core.errors import Conflict, ModelNotFound, RouterError, UsageE
 from llamarouter.core.events import Pinned, PolicySet
 from llamarouter.core.explain import Explanation, explain
 from llamarouter.core.model import Skipped
+from llamarouter.core.pins import origin_of_pin
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import child_environment
@@ -87,8 +88,22 @@ class Node:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)
             if self.memory is not None:
-                self.supervisor.errands.begin(self.memory.begin())
+                self.supervisor.errands.begin(self._look_at_memory(self.memory))
             yield
+
+    async def _look_at_memory(self, memory: Memory) -> None:
+        await memory.begin()
+        for warning in await self.doubts_of_pins():
+            log.warning("%s", warning)
+
+    async def doubts_of_pins(self) -> tuple[Skipped, ...]:
+        """Pinned models that cannot all be in memory at once, where somebody looks at it."""
+        pinned = [model for model in self.supervisor.scheduler.pinned() if model in self.shelf.catalog.entries]
+        misfit = None if self.memory is None else await self.memory.misfit_of(pinned)
+        if misfit is None:
+            return ()
+        where = origin_of_pin(self.shelf.catalog.entries[misfit.model])
+        return (Skipped(where or "lr pin", str(misfit)),)
 
     def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Run something that nobody has to wait for; whoever waits sees its error, and so does no sibling."""
@@ -126,6 +141,8 @@ class Node:
         for model in self.shelf.catalog.entries:
             self._allow(model)
         changes = changes_between(before, self.shelf.catalog)
+        doubts = await self.doubts_of_pins()
+        changes = replace(changes, warnings=(*changes.warnings, *doubts), news=(*changes.news, *doubts))
         for warning in changes.news:
             log.warning("%s", warning)
         log.info("reloaded %d models; %s", len(self.shelf.catalog.entries), changes)

@@ -71,7 +71,8 @@ class OwnApi:
         node.pin(model, pinned)
         scheduler = node.supervisor.scheduler
         loaded = model in node.supervisor.children
-        return success(model=model, pinned=scheduler.policy_of(model).pinned, loaded=loaded)
+        doubts = [str(doubt) for doubt in await node.doubts_of_pins()] if pinned else []
+        return success(model=model, pinned=scheduler.policy_of(model).pinned, loaded=loaded, warnings=doubts)
 
     async def why(self, request: Request) -> Response:
         asked = request.query_params.get("model")
