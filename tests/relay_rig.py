@@ -1,7 +1,8 @@
 """What the tests of the relay stand on: a small switchboard, the three ways to a child, and a raw client.
 
-Ways: `fast` (the fast lane answers), `slow` (the fast lane has no lease at once and gives the request to Starlette's
-route, which takes the connection over), `asgi` (uvicorn's own protocol in front of the same route).
+Ways: `fast` (the fast lane answers), `queued` (it has no lease at once, and waits for one), `slow` (it knows no route,
+and gives every request to Starlette's, which takes the connection over), `asgi` (uvicorn's own protocol in front of the
+same route), `tls` (the fast lane within TLS).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from llamarouter.relay.traffic import Traffic
 from tests.certificates import certificate
 from tests.waiting import until
 
-WAYS = ("fast", "slow", "asgi", "tls")
+WAYS = ("fast", "queued", "slow", "asgi", "tls")
 
 
 class BoardLease:
@@ -313,7 +314,11 @@ async def relay(
         for row in RELAYED
     ]
     app = Starlette(routes=[*routes, Route("/other", _other)])
-    door = HttpToolsProtocol if way == "asgi" else fast_lane(board, DoorOptions(traffic, extra))
+    door = (
+        HttpToolsProtocol if way == "asgi" else fast_lane(board, DoorOptions(traffic, extra, wait_comment=wait_comment))
+    )
+    if way == "slow":
+        door.routes = {}  # type: ignore[attr-defined]
     config = uvicorn.Config(app, http=door, log_config=None, lifespan="off", ws="none")
     config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # uvicorn takes fractions as well
     config.load()

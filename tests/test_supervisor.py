@@ -127,7 +127,7 @@ async def test_a_cold_model_is_started_once_and_everybody_gets_in() -> None:
         first, second = await tasks[0], await tasks[1]
         assert stage.started == ["a"]
         assert router.scheduler.in_flight("a") == 2
-        assert router.lease_now("a", True, 0) is None
+        assert router.lease_now("a", True) is None
         first.end(DONE)
         first.end(DONE)
         third = await tasks[2]
@@ -135,7 +135,7 @@ async def test_a_cold_model_is_started_once_and_everybody_gets_in() -> None:
         second.end(DONE)
         third.end(Outcome(200, complete=True, client_left=False, tail=b'{"tokens":[1]}'))
         assert router.children["a"].tokens_per_second == 12.5
-        quick = router.lease_now("a", True, 0)
+        quick = router.lease_now("a", True)
         assert quick is not None
         quick.end(DONE)
         assert router.scheduler.in_flight("a") == 0

@@ -1,9 +1,9 @@
 """The slow door: a relayed route as an ASGI application, complete by itself on any server.
 
-It takes what the fast lane does not: requests that must wait for their lease, large bodies, multipart, GET, HTTP/1.0,
-`Expect`. Credentials and size are looked at before the first byte of the body is read (so before a `100 Continue`), the
-body is collected whole before a lease is asked for, and from then on the client is watched: when it leaves, the wait is
-cancelled, or the exchange ended. On our own door the answer goes straight to the transport (`Takeover`).
+It takes what the fast lane does not: large bodies, multipart, GET, HTTP/1.0, `Expect`, conversations. Credentials and
+size are looked at before the first byte of the body is read (so before a `100 Continue`), the body is collected whole
+before a lease is asked for, and from then on the client is watched: when it leaves, the wait is cancelled, or the
+exchange ended. On our own door the answer goes straight to the transport (`Takeover`).
 """
 
 from __future__ import annotations
@@ -64,8 +64,7 @@ class RelayEndpoint:
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         sink = sink_of(scope, send)
         try:
-            takeover = scope.get("extensions", {}).get(EXTENSION)
-            request, ask = await self._read(scope, receive, takeover.ask if takeover is not None else None)
+            request, ask = await self._read(scope, receive)
         except RouterError as error:
             sink.refuse(error)
             await sink.until_ended()
@@ -81,7 +80,7 @@ class RelayEndpoint:
             finally:
                 patience.close()
 
-    async def _read(self, scope: Message, receive: Receive, known: Ask | None) -> tuple[Request, Ask]:
+    async def _read(self, scope: Message, receive: Receive) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
         if not self._trusted:
             self._switchboard.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
@@ -93,17 +92,15 @@ class RelayEndpoint:
         self._traffic.bodies.check(int(length))
         with self._traffic.bodies.reading() as reading:
             body = await self._body_of(receive, reading)
-            if known is None:
-                try:
-                    model = await self._model_of(scope["method"], headers, query, body)
-                except UnnamedModel as error:
-                    model = default_for(self._switchboard, error)
-                known = Ask(model, self._route, len(body), autoload_of(query))
+            try:
+                model = await self._model_of(scope["method"], headers, query, body)
+            except UnnamedModel as error:
+                model = default_for(self._switchboard, error)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
         request.conversation = conversation
-        return request, known
+        return request, Ask(model, self._route, len(body), autoload_of(query))
 
     def _named(self, headers: Headers) -> tuple[Headers, str | None]:
         """The headers with the conversation as the child is to know it; itself, if its answer is to be kept."""

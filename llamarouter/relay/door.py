@@ -1,8 +1,8 @@
 """The fast lane: uvicorn's httptools protocol, which answers warm relayed requests itself and gives uvicorn the rest.
 
     bytes --parser--> Incoming --whole--> authorised, lease at once --> Exchange --> transport
-                         |                      `- no lease now ---.
-                         `- unusual (see `Incoming.plain`) --------+--> the parent's callbacks: Starlette
+                         |                     `- no lease now --> Queued ---^
+                         `- unusual (see `Incoming.plain`) --> the parent's callbacks: Starlette
 
 One request of a connection is answered at a time, in order, whoever answers it: what a client pipelines is kept here
 (64 KiB, then the connection is closed) and never reaches uvicorn before its turn. So reading is not paused while an
@@ -28,6 +28,7 @@ from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming
+from llamarouter.relay.queued import Queued
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
@@ -158,7 +159,6 @@ class Door(WayOut):
         """Serve a request whose head was seen on this connection before, without the parser; it is between two."""
         familiar = self._familiar
         if familiar is not None and (body := familiar.body_of(data)) is not None:
-            familiar.means.repeat(len(body))
             self._relay(familiar.means, body)
             return True
         self._unknown = data
@@ -270,17 +270,16 @@ class Door(WayOut):
         except RouterError as error:
             self.refuse(error)
             return
-        if lease is None:
-            incoming.put_back(body)
-            self._hand_over(incoming, ask)
-            return
         if incoming.head_start is None:
             target = incoming.url[len(self.options.prefix) :]
             incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
-        request = Request(b"POST", incoming.head_start, body, route.dialect)
-        Exchange(request, lease, self, self.options.traffic).start()
+        request, options = Request(b"POST", incoming.head_start, body, route.dialect), self.options
+        if lease is None:
+            self._exchange = Queued(request, ask, self, self.switchboard, options.traffic, options.wait_comment)
+        else:
+            Exchange(request, lease, self, options.traffic).start()
 
-    def _hand_over(self, incoming: Incoming, ask: Ask | None = None) -> None:
+    def _hand_over(self, incoming: Incoming) -> None:
         """Give a request, as far as it is here, to uvicorn and so to Starlette."""
         self._current = incoming
         incoming.handed_over = True
@@ -291,7 +290,7 @@ class Door(WayOut):
             self.url = incoming.url
             self.headers.extend(incoming.headers)
             self.expect_100_continue = incoming.expects_100
-            cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: Takeover(self, ask)}
+            cast(dict[str, Any], self.scope)["extensions"] = {EXTENSION: Takeover(self)}
             super().on_headers_complete()
             if not incoming.whole:
                 self.cycle.transport = cast(Any, SoftClosing(self.transport, lambda: self._close_behind(incoming)))

@@ -13,9 +13,10 @@ from llamarouter.relay.traffic import Traffic
 class DoorOptions:
     """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers.
 
-    `prefix`: what every path begins with at the door, and at no child.
+    `prefix`: what every path begins with at the door, and at no child. `wait_comment`: as of `RelayEndpoint`.
     """
 
     traffic: Traffic
     extra_headers: Callable[[Headers], bytes] | None = None
     prefix: str = ""
+    wait_comment: float = 0.0

@@ -37,7 +37,6 @@ class Incoming:
     """One request. It quacks like httptools' parser, as far as uvicorn asks one (`get_method` and so on)."""
 
     __slots__ = (
-        "_length_at",
         "_parts",
         "authorization",
         "autoload",
@@ -88,7 +87,6 @@ class Incoming:
         self.door_headers: Headers | None = None  # what the server said at that time in every answer
         self.door_lines = b""  # the end of an answer's head, made of it
         self.autoload: bool | None = None  # what its query says of it
-        self._length_at = -1  # where `content-length` stands among the headers
         self._parts: list[bytes] = []
 
     # --- while it is parsed -------------------------------------------------------------------------------------------
@@ -102,7 +100,6 @@ class Incoming:
         if name == b"host":
             self.hosts += 1
         elif name == b"content-length":
-            self._length_at = len(self.headers) - 1
             self.plain = self.plain and len(value) < 8 and value.isdigit() and int(value) <= MAX_FAST_BODY
         elif name == b"content-type":
             self.plain = self.plain and not is_multipart(value)
@@ -175,23 +172,12 @@ class Incoming:
         self._parts.append(body)
         self.body_bytes += len(body)
 
-    def repeat(self, body_bytes: int) -> None:
-        """The same head has come once more, with a body of so many bytes: the request that it was is over."""
-        self.handed_over = False
-        if body_bytes != self.body_bytes:
-            self.body_bytes = body_bytes
-            self.headers[self._length_at] = (b"content-length", b"%d" % body_bytes)
-
     # --- once it is here ----------------------------------------------------------------------------------------------
 
     def take_body(self) -> bytes:
         """The body as far as it is here; it is not kept."""
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def put_back(self, body: bytes) -> None:
-        """Keep the body after all that was taken: somebody else will take it."""
-        self._parts = [body]
 
     @property
     def head_only(self) -> bool:

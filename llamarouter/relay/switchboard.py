@@ -78,10 +78,7 @@ class Switchboard(Protocol):
         ...
 
     def lease_now(self, ask: Ask) -> Lease | None:
-        """A place at once, without waiting: None if the request would have to wait for one.
-
-        Raises `RouterError` where the refusal is certain (unknown model, draining).
-        """
+        """A place at once, without waiting: None if the request would have to wait for one, or is to be refused."""
         ...
 
     async def lease(self, ask: Ask, wait: Wait) -> Lease:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.wire import AnswerHead
-from llamarouter.relay.switchboard import Ask
 
 if TYPE_CHECKING:
     from llamarouter.relay.door import Door
@@ -21,10 +20,9 @@ EXTENSION = "llamarouter.takeover"
 
 
 class Takeover:
-    """A `Sink` on the connection of a request that uvicorn believes to be answering. `ask`: if it is known already."""
+    """A `Sink` on the connection of a request that uvicorn believes to be answering."""
 
-    def __init__(self, door: Door, ask: Ask | None) -> None:
-        self.ask = ask
+    def __init__(self, door: Door) -> None:
         self._door = door
         self.broken_off = False  # for ASGI to know; here the connection is broken off at once
         self._ended = asyncio.Event()
@@ -39,7 +37,7 @@ class Takeover:
 
     @property
     def behind(self) -> bool:
-        return bool(self._door.flow.write_paused)
+        return self._door.behind
 
     def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
         self._door.cycle.response_started = True

@@ -12,6 +12,7 @@ from llamarouter.relay.closing import close_by_reset, close_softly
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange
 from llamarouter.relay.incoming import Incoming
+from llamarouter.relay.queued import Queued
 
 
 class WayOut(HttpToolsProtocol):
@@ -22,9 +23,14 @@ class WayOut(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._current: Incoming | None = None  # being answered
-        self._exchange: Exchange | None = None  # answering `_current`
+        self._exchange: Exchange | Queued | None = None  # answering `_current`, or waiting to
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
+
+    @property
+    def behind(self) -> bool:
+        """Whether the client has still to take what it was sent."""
+        return bool(self.flow.write_paused)
 
     def attach(self, exchange: Exchange) -> None:
         self._exchange = exchange

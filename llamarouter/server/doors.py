@@ -22,7 +22,7 @@ _SERVER = "llama.cpp"
 def public_door(node: Node, tls: ssl.SSLContext | None = None) -> uvicorn.Config:
     """For addresses of `--host`: the fast lane in front of the application, within TLS where there is a context."""
     settings = node.settings
-    options = DoorOptions(node.traffic, settings.cors.lines_for, settings.api_prefix)
+    options = DoorOptions(node.traffic, settings.cors.lines_for, settings.api_prefix, settings.wait_comment)
     return _config(application(node, trusted=False), fast_lane(node.reception, options), tls)
 
 

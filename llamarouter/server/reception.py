@@ -57,7 +57,7 @@ class Reception:
     def lease_now(self, ask: Ask) -> Lease | None:
         """A place at once in a ready child, or None: then `lease` must be asked."""
         model = self._shelf.id_of(ask.model)
-        return None if model is None else self._supervisor.lease_now(model, ask.route.slot, ask.body_bytes)
+        return None if model is None else self._supervisor.lease_now(model, ask.route.slot)
 
     async def lease(self, ask: Ask, wait: Wait) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""

@@ -40,7 +40,7 @@ from llamarouter.core.footprint import Footprint
 from llamarouter.core.memory import Placement
 from llamarouter.core.outlook import words_of
 from llamarouter.core.refusals import unloaded_while_loading
-from llamarouter.core.scheduler import Phase, Scheduler
+from llamarouter.core.scheduler import Scheduler
 from llamarouter.core.waiting import Lane
 from llamarouter.relay.switchboard import Wait
 from llamarouter.server.child import Child, Lease
@@ -93,9 +93,6 @@ class Supervisor:
         self._waiting: dict[int, asyncio.Future[Lease | None]] = {}
         # Tickets without a client, which are over as soon as their model is ready, and the models.
         self._loads: dict[int, str] = {}
-        self._granted: Lease | None = None
-        self._refused: RouterError | None = None
-        self._quick = 0  # the ticket that `lease_now` is asking for, else 0
         self.errands = Errands(self._tasks)
         self.lives = Lives(spawner, feed, self._tasks, self._dispatch, on_ready)
         self.children = self.lives.children
@@ -115,24 +112,13 @@ class Supervisor:
 
     # --- the relay's side -------------------------------------------------------------------------------------------
 
-    def lease_now(self, model: str, slot: bool, body_bytes: int) -> Lease | None:
-        """A place in a ready child at once, else None; `model` is an id."""
+    def lease_now(self, model: str, slot: bool) -> Lease | None:
+        """A place in a ready child at once, else None: `lease` waits for one, or says why not; `model` is an id."""
         self._tickets = ticket = self._tickets + 1
         lane = _SLOT if slot else _OPEN
-        if not self._dispatching and self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
-            return self._lease_in(self.children[model], ticket)
-        if self._scheduler.phase_of(model) is not Phase.READY:
+        if self._dispatching or not self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
             return None
-        self._quick = ticket
-        self._dispatch(Arrived(ticket, model, slot, body_bytes))
-        self._quick = 0
-        granted, self._granted = self._granted, None
-        if granted is None:
-            refused, self._refused = self._refused, None
-            if refused is not None:
-                raise refused
-            self._dispatch(Left(ticket))
-        return granted
+        return self._lease_in(self.children[model], ticket)
 
     async def lease(
         self, model: str, slot: bool, body_bytes: int, autoload: bool, *, wait: Wait, glance: bool = False
@@ -306,9 +292,7 @@ class Supervisor:
             self._answer(ticket, None)
             return
         lease = self._lease_in(self.children[model], ticket)
-        if ticket == self._quick:
-            self._granted = lease
-        elif not self._answer(ticket, lease):
+        if not self._answer(ticket, lease):
             self._release(ticket)
 
     def _lease_in(self, child: Child, ticket: int) -> Lease:
@@ -326,9 +310,6 @@ class Supervisor:
 
     def _refuse(self, ticket: int, error: RouterError) -> None:
         self._loads.pop(ticket, None)
-        if ticket == self._quick:
-            self._refused = error
-            return
         future = self._waiting.pop(ticket, None)
         if future is not None and not future.done():
             future.set_exception(error)
