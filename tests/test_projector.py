@@ -44,3 +44,4 @@ def test_a_driver_keeps_something_for_each_process() -> None:
     beside = overhead_of(100_000, ["CUDA0", "CUDA11", "ROCm0", "Vulkan0", HOST])
     assert set(beside) == {"CUDA0", "CUDA11", "ROCm0", HOST}
     assert beside[HOST] == Parts(other=16 * MIB + 16_000_000)
+    assert overhead_of(0, [], embedded=True) == {HOST: Parts(other=34 * MIB)}

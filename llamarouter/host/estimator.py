@@ -1,7 +1,7 @@
 """What a launch will hold, asked of whoever knows best; it never fails.
 
     kept for these files, flags, engine and devices?
-      no -> llama-fit-params -> the log of a past load -> the formula on the header -> the size of the files
+      no -> llama-fit-params -> the formula on the header -> the size of the files
 
 Each answer says who gave it, and why nobody better did. To it come the parts that an engine's arithmetic leaves out:
 projector, draft model, adapters.
@@ -13,11 +13,10 @@ import asyncio
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from llamarouter.core.asked import ALL_LAYERS, Asked, Draft, asked_of
-from llamarouter.core.buffer_lines import footprint_of_log
 from llamarouter.core.coarse import coarse_footprint
 from llamarouter.core.fit_output import FitUnreadable, engine_footprint, parse_fit, told_slots
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
@@ -28,7 +27,7 @@ from llamarouter.core.memory_flags import Said, arguments_for, memory_key
 from llamarouter.core.overhead import overhead_of
 from llamarouter.core.projector import projector_bytes
 from llamarouter.core.shape import Shape, read_shape
-from llamarouter.host.engine import Engine
+from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.host.fit_params import SECONDS, FitProblem, FitProgram, fit_program_of, run_fit
 from llamarouter.host.footprint_cache import FootprintCache
 from llamarouter.host.header_cache import open_plain
@@ -59,13 +58,10 @@ class _Question:
     asked: Asked
     gpus: Mapping[str, int]
     program: FitProgram | None
-    no_program: str  # why there is none
+    no_program: str  # why it is not asked
+    embedded: bool
     files: tuple[str, ...]
     key: str
-
-    @property
-    def log_key(self) -> str:
-        return f"log {self.key}"
 
 
 class Estimator:
@@ -81,7 +77,7 @@ class Estimator:
         question = await asyncio.to_thread(self._question, launch, engine, dict(gpus or {}))
         if (kept := self._cache.get(question.key)) is not None:
             return kept
-        footprint = await asyncio.to_thread(self._answer, question, self._cache.get(question.log_key))
+        footprint = await asyncio.to_thread(self._answer, question)
         # Whatever else is asked again: an engine may be there tomorrow, and several devices share by what is free.
         if footprint.source is Source.ENGINE and not _depends_on_the_moment(question, footprint):
             self._cache.put(question.key, footprint)
@@ -100,24 +96,12 @@ class Estimator:
     def _at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
         question = self._question(launch, engine, gpus)
         kept = self._cache.get(question.key)
-        return self._answer(replace(question, program=None), None) if kept is None else kept
-
-    async def learn_log(
-        self, launch: Launch, engine: Engine, gpus: Mapping[str, int], lines: Sequence[str]
-    ) -> Footprint | None:
-        """Keep what the log of a load says, from its spawn to `ready`; None where it says nothing."""
-        question = await asyncio.to_thread(self._question, launch, engine, dict(gpus or {}))
-        size = sum(map(_size_of, _shards_of(question.asked.model)))
-        footprint = footprint_of_log(lines, file_bytes=size, prompt_cache_limit=question.asked.cache_ram)
-        if footprint is not None:
-            self._cache.put(question.log_key, footprint)
-            await asyncio.to_thread(self._cache.save)
-        return footprint
+        return self._answer(replace(question, program=None)) if kept is None else kept
 
     def _question(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> _Question:
         said = Said(launch.flags, engine.table)
         asked = asked_of(said)
-        program, problem = None, ""
+        program, problem = None, "the engine was not asked"
         try:
             program = fit_program_of(engine, self._environ)
         except FitProblem as error:
@@ -133,9 +117,9 @@ class Estimator:
             f"{program.command} {program.stamp}" if program is not None else "",
         )
         key = hashlib.sha256("\n".join(parts).encode(errors="surrogateescape")).hexdigest()
-        return _Question(launch, said, asked, gpus, program, problem, files, key)
+        return _Question(launch, said, asked, gpus, program, problem, engine.kind is EngineKind.EMBEDDED, files, key)
 
-    def _answer(self, question: _Question, logged: Footprint | None) -> Footprint:
+    def _answer(self, question: _Question) -> Footprint:
         asked = question.asked
         try:
             shape = _shape_of(asked.model)
@@ -144,11 +128,9 @@ class Estimator:
         try:
             footprint = self._ask_engine(question, shape, asked, None)
         except (FitProblem, FitUnreadable) as problem:
-            coarse = coarse_footprint(shape, asked, question.gpus)
-            footprint = (logged or coarse).with_doubt(str(problem))
-        if footprint.source is not Source.LOG:  # the log of a load speaks of all that was loaded
-            footprint = self._with_companions(question, footprint)
-        beside = overhead_of(shape.n_vocab, footprint.totals())
+            footprint = coarse_footprint(shape, asked, question.gpus).with_doubt(str(problem))
+        footprint = self._with_companions(question, footprint)
+        beside = overhead_of(shape.n_vocab, footprint.totals(), embedded=question.embedded)
         return replace(footprint, needs=together(footprint.needs, beside))
 
     def _ask_engine(self, question: _Question, shape: Shape, asked: Asked, draft: Draft | None) -> Footprint:
