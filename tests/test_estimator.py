@@ -141,6 +141,20 @@ async def test_a_program_that_is_of_no_use_is_asked_again_next_time(
     assert again.source is Source.ENGINE
 
 
+async def test_at_hand_is_what_needs_no_asking(
+    tmp_path: Path, environ: dict[str, str], calls: Callable[[], list[list[str]]], eight: Path
+) -> None:
+    estimator, engine = Estimator(environ, FootprintCache(None)), engine_in(tmp_path)
+    launch = launch_of(f"-m {eight} -c 8192")
+    rough = await estimator.at_hand(launch, engine, GPU)
+    assert (rough.source, rough.doubts) == (Source.HEADER, ("the engine was not asked",))
+    assert calls() == []
+    asked = await estimator.footprint_of(launch, engine, GPU)
+    assert rough.needs["CUDA0"].total == pytest.approx(asked.needs["CUDA0"].total, rel=0.01)
+    assert await estimator.at_hand(launch, engine, GPU) == asked
+    assert len(calls()) == 1
+
+
 async def test_what_lies_beside_the_model_is_counted(
     tmp_path: Path, environ: dict[str, str], calls: Callable[[], list[list[str]]], eight: Path
 ) -> None:
