@@ -64,6 +64,7 @@ async def test_an_idle_model_ends_and_the_list_says_why(tmp_path: Path, caplog: 
         await child.gone.wait()
         assert (await ours(home, "a"))["stopped"]["reason"] == "expired"
         assert (await ours(home, "a"))["stopped"]["seconds_ago"] >= 0
+        assert (await home.client.get("/lr/why?model=a")).json()["stopped"]["reason"] == "expired"
         assert "stopping a (expired)" in caplog.text
         assert set(home.node.supervisor.children) == {"b", "c"}
         assert await ask(home, "a") == 200

@@ -181,6 +181,14 @@ def test_all_are_shown_in_full_and_programs_get_what_the_router_said(capsys: Cap
     ("told", "line"),
     [
         ({"state": "loaded"}, "m: no failure is known; it is loaded now"),
+        (
+            {"stopped": {"reason": "evicted", "seconds_ago": 12.0}},
+            "m: no failure is known; it is unloaded now (it made room for another model, 12 s ago)",
+        ),
+        (
+            {"stopped": {"reason": "expired", "seconds_ago": 1.0}},
+            "m: no failure is known; it is unloaded now (nobody had asked for it for as long as it may be idle, 1.0 s ago)",
+        ),
         ({"problem": "no magic"}, "m: no failure is known; it is unloaded now. It cannot be started: no magic"),
         ({"error": "no room"}, "m: no failure is known; it is unloaded now. It cannot be started: no room"),
         ({"one_at_a_time": True}, "m: no failure is known; it is unloaded now, and one request at a time may try it"),

@@ -19,6 +19,12 @@ from llamarouter.cli.server_client import find_server
 
 Told = Mapping[str, Any]
 
+_STOPPED = {
+    "evicted": "it made room for another model",
+    "expired": "nobody had asked for it for as long as it may be idle",
+    "unloaded": "it was unloaded",
+}
+
 
 @click.command()
 @click.argument("model", type=MODEL)
@@ -96,6 +102,11 @@ def _how_it_is(told: Told, failures: Sequence[Told]) -> str:
         now += f", and left alone for {duration_of(told['cooldown'])} more"
     elif told.get("one_at_a_time"):
         now += ", and one request at a time may try it"
+    stopped: Told = told.get("stopped") or {}
+    if stopped:
+        now += (
+            f" ({_STOPPED.get(str(stopped['reason']), stopped['reason'])}, {duration_of(stopped['seconds_ago'])} ago)"
+        )
     reason = told.get("problem") or (None if failures else told.get("error"))
     return printable(now + (f". It cannot be started: {reason}" if reason else ""))
 

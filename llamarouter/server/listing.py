@@ -150,7 +150,7 @@ def _ours(entry: Entry, supervisor: Supervisor, child: Child | None, download: f
         "progress": download,
         "load_on_startup": entry.load_on_startup,
         **_policy(model.id, supervisor),
-        "stopped": _stopped(model.id, supervisor),
+        "stopped": stopped_of(model.id, supervisor),
         "memory": supervisor.needs_of(model.id),
     }
     if model.unread:
@@ -166,7 +166,7 @@ def _policy(model: str, supervisor: Supervisor) -> dict[str, Any]:
     return {"ttl": policy.ttl, "pinned": policy.pinned, "priority": policy.priority}
 
 
-def _stopped(model: str, supervisor: Supervisor) -> dict[str, Any] | None:
+def stopped_of(model: str, supervisor: Supervisor) -> dict[str, Any] | None:
     """Why the router stopped a model that is not loaded: evicted, expired or unloaded."""
     stopped = supervisor.lives.stops.get(model)
     if stopped is None or model in supervisor.children:

@@ -8,6 +8,7 @@ from typing import Any
 
 from llamarouter.core.catalog import Entry
 from llamarouter.core.incidents import Incident
+from llamarouter.server.listing import stopped_of
 from llamarouter.server.node import Node
 
 
@@ -23,6 +24,7 @@ def why(node: Node, entry: Entry) -> dict[str, Any]:
         "error": None if failure is None else failure.error.message,
         "cooldown": supervisor.cooldown_left(model),
         "one_at_a_time": failure is not None and failure.is_broken,
+        "stopped": stopped_of(model, supervisor),
         "failures": _failures(node, model),
     }
 
