@@ -187,7 +187,7 @@ def test_all_are_shown_in_full_and_programs_get_what_the_router_said(capsys: Cap
         ),
         (
             {"stopped": {"reason": "expired", "seconds_ago": 1.0}},
-            "m: no failure is known; it is unloaded now (nobody had asked for it for as long as it may be idle, 1.0 s ago)",
+            "m: no failure is known; it is unloaded now (nobody had asked for it in its time to live, 1.0 s ago)",
         ),
         ({"problem": "no magic"}, "m: no failure is known; it is unloaded now. It cannot be started: no magic"),
         ({"error": "no room"}, "m: no failure is known; it is unloaded now. It cannot be started: no room"),

@@ -21,7 +21,7 @@ Told = Mapping[str, Any]
 
 _STOPPED = {
     "evicted": "it made room for another model",
-    "expired": "nobody had asked for it for as long as it may be idle",
+    "expired": "nobody had asked for it in its time to live",
     "unloaded": "it was unloaded",
 }
 
