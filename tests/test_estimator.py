@@ -203,6 +203,11 @@ async def test_what_cannot_be_read_beside_the_model_is_a_doubt(
     footprint = await Estimator(environ, FootprintCache(None)).footprint_of(
         launch_of(f"-m {eight} -c 8192 {flags}"), engine_in(tmp_path), GPU
     )
+    flags = "--spec-type draft-mtp"
+    predicting = await Estimator(environ, FootprintCache(None)).footprint_of(
+        launch_of(f"-m {eight} -c 8192 {flags}"), engine_in(tmp_path), GPU
+    )
+    assert predicting.doubts == ("the context of --spec-type draft-mtp is not counted",)
     # 'broken' in its arguments would make the program fail: it is not told of projectors.
     assert footprint.source is Source.ENGINE
     assert len(footprint.doubts) == 3

@@ -60,6 +60,7 @@ class Asked:
     mmproj_offload: bool
     loras: tuple[str, ...]
     draft: Draft | None
+    predicts: bool  # by a second context of its own, several tokens at once
 
 
 def asked_of(said: Said) -> Asked:
@@ -97,6 +98,7 @@ def asked_of(said: Said) -> Asked:
         mmproj_offload=said.truth("--mmproj-offload", True),
         loras=_loras(said),
         draft=_draft(said),
+        predicts="draft-mtp" in (said.text("--spec-type") or ""),
     )
 
 

@@ -155,6 +155,8 @@ class Estimator:
                 needs.append(take(question, footprint))
             except (GgufError, OSError, ValueError, FitProblem, FitUnreadable) as error:
                 doubts.append(f"what lies beside the model is not counted: {error}")
+        if question.asked.predicts:
+            doubts.append("the context of --spec-type draft-mtp is not counted")
         return replace(footprint, needs=together(*needs), doubts=(*footprint.doubts, *doubts))
 
     def _projector(self, question: _Question, footprint: Footprint) -> dict[str, Parts]:
@@ -215,6 +217,7 @@ def _asked_of_draft(asked: Asked, draft: Draft) -> Asked:
         mmproj=None,
         loras=(),
         draft=None,
+        predicts=False,
     )
 
 
