@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 
 from llamarouter.core.child_protocol import Address
 from llamarouter.core.errors import BadRequest, InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
+from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
 from llamarouter.relay.asgi import RelayEndpoint
@@ -76,6 +77,7 @@ class Board:
         self.key: bytes | None = None
         self.default_model: str | None = None
         self.asks: list[Ask] = []
+        self.quarantine = Quarantine()
         self.waits: list[Wait] = []
         self.told = 0  # comments
         self.held = 0
@@ -90,6 +92,9 @@ class Board:
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
         if self.key is not None and authorization != b"Bearer " + self.key and x_api_key != self.key:
             raise InvalidApiKey("Invalid API Key")
+
+    def screen(self, ask: Ask, mark: bytes) -> None:
+        self.quarantine.check(ask.model, mark, 0.0)
 
     def lease_now(self, ask: Ask) -> BoardLease | None:
         if not self.at_once:

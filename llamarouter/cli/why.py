@@ -64,10 +64,10 @@ def _remembered(model: str) -> Told:
 
     from llamarouter.cli.local import local_listing
     from llamarouter.core.incidents import Incidents
-    from llamarouter.host.incident_file import NAME, IncidentFile
+    from llamarouter.host.incident_file import IncidentFile
     from llamarouter.host.state import state_dir
 
-    incidents = Incidents(IncidentFile(state_dir(os.environ) / NAME).read())
+    incidents = Incidents(IncidentFile.within(state_dir(os.environ)).read())
     row = local_listing(None, None).row_of(model)
     name = model if row is None else row.id
     found = incidents.of(name)
@@ -82,6 +82,9 @@ def _remembered(model: str) -> Told:
 def _show(told: Told, all_of_them: bool) -> None:
     failures: Sequence[Told] = told.get("failures") or ()
     say(_how_it_is(told, failures))
+    for held in told.get("quarantined") or ():
+        left = duration_of(held.get("seconds_left"))
+        say(printable(f"a request to {held.get('path')} crashed it ({held.get('crash')}): kept out for {left} more"))
     full, brief = (failures, ()) if all_of_them else (failures[:1], failures[1:])
     for failure in full:
         say()

@@ -4,7 +4,7 @@
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
-    |- QueueFull 429          HeadersTooLarge 431
+    |- RequestQuarantined 422    QueueFull 429    HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory NoPlace Draining QueueTimeout ModelUnloaded
     |                         Downloading Offline
@@ -135,6 +135,15 @@ class HeadersTooLarge(RouterError):
     status = 431
     type = "invalid_request_error"
     reason = "headers_too_large"
+
+
+class RequestQuarantined(RouterError):
+    """The request crashed its model, alone: the same again would do the same."""
+
+    status = 422
+    type = "invalid_request_error"
+    reason = "request_quarantined"
+    should_retry = False
 
 
 class QueueFull(RouterError):

@@ -10,6 +10,7 @@ import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -27,6 +28,11 @@ class IncidentFile:
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._appended = 0
+
+    @classmethod
+    def within(cls, folder: str | os.PathLike[str] | None) -> Self:
+        """The one of a state folder."""
+        return cls(None if folder is None else Path(folder, NAME))
 
     def read(self) -> list[Incident]:
         """What is kept, in the order in which it happened; nothing where there is nothing that can be read."""

@@ -22,6 +22,7 @@ from llamarouter.relay.detached import Conversations, Detached
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
 from llamarouter.relay.patience import Patience, WaitableSink
+from llamarouter.relay.screening import lease_for, screen
 from llamarouter.relay.switchboard import Ask, Lease, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION
 from llamarouter.relay.traffic import Traffic
@@ -100,7 +101,9 @@ class RelayEndpoint:
         target = path + b"?" + query if query else path
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
         request.conversation = conversation
-        return request, Ask(model, self._route, len(body), autoload_of(query))
+        ask = Ask(model, self._route, len(body), autoload_of(query))
+        await screen(self._switchboard, ask, request)
+        return request, ask
 
     def _named(self, headers: Headers) -> tuple[Headers, str | None]:
         """The headers with the conversation as the child is to know it; itself, if its answer is to be kept."""
@@ -155,7 +158,7 @@ class RelayEndpoint:
 
     async def _relay(self, request: Request, ask: Ask, patience: Patience) -> None:
         try:
-            lease = await self._switchboard.lease(ask, patience.wait)
+            lease = await lease_for(self._switchboard, ask, request, patience.wait)
         except RouterError as error:
             patience.refuse(error)
             await patience.until_ended()

@@ -21,6 +21,7 @@ from llamarouter.core.wire import AnswerHead, Headers
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.exchange import Exchange, Request, Sink
 from llamarouter.relay.patience import Patience
+from llamarouter.relay.screening import lease_for
 from llamarouter.relay.switchboard import Ask, Lease, Outcome, Switchboard
 from llamarouter.relay.traffic import Traffic
 
@@ -138,14 +139,15 @@ class Detached:
     # --- inside -------------------------------------------------------------------------------------------------------
 
     async def _wait(self) -> None:
+        request = self._request
+        assert request is not None
         try:
             await self._conversations.until_free(self.conversation)
-            lease = await self._switchboard.lease(self.ask, self._told)
+            lease = await lease_for(self._switchboard, self.ask, request, self._told)
         except RouterError as error:
             self._refuse(error)
             return
-        request, self._request = self._request, None
-        assert request is not None
+        self._request = None
         self.stage = Stage.INSIDE
         self.connections = lease.connections
         self._exchange = Exchange(request, _Watched(lease, self), self._sink, self._traffic)

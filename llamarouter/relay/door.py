@@ -21,6 +21,7 @@ import httptools
 
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, RequestTimeout, RouterError, UnnamedModel
+from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.closing import SoftClosing, close_idle
@@ -259,14 +260,17 @@ class Door(WayOut):
         self._current = incoming
         route = incoming.route
         assert route is not None
+        board = self.switchboard
         try:
-            self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
+            board.authorize(incoming.authorization, incoming.x_api_key)
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
-                model = default_for(self.switchboard, unnamed)
+                model = default_for(board, unnamed)
             ask = Ask(model, route, len(body), incoming.autoload)
-            lease = self.switchboard.lease_now(ask)
+            if board.quarantine.models:
+                board.screen(ask, mark_of(incoming.url[len(self.options.prefix) :], body))
+            lease = board.lease_now(ask)
         except RouterError as error:
             self.refuse(error)
             return
@@ -275,7 +279,7 @@ class Door(WayOut):
             incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
         request, options = Request(b"POST", incoming.head_start, body, route.dialect), self.options
         if lease is None:
-            self._exchange = Queued(request, ask, self, self.switchboard, options.traffic, options.wait_comment)
+            self._exchange = Queued(request, ask, self, board, options.traffic, options.wait_comment)
         else:
             Exchange(request, lease, self, options.traffic).start()
 

@@ -23,6 +23,7 @@ from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
 
+_MOST_KEPT = 16 << 20  # bytes of a body that is kept to the end of its answer
 _TAIL = 2048  # bytes of the answer that an outcome carries
 _PIECES = 8  # in which the tail is kept: joining them for every token would cost more than relaying it
 _MAX_HELD = 256 << 10  # bytes of one event: a longer one passes in pieces, and can no longer be followed by an error
@@ -58,10 +59,20 @@ class Request(msgspec.Struct, gc=False):
     # Where it has one, its client may come back for the rest: the child is read to its end (see `Detached`).
     conversation: str | None = None
 
+    @property
+    def target(self) -> bytes:
+        """Path and query."""
+        return target_in(self.head_start)
+
     @classmethod
     def of(cls, method: bytes, target: bytes, headers: Headers, body: bytes, dialect: Dialect) -> Self:
         """From the parts of a message; `target`: path and query, as they came."""
         return cls(method, head_start_for_child(method, target, headers), body, dialect)
+
+
+def target_in(head_start: bytes) -> bytes:
+    """The path and the query that a head begins with."""
+    return head_start.split(b" ", 2)[1]
 
 
 class Exchange:
@@ -148,9 +159,10 @@ class Exchange:
         """One read of the child's answer."""
         if head is not None:
             self._status = head.status
-            self.body = b""  # it will not be sent again: it may be large, and the answer long
             # An error event fits only between chunks: a body of a known length has no room for one.
             self._event_stream = head.event_stream and head.length is None
+            if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
+                self.body = b""
         if payload:
             self._tail.append(payload if len(payload) < _TAIL else payload[-_TAIL:])
             if len(self._tail) > _PIECES:
@@ -209,6 +221,11 @@ class Exchange:
     def begun(self) -> bool:
         """The child has begun to answer."""
         return self._status != 0
+
+    @property
+    def target(self) -> bytes:
+        """The path and the query of its request."""
+        return target_in(self.head_start)
 
     def hush(self, error: RouterError) -> None:
         """The child is to stop: who has heard nothing of the answer yet hears `error`; the child is read on."""

@@ -18,6 +18,7 @@ from llamarouter.core.errors import Internal, RouterError
 from llamarouter.core.wire import AnswerHead
 from llamarouter.relay.exchange import Exchange, Request, Sink
 from llamarouter.relay.patience import Patience
+from llamarouter.relay.screening import lease_for
 from llamarouter.relay.switchboard import Ask, Switchboard
 from llamarouter.relay.traffic import Traffic
 
@@ -56,7 +57,7 @@ class Queued:
 
     async def _wait(self, request: Request, ask: Ask, switchboard: Switchboard) -> None:
         try:
-            lease = await switchboard.lease(ask, self._patience.wait)
+            lease = await lease_for(switchboard, ask, request, self._patience.wait)
         except RouterError as error:
             self._patience.refuse(error)
             return

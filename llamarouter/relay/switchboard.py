@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from llamarouter.core.errors import RouterError, UnnamedModel
+from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import Route
 
 if TYPE_CHECKING:
@@ -71,6 +72,15 @@ class Switchboard(Protocol):
     @property
     def default_model(self) -> str | None:
         """The model of requests that name none; None: they are refused."""
+        ...
+
+    @property
+    def quarantine(self) -> Quarantine:
+        """The requests that are not let in: where it has any, each request is to be shown to `screen`."""
+        ...
+
+    def screen(self, ask: Ask, mark: bytes) -> None:
+        """Raise `RequestQuarantined` where a request with this mark is kept out."""
         ...
 
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:

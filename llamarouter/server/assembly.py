@@ -15,7 +15,7 @@ from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
-from llamarouter.host.incident_file import NAME, IncidentFile
+from llamarouter.host.incident_file import IncidentFile
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.host.runtime_folder import RuntimeFolder
@@ -39,6 +39,7 @@ from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
 from llamarouter.server.streams import Streams
 from llamarouter.server.supervisor import Supervisor
+from llamarouter.server.warden import Warden
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
 
     def failed(child: Child, end: Exit) -> None:
         chronicle.note(child, end, lines := supervisor.lives.ring_of(child.model).lines())
+        warden.failed(child, end)
         if memory is not None:
             memory.failed(child, end, lines)
 
@@ -80,16 +82,11 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         await node.reload()
 
     shelf = Shelf(
-        plan.inventory,
-        settings=settings,
-        environ=environ,
-        engine=plan.engine,
-        headers=plan.headers,
-        on_change=changed,
+        plan.inventory, settings=settings, environ=environ, engine=plan.engine, headers=plan.headers, on_change=changed
     )
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
-    chronicle = Chronicle(tasks, IncidentFile(None if plan.state is None else Path(plan.state, NAME)))
+    chronicle = Chronicle(tasks, IncidentFile.within(plan.state))
     memory = _memory_of(plan, shelf)
     supervisor = _supervisor_of(settings, spawner, feed, ready, memory)
     supervisor.lives.witness = failed
@@ -97,6 +94,8 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
+    traffic = Traffic(BodyBudget(settings.queue_bytes))
+    warden = Warden(reception.quarantine, traffic)
     node = Node(
         settings=settings,
         environ=environ,
@@ -107,7 +106,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         downloads=downloads,
         reception=reception,
         feed=feed,
-        traffic=Traffic(BodyBudget(settings.queue_bytes)),
+        traffic=traffic,
         streams=Streams(supervisor, shelf, reception),
         page=Page(store, enabled=settings.ui, folder=folder_of_page),
         tasks=tasks,

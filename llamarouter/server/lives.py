@@ -64,7 +64,8 @@ class Lives:
         self._begun: dict[str, list[Callable[[], None]]] = {}  # by model: whom to tell that its process is spawned
         self.closing = False
         self.on_failure: Callable[[Child, Exit], None] = lambda child, end: None  # a process ended unasked
-        self.witness = self.on_failure  # the same, while what was inside is there to be seen
+        # The same, before anything follows from it: its log and the requests inside are there to be looked at.
+        self.witness = self.on_failure
         self.stops: dict[str, tuple[StopReason, float]] = {}  # why the last child was stopped, and when
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
@@ -172,23 +173,26 @@ class Lives:
     def _ended(self, child: Child, task: asyncio.Task[Exit]) -> None:
         end = Exit(cause=Cause.ASKED, message="stopped") if task.cancelled() else task.result()
         model = child.model
+        if child.connections is not None:
+            child.connections.close()
         error = None if child.stopping else error_of(model, end)
         child.error = error or self._why_stopped(model)
         if error is not None:
             self.failures[model] = (end, self._loop.time())
             log.warning("%s ended: %s", model, end.message)
-            self.witness(child, end)
         else:
             log.info("%s is gone", model)
-        if child.connections is not None:
-            child.connections.close()
         del self.children[model]
         child.gone.set()
         if not self.children:
             self._idle.set()
         ending = ending_of(None if error is None else end)
         self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
-        self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
+        try:
+            if error is not None:
+                self.witness(child, end)
+        finally:  # whatever a witness does, the scheduler must know that the place is free
+            self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
         if error is not None:
             self.on_failure(child, end)
 

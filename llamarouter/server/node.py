@@ -140,6 +140,7 @@ class Node:
         await self.shelf.look(force=True)
         for model in self.shelf.catalog.entries:
             self._allow(model)
+        self.reception.quarantine.clear()
         changes = changes_between(before, self.shelf.catalog)
         doubts = await self.doubts_of_pins()
         changes = replace(changes, warnings=(*changes.warnings, *doubts), news=(*changes.news, *doubts))
@@ -164,6 +165,8 @@ class Node:
             self.supervisor.forget(model, self.settings.drain_timeout)
         for model in changes.replaced:
             self._allow(model)
+        for model in (*changes.stale, *changes.replaced):
+            self.reception.quarantine.forget(model)
         self._decide(after)
         if before.entries:
             self.feed.tell("*", "models_reload")

@@ -14,6 +14,7 @@ from llamarouter.core.catalog import Entry
 from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid, NotLoaded
 from llamarouter.core.exits import without_paths
 from llamarouter.core.outlook import words_of_download
+from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.settings import Settings
 from llamarouter.relay.switchboard import Ask, Lease, Wait
 from llamarouter.server.child import Stage
@@ -37,6 +38,7 @@ class Reception:
         self._shelf = shelf
         self._supervisor = supervisor
         self._downloads = downloads
+        self.quarantine = Quarantine()
         self._loop = asyncio.get_running_loop()
 
     def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
@@ -53,6 +55,12 @@ class Reception:
     def key_of(self, authorization: bytes | None, x_api_key: bytes | None) -> bytes:
         """The key that a request came with; nothing where there are no keys."""
         return _bare(authorization if authorization is not None else x_api_key) if self._keys else b""
+
+    def screen(self, ask: Ask, mark: bytes) -> None:
+        """Raise `RequestQuarantined` where a request with this mark crashed its model."""
+        model = self._shelf.id_of(ask.model)
+        if model in self.quarantine.models:
+            self.quarantine.check(model, mark, self._loop.time())
 
     def lease_now(self, ask: Ask) -> Lease | None:
         """A place at once in a ready child, or None: then `lease` must be asked."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ def why(node: Node, entry: Entry) -> dict[str, Any]:
     """One model of the list."""
     model, supervisor = entry.model.id, node.supervisor
     child = supervisor.children.get(model)
+    now = asyncio.get_running_loop().time()
     failure = supervisor.scheduler.failure_of(model)
     return {
         "model": model,
@@ -26,6 +28,10 @@ def why(node: Node, entry: Entry) -> dict[str, Any]:
         "one_at_a_time": failure is not None and failure.is_broken,
         "stopped": stopped_of(model, supervisor),
         "failures": _failures(node, model),
+        "quarantined": [
+            {"path": held.path, "crash": held.crash, "seconds_left": held.until - now}
+            for held in node.reception.quarantine.of(model, now)
+        ],
     }
 
 

@@ -1,0 +1,43 @@
+"""Keeping out what crashed its model: looked at before a request waits, and once more when it has waited.
+
+The fast lane, where nothing waits, does the first by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from llamarouter.core.errors import RequestQuarantined
+from llamarouter.core.quarantine import mark_of
+from llamarouter.relay.exchange import Request
+from llamarouter.relay.incoming import MAX_FAST_BODY
+from llamarouter.relay.switchboard import Ask, Lease, Outcome, Switchboard, Wait
+
+_NOTHING = Outcome(0, complete=False, client_left=False, tail=b"")
+
+
+async def screen(switchboard: Switchboard, ask: Ask, request: Request) -> None:
+    """Raise `RequestQuarantined` where this request, byte for byte, has crashed the model that it asks for."""
+    if switchboard.quarantine.models and request.body:
+        large = len(request.body) > MAX_FAST_BODY
+        mark = await asyncio.to_thread(_mark, request) if large else _mark(request)
+        switchboard.screen(ask, mark)
+
+
+async def lease_for(switchboard: Switchboard, ask: Ask, request: Request, wait: Wait) -> Lease:
+    """A place for a request, which is given back where its like has crashed the model meanwhile.
+
+    Raises `RouterError` when it is refused.
+    """
+    lease = await switchboard.lease(ask, wait)
+    if switchboard.quarantine.models and request.body:
+        try:
+            switchboard.screen(ask, _mark(request))  # in this thread, however large: nothing may come between
+        except RequestQuarantined:
+            lease.end(_NOTHING)
+            raise
+    return lease
+
+
+def _mark(request: Request) -> bytes:
+    return mark_of(request.target, request.body)

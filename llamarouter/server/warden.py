@@ -1,0 +1,29 @@
+"""The warden: after a crash it looks who was inside, and has a request that was alone there kept out."""
+
+from __future__ import annotations
+
+import asyncio
+
+from llamarouter.core.causes import Cause
+from llamarouter.core.exits import Exit
+from llamarouter.core.quarantine import Quarantine
+from llamarouter.relay.traffic import Traffic
+from llamarouter.server.child import Child
+
+
+class Warden:
+    """One for the whole router."""
+
+    def __init__(self, quarantine: Quarantine, traffic: Traffic) -> None:
+        self._quarantine = quarantine
+        self._traffic = traffic
+        self._clock = asyncio.get_running_loop().time
+
+    def failed(self, child: Child, end: Exit) -> None:
+        """A child has ended unasked; what was inside is still there to be seen."""
+        if end.cause is not Cause.SIGNAL or child.connections is None:
+            return
+        inside = [exchange for exchange in self._traffic.running() if exchange.connections is child.connections]
+        if len(inside) == 1 and inside[0].body:
+            (alone,) = inside
+            self._quarantine.crashed(child.model, alone.target, alone.body, end.signal or "", self._clock())
