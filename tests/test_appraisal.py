@@ -90,10 +90,11 @@ def test_what_the_gpu_never_holds_goes_there_in_part_unless_all_of_it_was_wanted
 
 def test_where_nobody_has_said_how_long_the_context_is_llama_server_fits_it() -> None:
     survey = surveyed(CUDA0=(100, 90))
-    (whole, fitted) = appraise(case(100, 40, survey=survey, launch=PLAIN)).placements
+    soft = Budgets()
+    (whole, fitted) = appraise(case(100, 40, survey=survey, launch=PLAIN, budgets=soft)).placements
     assert (whole.needs, whole.partial) == ({"CUDA0": 140}, False)
     assert (fitted.label, fitted.options, fitted.partial) == (FITTED, (), True)
-    full = appraise(case(100, 40, survey=survey, launch=PLAIN, full=True)).placements[-1]
+    full = appraise(case(100, 40, survey=survey, launch=PLAIN, budgets=soft, full=True)).placements[-1]
     assert full.options == (("--n-gpu-layers", "999"),)
     small = appraise(case(50, 40, survey=survey, launch=PLAIN)).placements
     assert [each.label for each in small] == ["CUDA0"]
@@ -156,5 +157,40 @@ def test_what_nobody_can_tell_is_not_looked_at() -> None:
 def test_a_context_that_llama_server_would_find_by_itself_is_told() -> None:
     told = replace(case(60, 20, survey=surveyed(), launch=PLAIN), context=1024)
     assert appraise(told).placements[0].options == (("--fit", "off"), ("--ctx-size", "1024"))
-    fitted = appraise(replace(case(100, 40, survey=surveyed(CUDA0=(100, 100)), launch=PLAIN), context=1024))
+    small = surveyed(CUDA0=(100, 100))
+    fitted = appraise(replace(case(200, 40, survey=small, launch=PLAIN, budgets=Budgets()), context=1024))
     assert fitted.placements[-1].options == ()
+
+
+@pytest.mark.parametrize(
+    ("weights", "kv", "budgets", "shown"),
+    [
+        (50, 40, NO_RESERVE, ("CUDA0", {"CUDA0": 90}, ())),  # it fits as it is
+        (50, 100, NO_RESERVE, ("CUDA0, 10240 of 20480 tokens", {"CUDA0": 100}, ("--ctx-size", "10240"))),
+        (50, 100, Budgets(), ("CUDA0, 8192 of 20480 tokens", {"CUDA0": 90}, ("--ctx-size", "8192"))),
+        (79, 100, NO_RESERVE, ("CUDA0, 4096 of 20480 tokens", {"CUDA0": 99}, ("--ctx-size", "4096"))),
+    ],
+)
+def test_a_context_that_nobody_asked_for_is_made_shorter_before_anything_else(
+    weights: int, kv: int, budgets: Budgets, shown: tuple[str, dict[str, int], tuple[str, ...]]
+) -> None:
+    asked = case(weights, kv, survey=surveyed(CUDA0=(100, 100)), launch=PLAIN, budgets=budgets)
+    placements = appraise(replace(asked, trained=20480)).placements
+    assert [(each.label, each.needs, each.partial) for each in placements] == [(*shown[:2], False)]
+    assert placements[0].options[3:] == ((shown[2],) if shown[2] else ())
+    said = appraise(replace(asked, trained=20480, launch=WITH_CONTEXT)).placements[0]
+    assert (said.label, said.options[3:]) == ("CUDA0", ())
+
+
+def test_a_context_is_never_made_too_short_to_be_of_use() -> None:
+    asked = replace(case(90, 100, survey=surveyed(CUDA0=(100, 100)), launch=PLAIN), trained=20480)
+    assert all("tokens" not in each.label for each in appraise(asked).placements)
+    small = replace(case(90, 100, survey=surveyed(CUDA0=(100, 100)), launch=PLAIN), trained=2048)
+    assert all("tokens" not in each.label for each in appraise(small).placements)
+
+
+def test_on_the_host_a_file_that_is_too_large_leaves_the_least_context() -> None:
+    asked = replace(case(2000, 4000, survey=surveyed(), launch=PLAIN, budgets=Budgets()), trained=20480)
+    (placement,) = appraise(asked).placements
+    assert placement.options == (("--fit", "off"), ("--ctx-size", "4096"))
+    assert placement.needs == {HOST: 900}

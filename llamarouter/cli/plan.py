@@ -100,8 +100,11 @@ def _needs(plan: Plan) -> list[str]:
 
 
 def _need(name: str, size: int, parts: Mapping[str, int] | None) -> str:
-    made_of = ", ".join(f"{part} {size_of(parts[part])}" for part in _PARTS if parts and parts.get(part))
-    return f"{name} {size_of(size)}" + (f": {made_of}" if made_of else "")
+    """Bytes of a device, and what they are made of: not where only a part of it is placed there."""
+    found = {part: parts[part] for part in _PARTS if parts.get(part)} if parts else {}
+    if sum(found.values()) != size:
+        return f"{name} {size_of(size)}"
+    return f"{name} {size_of(size)}: " + ", ".join(f"{part} {size_of(each)}" for part, each in found.items())
 
 
 def _loss(loss: Mapping[str, Any]) -> str:

@@ -20,9 +20,10 @@ from llamarouter.core.events import Appraised
 from llamarouter.core.footprint import Footprint, Parts, together
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement, Room
-from llamarouter.core.placement import Layout, Question, placements_of
+from llamarouter.core.placement import Layout, Question, layout_of, placements_of
 from llamarouter.core.rooms import rooms_of
 from llamarouter.core.scaling import PartsOf
+from llamarouter.core.shrunk_context import context_that_fits, with_context
 from llamarouter.core.soft_room import Books, SoftRoom, eased
 from llamarouter.core.tuning import Fixed, fixed_of
 
@@ -41,6 +42,7 @@ class Case:
     gpus: tuple[str, ...] = ()  # those of the model's engine
     layers: int | None = None  # that can be offloaded
     context: int | None = None  # that the child is to be told (`whole_context`)
+    trained: int | None = None  # tokens that the model was trained for
     full_offload: bool = False  # none of them may stay in host memory
     budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     pids: tuple[int, ...] = ()  # of all our children
@@ -98,21 +100,49 @@ def _told(case: Case, fixed: Fixed, placements: tuple[Placement, ...]) -> tuple[
 def _with_fitted(
     case: Case, fixed: Fixed, placements: tuple[Placement, ...], soft: Mapping[str, SoftRoom]
 ) -> tuple[Placement, ...]:
-    """With what is left to llama-server, where that may be: it makes do with all that there is."""
+    """With a shorter context, or left to llama-server, where that may be and none would ever hold it as it is."""
     if fixed.fit:
         return tuple(replace(each, needs=_all_there_is(each.needs, soft)) for each in placements)
     whole = [each for each in placements if not each.partial]
-    if has_context(case.launch) or not whole or any(_may_ever_fit(each, soft) for each in whole):
+    if has_context(case.launch) or not whole or any(_may_ever_fit(_raw_needs(case, each), soft) for each in whole):
         return placements
-    if case.footprint is None:
+    shrunk = tuple(made for each in whole if (made := _shrunk(case, each, soft)) is not None)
+    if shrunk:
+        return shrunk
+    if case.footprint is None or any(soft[name].strict for each in whole for name in each.needs if name in soft):
         return placements
     needs = {name: parts.total for name, parts in _by_memory(case.survey, case.footprint.needs).items()}
     layers = (("--n-gpu-layers", "999"),) if case.full_offload and case.gpus and fixed.layers is None else ()
     return (*whole, Placement(_all_there_is(needs, soft), layers, partial=True, label=FITTED))
 
 
-def _may_ever_fit(placement: Placement, soft: Mapping[str, SoftRoom]) -> bool:
-    return all(size <= soft[name].room.most for name, size in placement.needs.items() if name in soft)
+def _shrunk(case: Case, placement: Placement, soft: Mapping[str, SoftRoom]) -> Placement | None:
+    """The same place, with as long a context as it has room for."""
+    whole, parts = case.context or case.trained, case.parts_of(layout_of(placement))
+    if not whole or parts is None:
+        return None
+    needs = _by_memory(case.survey, parts)
+    tokens = context_that_fits(whole, needs, soft)
+    if tokens is None:
+        return None
+    shorter = with_context(needs, tokens, whole)
+    options = tuple(words for words in placement.options if words[0] != "--ctx-size")
+    return replace(
+        placement,
+        needs=_all_there_is({name: each.total for name, each in shorter.items() if each.total}, soft),
+        options=(*options, ("--ctx-size", str(tokens))),
+        label=f"{placement.label}, {tokens} of {whole} tokens",
+    )
+
+
+def _raw_needs(case: Case, placement: Placement) -> Mapping[str, int]:
+    """What it needs to have all of it in memory at once."""
+    parts = case.parts_of(layout_of(placement)) or {}
+    return {name: each.total for name, each in _by_memory(case.survey, parts).items()}
+
+
+def _may_ever_fit(needs: Mapping[str, int], soft: Mapping[str, SoftRoom]) -> bool:
+    return all(size <= soft[name].room.most for name, size in needs.items() if name in soft)
 
 
 def _all_there_is(needs: Mapping[str, int], soft: Mapping[str, SoftRoom]) -> dict[str, int]:

@@ -41,6 +41,11 @@ def is_as_planned(launch: Launch, header: Header | None, facts: ChildFacts) -> b
     return not shortfalls(launch, header, None, facts)
 
 
+def has_whole_context(launch: Launch, header: Header | None, facts: ChildFacts) -> bool:
+    """Whether the child of a launch (as it was written) has all the context that it was to have."""
+    return _context(launch, header, facts) is None
+
+
 def has_context(launch: Launch) -> bool:
     """Whether somebody has said how long its context is to be: llama-server then does not make it shorter."""
     return bool(number_of(launch, _CONTEXT))

@@ -268,11 +268,12 @@ class Appraiser:
         taken: Callable[[PartsOf], PartsOf],
     ) -> Case:
         """`taken`: how the estimate is to be taken; what was learnt is taken as it is."""
-        entry, layers = subject.entry, _layers_of(subject)
+        entry, header, layers = subject.entry, subject.entry.model.header, _layers_of(subject)
         return Case(
             model=entry.id,
             launch=subject.launch,
             context=subject.context,
+            trained=header.n_ctx_train if header is not None else None,
             footprint=footprint,
             parts_of=self._learning.parts_of(self._about(subject), survey, taken(_parts_of(footprint, layers))),
             survey=survey,

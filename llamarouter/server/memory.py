@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, Self
 
-from llamarouter.core.as_planned import is_as_planned
+from llamarouter.core.as_planned import has_whole_context, is_as_planned
 from llamarouter.core.budget import Budgets
 from llamarouter.core.buffer_lines import footprint_of_log
 from llamarouter.core.devices import Survey, View
@@ -203,6 +203,8 @@ class Memory:
         if ready is None or child.stopping or child.placement is None or child.pid is None:
             return False
         planned = ("--fit", "off") in child.placement.options and is_as_planned(child.launch, header, facts_of(ready))
+        # What it takes with a shorter context than it was to have says nothing of the whole one.
+        planned = planned and has_whole_context(subject.launch, header, facts_of(ready))
         load = self.appraiser.load_of(child.model, child.placement, survey) if planned else None
         if load is None:
             return False
