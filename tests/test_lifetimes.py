@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from llamarouter.core.events import PolicySet
+from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Phase
 from tests.node_kit import House, add_model, engine_with, house
 from tests.relay_rig import post
@@ -218,3 +220,19 @@ async def test_a_pinned_model_that_cannot_be_loaded_is_left_alone(
         assert await ask(home, "b") == 200
         assert caplog.text.count("loading a") == 1
         assert "again, as it is pinned" not in caplog.text
+
+
+async def test_a_request_that_comes_just_when_a_model_ends_is_answered_all_the_same(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "a")
+    async with house(tmp_path) as home:
+        supervisor, clock = home.node.supervisor, asyncio.get_running_loop().time
+        supervisor.decide(PolicySet({"a": Policy(0.05)}))
+        endings = 0
+        for number in range(20):
+            assert await ask(home, "a") == 200
+            before = supervisor.children.get("a")
+            early = 0.004 * (number % 3)  # before it, about when it is, and after it
+            await until(lambda early=early: (supervisor.scheduler.expires_in("a", clock()) or 0.0) <= early)
+            assert await ask(home, "a") == 200
+            endings += supervisor.children.get("a") is not before
+        assert 2 < endings < 20

@@ -45,7 +45,7 @@ def test_an_idle_process_ends_also_asleep_and_watched_and_the_next_request_has_a
     until(lambda: router.state("a") == "unloaded")
     assert ours(router, "a")["stopped"]["reason"] == "expired"
     assert any("stopping a (expired)" in line for line in router.output)
-    assert "unloaded  ends after 3.0 s idle" in router.lr("ls").stdout
+    assert "ends after 3.0 s idle" in router.lr("ls").stdout
     assert ask(router, "a") == 200
     assert router.pid("a") != pid
     assert router.lr("ps").stdout.splitlines()[0].endswith("ENDS")
