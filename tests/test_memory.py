@@ -261,3 +261,51 @@ async def test_an_obvious_fit_does_not_wait_for_the_engines_word(tmp_path: Path)
         assert (await tight)[0] == 200
         assert living(home) == {"a", "tight"}
         await until_known(home, "a", "measured")
+
+
+async def test_the_list_says_what_a_model_needs_as_soon_as_it_is_known(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(500)) as home:
+
+        async def listed() -> dict[str, Any]:
+            rows = (await home.client.get("/models")).json()["data"]
+            return {row["id"]: row["lr"]["memory"] for row in rows}
+
+        assert await listed() == {"a": None, "b": None}
+        await home.client.post("/lr/plan", json={"model": "a"})
+        assert await listed() == {"a": {"source": "engine", "needs": {"CUDA0": 400}}, "b": None}
+
+
+async def test_what_is_not_here_yet_is_fetched_and_nothing_more_is_known(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    preset = "[far]\nhf-repo = user/repo:Q8_0\n"
+    async with house(tmp_path, preset=preset, devices=machine, footprints=Expected()) as home:
+        plan = (await home.client.post("/lr/plan", json={"model": "far"})).json()
+        assert plan["verdict"] == "fetches"
+        assert "is fetched at the first request" in plan["why"]
+        assert (await home.client.post("/lr/plan", json={"model": "none"})).status_code == 404
+        assert (await home.client.post("/lr/plan", json={})).status_code == 400
+
+
+async def test_nobody_looks_where_nobody_is_to(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, "--no-memory-check", a=takes(400)) as home:
+        await loaded(home, "a")
+        assert "--fit" not in home.node.supervisor.children["a"].command
+        assert machine.surveys == 0
+        for answer in (await home.client.get("/lr/devices"), await home.client.post("/lr/plan", json={"model": "a"})):
+            assert (answer.status_code, answer.json()["error"]["reason"]) == (403, "feature_disabled")
+
+
+async def test_of_two_gpus_the_fuller_one_is_taken_and_a_large_model_is_split(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    machine.gpus.add("CUDA1", 600)
+    async with home_of(machine, tmp_path, small=takes(500), large=takes(1200)) as home:
+        await loaded(home, "small")
+        assert home.node.supervisor.scheduler.held()["small"] == {"CUDA1": 500}
+        plan = (await home.client.post("/lr/plan", json={"model": "large"})).json()
+        assert [each["model"] for each in plan["evict"]] == ["small"]
+        await asyncio.wait_for(loaded(home, "large"), 20)
+        held = home.node.supervisor.scheduler.held()["large"]
+        assert set(held) == {"CUDA0", "CUDA1"}
+        assert living(home) == {"large"}

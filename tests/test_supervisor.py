@@ -337,6 +337,9 @@ class Scales:
     def footprint_of(self, model: str) -> Footprint | None:
         return None
 
+    def appraised(self) -> list[str]:
+        return []
+
     def said(self, model: str) -> Appraised:
         return Appraised(model, (Placement({"Host": 1}, label="somewhere"),), {"Host": Room(total=9, free=9)})
 

@@ -9,7 +9,7 @@ What it says is `core.appraisal`'s word; here is only who is asked, and what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -209,6 +209,10 @@ class Appraiser:
         if known:
             return replace(told.footprint, needs=needs, source=Source.MEASURED)
         return replace(told.footprint, needs=needs).with_doubt(_RAISED)
+
+    def appraised(self) -> Collection[str]:
+        """The models of which something is known."""
+        return self._told.keys()
 
     def load_of(self, model: str, placement: Placement, survey: Survey | None = None) -> Load | None:
         """What can be learnt of a load: of the devices as they are now, or as they were when it was appraised."""

@@ -22,6 +22,7 @@ class Errands:
         task = self._tasks.create_task(_alone(work, on_failure))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
+        task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step never began it
 
     def cancel(self) -> None:
         """The supervisor goes."""

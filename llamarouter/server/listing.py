@@ -50,7 +50,13 @@ class ModelList:
         supervisor, downloads = self._supervisor, self._downloads
         lives = supervisor.lives
         lived = {*supervisor.children, *lives.failures, *lives.architectures, *lives.stops}
-        return {*lived, *downloads.progress(), *downloads.failures, *supervisor.scheduler.restless()}
+        return {
+            *lived,
+            *supervisor.appraised(),
+            *downloads.progress(),
+            *downloads.failures,
+            *supervisor.scheduler.restless(),
+        }
 
     def _describe(self, entry: Entry, inventory: Inventory, stirs: bool) -> Any:
         known = None if stirs else self._quiet.get(entry.model.id)

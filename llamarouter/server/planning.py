@@ -24,6 +24,8 @@ from llamarouter.core.scheduler import Scheduler
 
 Plan = dict[str, Any]
 
+FETCHES = "fetches"  # its files are not here: more can be said when they are
+
 
 def plan_of(
     entry: Entry,
@@ -42,7 +44,8 @@ def plan_of(
     """
     if entry.launch is None:
         explanation = explain(entry)
-        return {"verdict": Verdict.REFUSED.value, "why": explanation["problem"], **explanation}
+        verdict = Verdict.REFUSED.value if entry.hf_wanted is None else FETCHES
+        return {"verdict": verdict, "why": explanation["problem"], **explanation}
     seen = foresee(scheduler, entry.id, appraised, now)
     placement = living or seen.placement or next(iter(appraised.placements), Placement({}))
     return {

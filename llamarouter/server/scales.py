@@ -31,23 +31,19 @@ class Scales:
         """`weighed` is told what a child holds."""
         self._children = children
         self._weighed = weighed
-        self._booked: dict[str, Mapping[str, int]] = {}
+        self._booked: dict[tuple[str, int], Mapping[str, int]] = {}  # by model and process: of another it says nothing
 
     def weigh(self, survey: Survey) -> None:
         """Tell of every loaded child that holds something else than is known of it."""
-        self._booked = {model: held for model, held in self._booked.items() if model in self._children}
+        before, self._booked = self._booked, {}
         for model, child in self._children.items():
             if child.ready is None or child.pid is None or child.placement is None or child.stopping:
                 continue
-            booked = self._booked.get(model, child.placement.needs)
+            booked = before.get((model, child.pid), child.placement.needs)
             held = held_by(child.pid, child.placement, survey)
-            if _differ(booked, held):
-                self._booked[model] = held
+            if differs := _differ(booked, held):
                 self._weighed(model, held)
-
-    def forget(self, model: str) -> None:
-        """The next child of the model is weighed anew."""
-        self._booked.pop(model, None)
+            self._booked[model, child.pid] = held if differs else booked
 
 
 def held_by(pid: int, placement: Placement, survey: Survey) -> dict[str, int]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
 from typing import Protocol, Self, assert_never
 
@@ -66,6 +66,10 @@ class Appraiser(Protocol):
 
     def footprint_of(self, model: str) -> Footprint | None:
         """What a model needs, as far as it is known now."""
+        ...
+
+    def appraised(self) -> Collection[str]:
+        """The models of which something is known."""
         ...
 
 
@@ -276,6 +280,10 @@ class Supervisor:
 
     async def _appraise_later(self, appraiser: Appraiser, model: str) -> None:
         self._dispatch(await appraiser.appraise(model))
+
+    def appraised(self) -> Collection[str]:
+        """The models of which it is known what they need."""
+        return () if self._appraiser is None else self._appraiser.appraised()
 
     def needs_of(self, model: str) -> dict[str, object] | None:
         """What a model needs, as far as it is known now: bytes by device, and who says so."""
