@@ -100,11 +100,11 @@ class Appraisals:
     def _known_of(self, want: Want, now: float) -> Want:
         known = self._known.get(want.model)
         if known is None:
-            return replace(want, placements=())
+            return Want(want.model, want.since, want.modest, placements=())
         placements = known.placements
         if want.model in self._second:
             placements = tuple(_raised(one) for one in placements)
-        return replace(want, placements=placements, fresh=now < known.at + STANDS)
+        return Want(want.model, want.since, want.modest, placements, fresh=now < known.at + STANDS)
 
 
 def _raised(placement: Placement) -> Placement:

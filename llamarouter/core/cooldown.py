@@ -89,6 +89,15 @@ class Cooldowns:
         """All of which a failure is remembered."""
         return self._records
 
+    def hopeless(self) -> set[str]:
+        """Those whose last failure would happen again, and that have not been loaded since."""
+        return {model for model in self._records if self.is_hopeless(model)}
+
+    def is_hopeless(self, model: str) -> bool:
+        """Whether its last failure would happen again."""
+        failure = self.failure_of(model)
+        return failure is not None and failure.deterministic
+
     def left(self, model: str, now: float) -> float:
         """Seconds until the model may be tried again; 0: at once."""
         record = self._records.get(model)

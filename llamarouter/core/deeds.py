@@ -76,7 +76,7 @@ class Deeds(Ledger):
         self._refuse_line(model, lambda waiter: None if waiter.autoload else refusals.not_loaded(model))
 
     def _refuse_line(self, model: str, why: Callable[[Waiter], RouterError | None]) -> None:
-        for waiter in sorted(self._queue.line_of(model) or (), key=lambda waiter: waiter.mark):
+        for waiter in tuple(self._queue.line_of(model) or ()):
             error = why(waiter)
             if error is not None:
                 self._queue.leave(waiter.ticket)

@@ -102,6 +102,10 @@ class _Way:
     needs: Mapping[str, int]
 
 
+_A_PLACE = {PLACES: 1}
+_ANY_WAY = [_Way(ANYWHERE[0], _A_PLACE)]
+
+
 class _Sharing:
     """What is left, and what has been decided, while the wants are served one after the other."""
 
@@ -158,7 +162,7 @@ class _Sharing:
     def serve(self, want: Want) -> None:
         """Decide what becomes of one want, now that all older ones have been served."""
         if not want.placements:  # what it needs is not known yet, but a place is among it
-            self._promise({PLACES: 1}, sure=want.model not in self._here)
+            self._promise(_A_PLACE, sure=want.model not in self._here)
             return
         if self._full and want.placements is ANYWHERE and not want.modest:
             self._waits.append(want)
@@ -171,6 +175,8 @@ class _Sharing:
 
     def _ways(self, want: Want) -> list[_Way]:
         """The placements that may be had at all; a partial one only where no other may."""
+        if want.placements is ANYWHERE:
+            return _ANY_WAY if self._most.get(PLACES, 1) > 0 else []
         ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements]
         ways = [way for way in ways if fits(way.needs, self._most)]
         return [way for way in ways if not way.placement.partial] or ways
@@ -206,6 +212,8 @@ class _Sharing:
 
     def _frees(self, ways: Sequence[_Way]) -> bool:
         """Evict the idle set that costs least, over all ways."""
+        if not self._idle:
+            return False
         found: list[tuple[tuple[float, float], int, list[Resident]]] = []
         for index, way in enumerate(ways):
             victims = cheapest(self._idle, missing(way.needs, self._later), self._abandoned, self._now)
@@ -251,6 +259,8 @@ class _Sharing:
     def _enough(self, pool: Sequence[Resident], way: _Way) -> list[Resident] | None:
         """The first of a pool that suffice, without those that are not needed; None: not even all do."""
         lacking: Mapping[str, int] = missing(way.needs, self._later)
+        if lacking.keys() == {PLACES}:  # one is as good as another
+            return list(pool[: lacking[PLACES]]) if len(pool) >= lacking[PLACES] else None
         rest, chosen = lacking, []
         for one in pool:
             held = held_by(one)

@@ -64,8 +64,7 @@ class Scheduler(Allotment):
         """Note `event` and settle; the commands are to be carried out in their order."""
         if now >= self._wake:  # what was due before the event comes before it
             self._settle(now)
-        if not self._is_quick(event, now):
-            self._note(event, now)
+        if not self._is_quick(event, now) and self._note(event, now):
             self._settle(now)
         commands, self._commands = self._commands, []
         return commands
@@ -80,9 +79,19 @@ class Scheduler(Allotment):
             self._enter(resident, event.ticket, lane, now)
             return True
         if isinstance(event, Released):
-            resident = self._leave(event.ticket, now)
-            return not self._queue and (resident is None or resident.leaving is None)
-        return False
+            return self._released(event.ticket, now)
+        return isinstance(event, TimePassed)  # what was due has been done
+
+    def _released(self, ticket: int, now: float) -> bool:
+        """A request is over; False: who waits for another model may gain by it."""
+        resident = self._leave(ticket, now)
+        if resident is None or not self._queue:
+            return resident is None or resident.leaving is None
+        line = self._queue.line_of(resident.model)
+        if line is not None:
+            self._let_in(line, now)
+        # While it is busy, or fresh, it is nobody's.
+        return resident.in_flight > 0 or (resident.leaving is None and (not self._wanted or now < resident.keeps_until))
 
     # Nearly every request of a busy router is a warm one: for those the two quick events have a form without values.
 
@@ -110,18 +119,20 @@ class Scheduler(Allotment):
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _note(self, event: Event, now: float) -> None:
+    def _note(self, event: Event, now: float) -> bool:
+        """Note what has happened; False: it changes nothing for anybody else."""
         match event:
             case Arrived():
-                self._arrived(event, now)
+                return self._arrived(event, now)
             case Left():
-                self._queue.leave(event.ticket)
+                return self._queue.leave(event.ticket) is not None
             case Released() | TimePassed():
                 pass  # settling is all that there is to do
             case UnloadAsked() | Forgotten() | PolicySet() | Pinned() | Closing():
                 self._note_order(event, now)
             case _:
                 self._note_child(event, now)
+        return True
 
     def _note_order(self, event: Orders, now: float) -> None:
         match event:
@@ -156,20 +167,29 @@ class Scheduler(Allotment):
             case _:
                 assert_never(event)
 
-    def _arrived(self, event: Arrived, now: float) -> None:
+    def _arrived(self, event: Arrived, now: float) -> bool:
         if self._closing:
             self._refuse(event.ticket, refusals.draining())
-            return
-        resident = self._residents.get(event.model)
-        if resident is not None and resident.is_expiring and not event.glance:
+            return False
+        model = event.model
+        resident = self._residents.get(model)
+        late = resident is not None and resident.is_expiring and not event.glance
+        if resident is not None and late:
             resident.leaving = None  # just in time
         policy = self._policies.of(event.model)
         error = objection(event, resident, self._queue, self._limits, self._cooldowns, self._paces, policy, now)
         if error is not None:
             self._refuse(event.ticket, error)
-            return
-        waiter = Waiter(event.ticket, event.model, lane_of(event), event.body_bytes, may_load(event), self._mark(now))
+            return late
+        first = self._queue.line_of(model) is None
+        waiter = Waiter(event.ticket, model, lane_of(event), event.body_bytes, may_load(event), self._mark(now))
         self._queue.join(waiter)
+        self._wake = min(self._wake, now + self._limits.queue_timeout)
+        if late:
+            return True
+        if not first or (resident is not None and resident.phase is not Phase.STOPPING):
+            return False  # whoever waits is wanted for already, or waits for what is there
+        return not self._crowded or self._cooldowns.is_hopeless(model)
 
     def _ready(self, event: Ready, now: float) -> None:
         resident = self._residents.get(event.model)
@@ -256,8 +276,10 @@ class Scheduler(Allotment):
         self._refuse_overdue(now)
         self._end_leaving(now)
         self._begin_second_tries(now)
-        for line in self._queue.lines:
-            self._let_in(line, now)
+        for resident in tuple(self._residents.values()):
+            line = self._queue.line_of(resident.model)
+            if line is not None:
+                self._let_in(line, now)
         self._end_expired(now)
         look_again = self._share(now)
         self._wake = self._next_change(look_again, now)

@@ -5,12 +5,13 @@
 A lane is served first come, first served; lanes of one line do not wait for each other, for what is scarce in one is
 not scarce in the other. Lines are ordered by their `Mark`: the moment since which their model wants a place. That is
 the arrival of its oldest waiter, or the moment its former child took no more newcomers, if that was later: a model that
-had its turn goes behind those that have not. Everything but a view costs O(1).
+had its turn goes behind those that have not. Everything but a view costs O(1), or next to it.
 """
 
 from __future__ import annotations
 
 import enum
+from bisect import insort
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -47,11 +48,11 @@ class Line:
     model: str
     lanes: dict[Lane, OrderedDict[int, Waiter]] = field(default_factory=lambda: {lane: OrderedDict() for lane in Lane})
     barred: Mark = (float("-inf"), 0)  # when the model's child last stopped taking newcomers
-    size: int = 0
+    waiters: OrderedDict[int, Waiter] = field(default_factory=OrderedDict)  # of all lanes, as they came
+    listed: Mark = (float("-inf"), 0)  # the mark under which the queue has put it in order
 
     def __iter__(self) -> Iterator[Waiter]:
-        for lane in self.lanes.values():
-            yield from lane.values()
+        return iter(self.waiters.values())
 
     def first(self, lane: Lane) -> Waiter | None:
         """The oldest waiter of `lane`."""
@@ -71,7 +72,7 @@ class Line:
     @property
     def oldest(self) -> Mark:
         """When he came who has waited for longest (asked only of a line in which somebody stands)."""
-        return min(next(iter(lane.values())).mark for lane in self.lanes.values() if lane)
+        return next(iter(self.waiters.values())).mark
 
 
 class Queue:
@@ -80,6 +81,8 @@ class Queue:
     def __init__(self) -> None:
         self._waiters: dict[int, Waiter] = {}
         self._lines: dict[str, Line] = {}
+        # All lines by their marks, as they were once: a mark only ever rises, so what is stale stands too far in front.
+        self._order: list[tuple[Mark, str]] = []
         self.bytes = 0  # of the bodies of those who wait
 
     def __len__(self) -> int:
@@ -96,7 +99,7 @@ class Queue:
     def waiting(self, model: str) -> int:
         """How many wait for `model`."""
         line = self._lines.get(model)
-        return 0 if line is None else line.size
+        return 0 if line is None else len(line.waiters)
 
     def waiter(self, ticket: int) -> Waiter | None:
         """Who waits with `ticket`."""
@@ -109,12 +112,29 @@ class Queue:
                 return ahead
         raise KeyError(waiter.ticket)
 
+    def eldest(self) -> Iterator[Line]:
+        """Every line in which somebody stands, the one whose model has wanted a place for longest first."""
+        order, index = self._order, 0
+        while index < len(order):
+            listed, model = order[index]
+            line = self._lines.get(model)
+            if line is not None and line.listed == listed:
+                mark = line.mark
+                if mark == listed:
+                    index += 1
+                    yield line
+                    continue
+                line.listed = mark
+                insort(order, (mark, model), lo=index + 1)
+            del order[index]
+
     def join(self, waiter: Waiter) -> None:
         line = self._lines.get(waiter.model)
         if line is None:
-            line = self._lines[waiter.model] = Line(waiter.model)
+            line = self._lines[waiter.model] = Line(waiter.model, listed=waiter.mark)
+            insort(self._order, (waiter.mark, waiter.model))
         line.lanes[waiter.lane][waiter.ticket] = waiter
-        line.size += 1
+        line.waiters[waiter.ticket] = waiter
         self._waiters[waiter.ticket] = waiter
         self.bytes += waiter.body_bytes
 
@@ -125,8 +145,8 @@ class Queue:
             return None
         line = self._lines[waiter.model]
         del line.lanes[waiter.lane][ticket]
-        line.size -= 1
-        if not line.size:
+        del line.waiters[ticket]
+        if not line.waiters:
             del self._lines[waiter.model]
         self.bytes -= waiter.body_bytes
         return waiter

@@ -25,16 +25,25 @@ class Want:
     fresh: bool = True  # whether they were looked at just now: nothing starts by older ones
 
 
-def wants_of(queue: Queue, residents: Mapping[str, Resident], cooldowns: Cooldowns) -> list[Want]:
-    """The models that want a place, those first that have wanted one for longest; the modest last."""
-    waiting = []
-    for line in queue.lines:
-        resident = residents.get(line.model)
-        if resident is None or resident.phase is Phase.STOPPING:
-            failure = cooldowns.failure_of(line.model)
-            waiting.append((failure is not None and failure.deterministic, line.mark, line.model))
-    waiting.sort()
-    return [Want(model, mark[0], modest) for modest, mark, model in waiting]
+def wants_of(queue: Queue, residents: Mapping[str, Resident], cooldowns: Cooldowns, most: int | None) -> list[Want]:
+    """The models that want a place, those first that have wanted one for longest; the modest last.
+
+    Of those that are not modest only the first `most` (None: all).
+    """
+    modest = cooldowns.hopeless()
+    firm: list[Want] = []
+    for line in queue.eldest():
+        if most is not None and len(firm) >= most:
+            break
+        if line.model not in modest and _has_no_child(residents.get(line.model)):
+            firm.append(Want(line.model, line.mark[0]))
+    late = (queue.line_of(model) for model in modest if _has_no_child(residents.get(model)))
+    marks = sorted((line.mark, line.model) for line in late if line is not None)
+    return [*firm, *(Want(model, mark[0], modest=True) for mark, model in marks)]
+
+
+def _has_no_child(resident: Resident | None) -> bool:
+    return resident is None or resident.phase is Phase.STOPPING
 
 
 def abandoned_among(residents: Iterable[Resident], queue: Queue) -> frozenset[str]:

@@ -152,12 +152,7 @@ class CrowdedHouse(House):
 
     def _check_death(self, child: Child) -> None:
         """A load died of memory: somebody must have taken what the books did not know of."""
-        wrong = any(child.truth.get(name, 0) > child.needs.get(name, 0) for name in self.devices)
-        wrong |= any(
-            device.taken.get(one.model, 0) > one.needs.get(name, 0)
-            for one in self.children.values()
-            for name, device in self.devices.items()
-        )
+        wrong = any(self.errors.get(model, 100) > 100 for model in self.children)
         grew = self._others_grew_at >= child.started - 2.0 - self.delay - self.cached
         slow = any(device.lag > self.limits.lag for device in self.devices.values())
         assert wrong or grew or slow, "a load died of memory though every estimate was right"
@@ -193,19 +188,19 @@ class CrowdedHouse(House):
         return self.policy_of(child.model).pinned and child.phase is not Phase.STOPPING and child.drain_by is None
 
     def _check_overtaking(self, model: str, placement: Placement) -> None:
-        """Who is older and has waited for `max_wait` has room beside it in the end."""
-        mine = self.hunger.get(model)
-        if mine is None or self.delay or self.cached:
+        """Whoever has wanted room for longest, and for `max_wait`, has it beside a younger one in the end."""
+        if self.delay or self.cached:  # it may not be known yet what he needs
             return
-        for other, hunger in self.hunger.items():
-            old = hunger.since < mine.since and self.now > hunger.since + self.limits.max_wait
-            if not old or other in self.doomed or other in self.children or other == model:
-                continue
-            beside = any(
-                all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
-                for one in self.placements[other]
-            )
-            assert beside, f"{model} took what {other} has waited for since {hunger.since}"
+        wanting = [one for one in self.hunger if one not in self.doomed and one not in self.children]
+        oldest = min(wanting, key=lambda one: self.hunger[one].since, default=model)
+        since = self.hunger[oldest].since if wanting else self.now
+        if oldest == model or self.now <= since + self.limits.max_wait:
+            return
+        beside = any(
+            all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
+            for one in self.placements[oldest]
+        )
+        assert beside, f"{model} took what {oldest} has waited for since {since}"
 
     def _check_priority(self, victim: Child) -> None:
         """Nobody goes whose bytes another one of lower priority has too, on every device."""
