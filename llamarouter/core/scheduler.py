@@ -291,7 +291,7 @@ class Scheduler(Allotment):
                 self._queue.leave(oldest.ticket)
                 resident = self._residents.get(line.model)
                 again = self._paces.retry_after(
-                    line.model, resident, line.size, max_wait=self._limits.max_wait, now=now
+                    line.model, resident, len(line.waiters), max_wait=self._limits.max_wait, now=now
                 )
                 self._refuse(oldest.ticket, refusals.waited_too_long(line.model, timeout, again))
 
