@@ -222,6 +222,21 @@ async def test_a_pinned_model_that_cannot_be_loaded_is_left_alone(
         assert "again, as it is pinned" not in caplog.text
 
 
+async def test_a_load_that_no_client_waits_for_says_in_the_log_why_it_is_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    preset = preset_of(tmp_path / "f", a="lr-pin = true", b="", c="lr-env = FAKE_SIGNAL_LOADING=SEGV")
+    async with house(tmp_path, "--models-max", "1", preset=preset) as home:
+        assert await ask(home, "a") == 200
+        home.node.load_unasked("b", "at start")
+        await until(lambda: "b is not loaded at start: a pinned model holds the place (a)" in caplog.text)
+        await pin(home, "a", False)
+        home.node.load_unasked("c", "at start")
+        await until(lambda: "c ended: " in caplog.text)
+        assert await ask(home, "c") == 503  # it cools down
+        assert "c is not loaded" not in caplog.text
+
+
 async def test_a_request_that_comes_just_when_a_model_ends_is_answered_all_the_same(tmp_path: Path) -> None:
     add_model(tmp_path / "models", "a")
     async with house(tmp_path) as home:

@@ -90,7 +90,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     memory = _memory_of(plan, shelf)
     supervisor = _supervisor_of(settings, spawner, feed, ready, memory)
     supervisor.lives.witness = failed
-    supervisor.lives.on_failure = Revival(supervisor, lambda model: node.begin(reception.load(model))).failed
+    supervisor.lives.on_failure = Revival(supervisor, lambda model: node.load_unasked(model, "again")).failed
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)

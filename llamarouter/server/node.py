@@ -124,6 +124,17 @@ class Node:
         self._tasks.create_task(run())
         return outcome
 
+    def load_unasked(self, model: str, when: str) -> None:
+        """Load a model for which no client waits: where it is refused, the log says why."""
+        self.begin(self._load_unasked(model, when))
+
+    async def _load_unasked(self, model: str, when: str) -> None:
+        try:
+            await self.reception.load(model)
+        except RouterError as error:
+            if model not in self.supervisor.lives.failures:  # of those it was said already
+                log.warning("%s is not loaded %s: %s", model, when, error.message)
+
     async def reload(self) -> None:
         """Look at everything again; a refusal changes nothing and is in the log."""
         try:

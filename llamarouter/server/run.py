@@ -141,7 +141,7 @@ class _Life:
         for model in left:
             log.warning("%s is not loaded at start: --models-max is %d", model, places)
         for model in wanted:
-            self._node.begin(self._node.reception.load(model))
+            self._node.load_unasked(model, "at start")
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
