@@ -52,6 +52,9 @@ class VirtualMachine:
     def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None:
         return View({name: name for name in self.gpus.devices()})
 
+    async def listed(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        pass
+
     def _look(self, pids: Iterable[int]) -> Survey:
         self.surveys += 1
         devices = {

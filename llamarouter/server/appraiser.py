@@ -47,6 +47,8 @@ class Devices(Protocol):
 
     def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None: ...
 
+    async def listed(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None: ...
+
 
 class Footprints(Protocol):
     """Who says what a launch takes: `host.estimator`."""
@@ -157,7 +159,9 @@ class Appraiser:
             return _not_looked_at(model)
         survey = await self._devices.survey(self._pids())
         self._on_survey(survey)
-        view = self._view(subject)
+        if (view := self._view(subject)) is None:
+            await self._devices.listed(subject.engine.command, subject.launch.environment())
+            view = self._view(subject)
         survey = survey if view is None else survey.seen_by(view)
         gpus = survey.gpus if view is None else view.gpus
         footprint = self._known_of(subject, gpus)

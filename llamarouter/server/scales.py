@@ -36,7 +36,7 @@ class Scales:
     def weigh(self, survey: Survey) -> None:
         """Tell of every loaded child that holds something else than is known of it."""
         before, self._booked = self._booked, {}
-        for model, child in self._children.items():
+        for model, child in tuple(self._children.items()):  # who is told may start and stop others
             if child.ready is None or child.pid is None or child.placement is None or child.stopping:
                 continue
             booked = before.get((model, child.pid), child.placement.needs)
