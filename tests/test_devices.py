@@ -12,7 +12,7 @@ import pytest
 from llamarouter.core.devices import Device, Survey, View
 from llamarouter.core.footprint import HOST
 from llamarouter.host.devices import listing
-from llamarouter.host.devices.drivers import Drivers
+from llamarouter.host.devices.drivers import Answer, Drivers
 from llamarouter.host.devices.machine import Machine
 from tests.fake_machine import GIB, FakeMachine, card, listed
 
@@ -392,6 +392,24 @@ def test_after_a_failure_nobody_waits_for_the_same_driver_again(machine: FakeMac
     assert seconds < 0.2
     assert found.devices["CUDA0"].free == 7 * GIB  # as the engine has said
     assert found.devices["CUDA0"].stale
+
+
+def test_an_answer_that_is_there_is_not_waited_for(machine: FakeMachine) -> None:
+    machine.nvidia(*card(1, 24 * GIB, 9 * GIB, held={7: GIB}))
+    engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, GIB))
+
+    async def ask() -> Survey:
+        loop = asyncio.get_running_loop()
+        async with Machine(engine, machine.env, machine.roots, seconds=10) as asked:
+            await asked.survey()
+            asked.forget()
+            # The question of somebody else has its answer, and the loop has told nobody yet.
+            asked._asking = loop.create_future()
+            asked._asking.set_result(Answer())
+            asked._kin = {}
+            return await asked.survey((7,))
+
+    assert asyncio.run(ask()).devices["CUDA0"].held == {7: GIB}
 
 
 def test_the_loop_goes_on_while_a_driver_hangs(machine: FakeMachine) -> None:

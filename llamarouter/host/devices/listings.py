@@ -78,7 +78,9 @@ class Listings:
         running = self._running.get(asked)
         if running is None or (known is not None and known.problem is not None):
             return known or Listing()
-        return await asyncio.shield(running)
+        await asyncio.shield(running)
+        self._end(asked, running)
+        return self._known.get(asked) or Listing()
 
     def _begin(self, asked: Asked) -> asyncio.Future[Listing]:
         if asked in self._running:
@@ -92,6 +94,9 @@ class Listings:
         return running
 
     def _end(self, asked: Asked, future: asyncio.Future[Listing]) -> None:
+        """Take an answer, once: whoever has waited for it may come before the loop has said that it is there."""
+        if self._running.get(asked) is not future:
+            return
         del self._running[asked]
         if future.cancelled():
             return

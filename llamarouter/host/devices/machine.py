@@ -133,9 +133,12 @@ class Machine:
         if not self._drivers.are_there:
             self._note(Answer(), {})
             return
-        while self._asking is not None and not self._kin.keys() >= set(pids):
-            await asyncio.shield(self._asking)  # it is asked of others
-        await asyncio.shield(self._begin(pids))
+        while (asking := self._asking) is not None and not self._kin.keys() >= set(pids):
+            await asyncio.shield(asking)  # it is asked of others
+            self._note_answer(asking)
+        asking = self._begin(pids)
+        await asyncio.shield(asking)
+        self._note_answer(asking)
 
     def _begin(self, pids: tuple[int, ...]) -> asyncio.Future[Answer]:
         if self._asking is None:
@@ -154,6 +157,9 @@ class Machine:
             self._begin(())
 
     def _note_answer(self, asking: asyncio.Future[Answer]) -> None:
+        """Take an answer, once: whoever has waited for it may come before the loop has said that it is there."""
+        if asking is not self._asking:
+            return
         self._asking, self._late = None, False
         if not asking.cancelled():
             self._note(asking.result(), self._kin)
