@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llamarouter.server.child import Stage
 from tests.node_kit import House, add_model, house
 from tests.virtual_machine import Expected, VirtualMachine, virtual_machine
 from tests.waiting import until
@@ -309,3 +310,32 @@ async def test_of_two_gpus_the_fuller_one_is_taken_and_a_large_model_is_split(tm
         held = home.node.supervisor.scheduler.held()["large"]
         assert set(held) == {"CUDA0", "CUDA1"}
         assert living(home) == {"large"}
+
+
+async def test_a_model_that_sleeps_keeps_its_room(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400, expected=300)) as home:
+        await loaded(home, "a")
+        supervisor = home.node.supervisor
+        await until(lambda: supervisor.scheduler.held() == {"a": {"CUDA0": 400}})
+        child = supervisor.children["a"]
+        child.stage = Stage.SLEEPING
+        with machine.gpus._open() as ledger:  # as llama-server does, which unloads its model then
+            ledger["CUDA0"]["held"][str(child.pid)] = 10
+        await home.client.get("/lr/devices")
+        assert supervisor.scheduler.held() == {"a": {"CUDA0": 400}}
+        child.stage = Stage.LOADED
+        await home.client.get("/lr/devices")
+        assert supervisor.scheduler.held() == {"a": {"CUDA0": 10}}
+
+
+async def test_how_a_living_model_was_started_is_explained_with_its_place(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400)) as home:
+        before = (await home.client.get("/lr/explain", params={"model": "a"})).json()
+        assert "--fit" not in before["command"]
+        await loaded(home, "a")
+        after = (await home.client.get("/lr/explain", params={"model": "a"})).json()
+        assert after["command"] == list(home.node.supervisor.children["a"].command)
+        origins = {flag["option"]: flag["origin"] for flag in after["flags"]}
+        assert origins["--fit"] == origins["--device"] == "llamarouter (memory)"

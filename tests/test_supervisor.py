@@ -326,6 +326,8 @@ class Scales:
 
     def at_once(self, model: str) -> Appraised | None:
         self.asked.append(model)
+        if self.now and self.broken:
+            raise ZeroDivisionError
         return self.said(model) if self.now else None
 
     async def appraise(self, model: str) -> Appraised:
@@ -375,6 +377,16 @@ async def test_an_appraisal_may_take_its_time_and_an_errand_that_breaks_stops_no
         await stage.ready("b")
         (await task).end(DONE)
         assert stage.placed["b"] == Placement({})
+
+
+async def test_a_mistake_in_what_is_said_at_once_is_asked_for_again() -> None:
+    stage, scales = Stage(), Scales(broken=True)
+    scales.cue.set()
+    async with weighing(stage, scales) as router, asyncio.TaskGroup() as group:
+        task = await begun(group, router, "a")
+        await stage.ready("a")
+        (await task).end(DONE)
+        assert stage.placed["a"] == Placement({})
 
 
 async def test_an_appraisal_does_not_outlive_the_supervisor() -> None:

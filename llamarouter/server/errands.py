@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 log = logging.getLogger("llamarouter")
+
+T = TypeVar("T")
 
 
 class Errands:
@@ -23,6 +25,14 @@ class Errands:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         task.add_done_callback(lambda _: work.close())  # one that was cancelled before its first step never began it
+
+    def attempt(self, work: Callable[[], T]) -> T | None:
+        """Do it now; should it fail, which is a mistake of ours, the log says so and there is nothing."""
+        try:
+            return work()
+        except Exception:
+            log.exception("an errand failed")
+            return None
 
     def cancel(self) -> None:
         """The supervisor goes."""

@@ -19,6 +19,7 @@ from llamarouter.core.events import Pinned, PolicySet
 from llamarouter.core.explain import Explanation, explain
 from llamarouter.core.model import Skipped
 from llamarouter.core.pins import origin_of_pin
+from llamarouter.core.placed import placed
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host.child_environment import child_environment
@@ -293,5 +294,9 @@ class Node:
     def explain(self, entry: Entry) -> Explanation:
         """How a model would be started, and where each flag came from."""
         key = entry.launch.engine_key if entry.launch is not None else None
+        child = self.supervisor.children.get(entry.id)
+        if child is not None and child.placement is not None and entry.launch is not None:
+            launch = placed(entry.launch, child.placement, self.shelf.inventory.engine_of(key).table)
+            entry = replace(entry, launch=launch)
         command = self.shelf.inventory.engine_of(key).command
         return explain(entry, command, child_environment(self.environ))

@@ -16,7 +16,7 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.footprint import HOST
 from llamarouter.core.memory import Placement
 from llamarouter.host.process import ReadyChild
-from llamarouter.server.child import Child
+from llamarouter.server.child import Child, Stage
 
 log = logging.getLogger("llamarouter")
 
@@ -37,7 +37,8 @@ class Scales:
         """Tell of every loaded child that holds something else than is known of it."""
         before, self._booked = self._booked, {}
         for model, child in tuple(self._children.items()):  # who is told may start and stop others
-            if child.ready is None or child.pid is None or child.placement is None or child.stopping:
+            # One that sleeps has given its memory back, and takes it again when it wakes: it keeps its room.
+            if child.stage is not Stage.LOADED or child.pid is None or child.placement is None or child.stopping:
                 continue
             booked = before.get((model, child.pid), child.placement.needs)
             held = held_by(child.pid, child.placement, survey)

@@ -272,7 +272,7 @@ class Supervisor:
 
     def _appraise(self, model: str) -> None:
         appraiser = self._appraiser
-        at_once = _unknown(model) if appraiser is None else appraiser.at_once(model)
+        at_once = _unknown(model) if appraiser is None else self.errands.attempt(lambda: appraiser.at_once(model))
         if at_once is not None:
             self._dispatch(at_once)
         elif appraiser is not None:
