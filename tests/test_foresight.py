@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from llamarouter.core.errors import ModelTooLarge
-from llamarouter.core.events import Appraise, Appraised, Arrived, Event, Exited, Ready, Released, Start, Stop
+from llamarouter.core.events import Appraise, Appraised, Arrived, Event, Exited, PolicySet, Ready, Released, Start, Stop
 from llamarouter.core.foresight import Verdict, foresee
 from llamarouter.core.memory import Placement, Room
+from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Scheduler
 
 ROOMS = {"CUDA0": Room(total=100, free=100)}
@@ -62,6 +63,17 @@ def test_who_would_have_to_end_first() -> None:
     seen = foresee(scheduler, "b", appraised("b", free=60), 10.0)
     assert (seen.verdict, seen.claim, seen.after) == (Verdict.WAITS, ("a",), 10.0)
     assert not scheduler.is_claimed("a")
+
+
+def test_who_would_have_to_end_first_is_seen_although_much_may_happen_before() -> None:
+    """The time of each of the others is looked at again and again, as their time to live may be over."""
+    scheduler = Scheduler(Limits(models_max=3, max_wait=30.0))
+    scheduler.handle(PolicySet(dict.fromkeys("abc", Policy(1.0))), 0.0)
+    for number, model in enumerate("abc"):
+        scheduler.handle(Arrived(number, model), 0.3 * number)
+        scheduler.handle(Ready(model, 1), 0.3 * number)
+    seen = foresee(scheduler, "d", Appraised("d", (), {}), 10.0)
+    assert (seen.verdict, seen.claim, seen.after) == (Verdict.WAITS, ("a",), pytest.approx(30.0))
 
 
 def test_what_cannot_be_placed_says_why() -> None:

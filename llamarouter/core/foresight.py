@@ -32,7 +32,7 @@ from llamarouter.core.residents import Phase
 from llamarouter.core.scheduler import Scheduler
 
 _TICKET = -1
-_LOOKS = 16  # into the time ahead
+_LOOKS = 256  # into the time ahead
 _EVENTS = 256
 
 
