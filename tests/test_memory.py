@@ -99,12 +99,17 @@ async def test_a_load_that_dies_of_memory_evicts_one_more_and_is_tried_again(tmp
         assert len(living(home)) < 3
 
 
-async def test_a_driver_that_lags_is_waited_for(tmp_path: Path) -> None:
-    machine = virtual_machine(tmp_path, 1000, lag=0.5)
+@pytest.mark.parametrize("tells", [True, False])
+@pytest.mark.parametrize("lag", [0.3, 1.5])
+async def test_a_driver_that_lags_is_waited_for(tmp_path: Path, lag: float, tells: bool) -> None:
+    machine = virtual_machine(tmp_path, 1000, lag=lag, tells=tells)
     async with home_of(machine, tmp_path, a=takes(700), b=takes(700)) as home:
         await loaded(home, "a")
         await asyncio.wait_for(loaded(home, "b"), 20)
         assert not home.node.supervisor.lives.failures  # it was not tried before the bytes were there
+        placement = home.node.supervisor.children["b"].placement
+        assert placement is not None
+        assert not placement.partial  # nor with less, for the moment's sake
 
 
 async def test_other_programs_take_memory_and_give_it_back(tmp_path: Path) -> None:

@@ -141,9 +141,10 @@ class Allotment(Deeds):
         waiting = next((want for want in wants if want.placements and self._waits(want.model, plan)), None)
         if waiting is None:
             return plan.look_again
-        if self._appraisals.is_due(now):
+        lagging = self._holdings.lagging
+        if self._appraisals.is_due(now, lagging=lagging):
             self._ask(waiting.model)
-        times = (plan.look_again, self._appraisals.due_at(), self._holdings.next_change())
+        times = (plan.look_again, self._appraisals.due_at(lagging=lagging), self._holdings.next_change())
         return min((time for time in times if time is not None), default=None)
 
     def _waits(self, model: str, plan: Plan) -> bool:

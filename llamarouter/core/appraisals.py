@@ -4,7 +4,8 @@
                                                |-- older than `STANDS`, or the devices may have changed: asked again
 
 Only the first `LOOK_AHEAD` wants are looked at: behind those nobody can hope for room yet. The devices are everybody's:
-while somebody waits for bytes, one answer every `REFRESH` seconds, and one after each change, keeps all up to date.
+while somebody waits for bytes, one answer every `REFRESH` seconds, and one after each change, keeps all up to date; and
+one every `HURRIED` seconds while a driver shows bytes of a child that has ended, for it may be late by a moment only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from llamarouter.core.wants import Want
 LOOK_AHEAD = 8
 STANDS = 2.0  # seconds: nothing starts by an older appraisal
 REFRESH = 1.0  # seconds
+HURRIED = 0.1  # seconds
 
 # A load that died of memory needed more than was thought; so much more is asked for its second try.
 _RAISE = 5, 4
@@ -78,13 +80,14 @@ class Appraisals:
     def devices_changed(self) -> None:
         self._changed = True
 
-    def is_due(self, now: float) -> bool:
+    def is_due(self, now: float, *, lagging: bool = False) -> bool:
         """Whether the devices are to be looked at again, if somebody waits for bytes: not with an answer on its way."""
-        return not self._in_flight and (self._changed or now >= self._answered_at + REFRESH)
+        due = self.due_at(lagging=lagging)
+        return due is not None and (self._changed or now >= due)
 
-    def due_at(self) -> float | None:
+    def due_at(self, *, lagging: bool = False) -> float | None:
         """When they are to be looked at again; None: an answer is on its way."""
-        return None if self._in_flight else self._answered_at + REFRESH
+        return None if self._in_flight else self._answered_at + (HURRIED if lagging else REFRESH)
 
     def try_again(self, model: str) -> None:
         """Its load died of memory, and it is to be tried once more."""

@@ -11,7 +11,8 @@ Two things make that uncertain, and both count as others' until it is known bett
 - a child that loads has taken some of its bytes; where the driver does not say whose bytes are whose, they look like
   somebody else's until it is ready;
 - a driver may show the bytes of a child that has ended for a while. They are held (as *ended*) until a look at the
-  devices finds them free, at most for `lag` seconds after the end; `unseen` are those since whose end nobody looked.
+  devices finds them free, at most for `lag` seconds after the end, and then until the next look (it is asked for, and
+  comes within as much again); `unseen` are those since whose end nobody looked.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class Holdings:
 
     def spaces(self, residents: Iterable[Resident], now: float) -> Spaces:
         """What there is of each device that has been seen."""
-        self._ended = [one for one in self._ended if now < one.at + self.lag]
+        self._ended = [one for one in self._ended if now < self._forgiven_at(one)]
         ours: Space = {}
         stopping: Space = {}
         pinned: Space = {}
@@ -118,7 +119,17 @@ class Holdings:
 
     def next_change(self) -> float | None:
         """When bytes that a driver still shows stop counting; None: there are none."""
-        return min((one.at + self.lag for one in self._ended), default=None)
+        return min((self._forgiven_at(one) for one in self._ended), default=None)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether a driver still shows bytes of a child that has ended, as far as is known."""
+        return bool(self._ended)
+
+    def _forgiven_at(self, one: _Ended) -> float:
+        """Until when its bytes count. By an older look they are others', and a model would be placed beside them."""
+        by = one.at + self.lag
+        return by if self.seen_at >= by else by + self.lag
 
     def _is_shown(self, one: _Ended) -> bool:
         """Whether a device still seems to hold what an ended child held: half of it or more is unexplained."""
