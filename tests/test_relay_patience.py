@@ -241,6 +241,29 @@ async def test_comments_go_on_until_the_child_answers(way: str) -> None:
         assert (await client.reader.readuntil(b"0\r\n\r\n")).endswith(chunk(b"data: 1\n\n") + b"0\r\n\r\n")
 
 
+async def test_who_has_his_place_before_the_first_comment_hears_none_however_long_the_prompt_is(way: str) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(child: Scripted) -> None:
+        await child.request()
+        await go_on.wait()
+        await child.say(b"HTTP/1.1 400 No\r\nContent-Length: 2\r\n\r\n{}")
+
+    async with scripted_child(slow) as (path, made), relay(way, path, wait_comment=SOON) as rig:
+        gate = closed(rig)
+        gate.set()
+        early = await rig.client()
+        early.send(post(CHAT, STREAM))
+        await until(lambda: made)
+        rig.board.gate = asyncio.Event()
+        waits = await rig.client()
+        waits.send(post(CHAT, STREAM))
+        await comment_of(waits)
+        await comment_of(waits)  # by now the first one would have heard something
+        go_on.set()
+        assert (await early.answer()).status == 400
+
+
 async def test_who_leaves_while_he_hears_comments_gives_up_his_place(way: str) -> None:
     async with scripted_child(EVENTS) as (path, made), relay(way, path, wait_comment=SOON) as rig:
         closed(rig)

@@ -40,6 +40,7 @@ from llamarouter.core.memory import Placement
 from llamarouter.core.policy import Policy
 from llamarouter.core.scheduler import Limits, Phase, Scheduler
 from tests.properties.inhabitants import EXITS, Child, Fate, Hunger, Kind, Request
+from tests.properties.onlooker import check_outlooks
 from tests.properties.twin import Twin
 
 
@@ -380,6 +381,7 @@ class House:
             self._check_lanes(model, child)
             probed = child is not None and child.probe and child.phase is Phase.STARTING
             assert not probed or self._waits(model) <= 1, "somebody waits beside the probe of a broken model"
+        check_outlooks(self.scheduler, self.waiting, self.children, self.now)
         for lanes in self.waiting.values():
             for lane in lanes.values():
                 if lane:
