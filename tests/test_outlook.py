@@ -71,6 +71,17 @@ def test_who_wants_a_place_is_told_how_many_models_have_wanted_one_for_longer() 
     assert scheduler.outlook(4, 13) == Outlook("a", 1, Need.FREEING, models_before=2)
 
 
+def test_a_model_that_has_a_place_is_not_before_anybody() -> None:
+    scheduler = play(
+        one_place(),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a", slots=1), grant(1, "a")),
+        (2, ask(2, "a")),
+        (3, ask(3, "b")),
+    )
+    assert scheduler.outlook(3, 4) == Outlook("b", 1, Need.PLACE)
+
+
 def test_who_waits_for_nobody_is_about_to_be_loaded() -> None:
     scheduler = play(
         one_place(),

@@ -121,6 +121,10 @@ async def test_only_a_stream_is_begun_before_its_answer(way: str, path: str, bod
         gate.set()
         answer = await waiting.answer()
         assert (answer.status, answer.body, answer.headers["x-lr-queue-ms"]) == (200, b"{}", "1000")
+        rig.board.gate = None  # the same head comes again from the child
+        again = await waiting.ask(path, body)
+        assert (again.status, again.body) == (200, b"{}")
+        assert not any(name.startswith("x-lr-") for name in again.headers)
 
 
 async def test_a_large_body_is_looked_into_as_well(way: str) -> None:
@@ -176,6 +180,12 @@ async def test_an_error_of_the_child_behind_a_comment_is_an_error_event(way: str
 async def test_an_answer_that_is_no_stream_behind_a_comment_is_an_error_event(way: str) -> None:
     heard = await behind_a_comment(way, answering(whole(b'{"choices":[]}', b"Content-Type: application/json")))
     assert error_of(heard)["error"]["message"] == "the model's process answered 200, and no stream"
+
+
+async def test_a_stream_that_says_it_failed_is_no_answer_either(way: str) -> None:
+    head = STREAM_HEAD.replace(b"200 OK", b"503 No")
+    heard = await behind_a_comment(way, answering(head + chunk(b"data: 1\n\n") + b"0\r\n\r\n"))
+    assert (error_of(heard)["error"]["code"], heard.whole) == (503, False)
 
 
 async def test_a_long_one_is_not_kept(way: str) -> None:
@@ -316,6 +326,33 @@ async def test_a_conversation_hears_them_as_well_and_waits_on_without_its_client
         gate.set()
         await until(lambda: rig.board.outcomes)
         assert rig.board.outcomes[0].complete
+
+
+async def test_a_conversation_hears_nothing_more_once_it_is_inside(way: str) -> None:
+    go_on = asyncio.Event()
+
+    async def slow(child: Scripted) -> None:
+        await child.request()
+        await go_on.wait()
+        await child.say(STREAM_HEAD + chunk(b"data: 1\n\n") + b"0\r\n\r\n")
+
+    async with scripted_child(slow) as (path, made), relay(way, path, wait_comment=SOON) as rig:
+        gate = closed(rig)
+        client = await rig.client()
+        client.send(post(CHAT, STREAM, x_conversation_id="c"))
+        answering = asyncio.ensure_future(client.answer())
+        await until(lambda: rig.board.told >= 2)
+        gate.set()
+        await until(lambda: made)
+        other = await rig.client()
+        rig.board.gate = asyncio.Event()
+        other.send(post(CHAT, STREAM))
+        await comment_of(other)
+        await comment_of(other)
+        go_on.set()
+        last = rig.desk.last
+        assert last is not None
+        assert (await answering).body == last.comments + b"data: 1\n\n"
 
 
 async def test_an_old_client_hears_them_and_sees_a_failure(way: str) -> None:

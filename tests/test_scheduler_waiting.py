@@ -194,3 +194,15 @@ def test_a_queue_timeout_says_when_to_come_back() -> None:
     assert isinstance(refusal, Refuse)
     assert isinstance(refusal.error, QueueTimeout)
     assert refusal.error.retry_after == 3
+
+
+def test_who_came_first_is_overdue_first_whatever_he_needs() -> None:
+    play(
+        one_place(queue_timeout=50),
+        (0, load(1, "a"), start("a")),
+        (1, ask(2, "a", slot=False)),
+        (2, ask(3, "a")),
+        (50, tick, refuse(1, "queue_timeout")),
+        (51, tick, refuse(2, "queue_timeout")),
+        (52, tick, refuse(3, "queue_timeout")),
+    )
