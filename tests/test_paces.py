@@ -74,6 +74,7 @@ def test_who_waited_too_long_is_told_how_long_the_others_will() -> None:
     scheduler = Scheduler(Limits(queue_timeout=100))
     told(scheduler, (0, Arrived(1, "a")), (1, Ready("a", 1)), *asks(2, 1, "a", 1))
     told(scheduler, (16, Released(1)), *asks(3, 1, "a", 16))
+    assert told(scheduler, (101, TimePassed())) == []
     assert scheduler.deadline() == 116
     assert after(told(scheduler, (116, TimePassed()))) == pytest.approx(15)
 

@@ -223,6 +223,19 @@ def test_a_model_may_have_a_line_and_a_patience_of_its_own() -> None:
     assert scheduler.deadline() == 52
 
 
+def test_a_patience_of_its_own_holds_for_who_comes_behind_others_that_can_get_nothing_either() -> None:
+    play(
+        one_place(max_wait=1000, queue_timeout=500),
+        (0, PolicySet({"d": Policy(queue_timeout=5)})),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        *((2, ask(ticket, f"m{ticket}")) for ticket in range(10, 20)),
+        (50, tick),
+        (60, ask(2, "d")),
+        (65, tick, refuse(2, "queue_timeout")),
+    )
+
+
 # --- what the scheduler does not know ---------------------------------------------------------------------------------
 
 

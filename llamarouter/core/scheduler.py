@@ -184,7 +184,7 @@ class Scheduler(Allotment):
         first = self._queue.line_of(model) is None
         waiter = Waiter(event.ticket, model, lane_of(event), event.body_bytes, may_load(event), self._mark(now))
         self._queue.join(waiter)
-        self._wake = min(self._wake, now + self._limits.queue_timeout)
+        self._wake = min(self._wake, now + self._timeout_of(model))
         if late:
             return True
         if not first or (resident is not None and resident.phase is not Phase.STOPPING):
