@@ -194,3 +194,11 @@ def test_on_the_host_a_file_that_is_too_large_leaves_the_least_context() -> None
     (placement,) = appraise(asked).placements
     assert placement.options == (("--fit", "off"), ("--ctx-size", "4096"))
     assert placement.needs == {HOST: 900}
+
+
+def test_a_budget_is_never_left_to_llama_server_which_knows_none() -> None:
+    budgets = Budgets(budget=Allowance("b", everywhere=Amount(bytes=100)))
+    asked = case(50, 100, survey=surveyed(), launch=PLAIN, budgets=budgets)
+    assert [each.label for each in appraise(asked).placements] == [HOST]
+    free = case(50, 2000, survey=surveyed(), launch=PLAIN, budgets=Budgets())
+    assert [each.label for each in appraise(free).placements] == [HOST, FITTED]

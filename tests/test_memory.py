@@ -344,3 +344,19 @@ async def test_how_a_living_model_was_started_is_explained_with_its_place(tmp_pa
         assert after["command"] == list(home.node.supervisor.children["a"].command)
         origins = {flag["option"]: flag["origin"] for flag in after["flags"]}
         assert origins["--fit"] == origins["--device"] == "llamarouter (memory)"
+
+
+async def test_where_the_driver_does_not_say_only_what_is_loaded_counts_as_ours(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000, tells=False)
+    async with (
+        home_of(machine, tmp_path, a=takes(400), b="lr-env = FAKE_VRAM_BYTES=300 FAKE_LOAD_SECONDS=30") as home,
+        asyncio.TaskGroup() as group,
+    ):
+        assert home.node.memory is not None
+        await loaded(home, "a")
+        waiting = group.create_task(ask(home, "b"))
+        await until(lambda: "b" in living(home))
+        books = home.node.memory.appraiser._books()
+        assert (books.loaded, books.all) == ({"CUDA0": 400}, {"CUDA0": 700})
+        home.node.supervisor.unload("b", 0.0)
+        assert (await waiting)[0] == 503
