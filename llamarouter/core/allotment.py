@@ -33,7 +33,7 @@ class Allotment(Deeds):
         # How many wants there is any use in looking at: each that gets something gets a place, and one more says when
         # to look again.
         self._most_wants = LOOK_AHEAD if limits.by_memory else limits.models_max + 1 if limits.models_max else None
-        self._wanted = False  # whether anybody wants room
+        self._wanted: tuple[float, ...] = ()  # since when those want room who were looked at
         self._crowded = False  # there are so many already: for one more nothing can be done now
 
     # --- what is said of memory ---------------------------------------------------------------------------------------
@@ -62,7 +62,7 @@ class Allotment(Deeds):
         """Give room to those who want it, as far as it goes; returns when to look again."""
         most = self._most_wants
         wants = wants_of(self._queue, self._residents, self._cooldowns, most)
-        self._wanted = bool(wants)
+        self._wanted = tuple(want.since for want in wants)
         self._crowded = most is not None and len(wants) >= most
         if not wants and not any(resident.leaving is not None for resident in self._residents.values()):
             return None

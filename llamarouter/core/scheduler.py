@@ -59,6 +59,7 @@ class Scheduler(Allotment):
         super().__init__(limits, jitter)
         self._closing = False
         self._wake = _NEVER
+        self._patience = _NEVER  # nobody's is at its end before
 
     def handle(self, event: Event, now: float) -> list[Command]:
         """Note `event` and settle; the commands are to be carried out in their order."""
@@ -89,7 +90,11 @@ class Scheduler(Allotment):
             return resident is None or resident.leaving is None
         line = self._queue.line_of(resident.model)
         if line is not None:
+            before = line.oldest[0]
             self._let_in(line, now)
+            after = line.oldest[0] if line.waiters else math.inf
+            if any(before < since <= after for since in self._wanted):  # those are served who went before that want
+                return False
         # While it is busy, or fresh, it is nobody's.
         return resident.in_flight > 0 or (resident.leaving is None and (not self._wanted or now < resident.keeps_until))
 
@@ -145,6 +150,7 @@ class Scheduler(Allotment):
                 self._unload(event.model, now + event.drain, now, tell_waiters=False)
             case PolicySet():
                 self._policies.set(event.policies)
+                self._patience = now  # the time-outs may be others
                 self._apply_policies()
             case Pinned():
                 self._policies.pin(event.model, event.pinned)
@@ -184,7 +190,9 @@ class Scheduler(Allotment):
         first = self._queue.line_of(model) is None
         waiter = Waiter(event.ticket, model, lane_of(event), event.body_bytes, may_load(event), self._mark(now))
         self._queue.join(waiter)
-        self._wake = min(self._wake, now + self._timeout_of(model))
+        end = now + self._timeout_of(model)
+        self._patience = min(self._patience, end) if len(self._queue) > 1 else end
+        self._wake = min(self._wake, self._patience)
         if late:
             return True
         if not first or (resident is not None and resident.phase is not Phase.STOPPING):
@@ -285,6 +293,8 @@ class Scheduler(Allotment):
         self._wake = self._next_change(look_again, now)
 
     def _refuse_overdue(self, now: float) -> None:
+        if now < self._patience:
+            return
         for line in self._queue.lines:
             timeout = self._timeout_of(line.model)
             while (oldest := line.head()) is not None and now >= oldest.mark[0] + timeout:
@@ -294,6 +304,8 @@ class Scheduler(Allotment):
                     line.model, resident, len(line.waiters), max_wait=self._limits.max_wait, now=now
                 )
                 self._refuse(oldest.ticket, refusals.waited_too_long(line.model, timeout, again))
+        ends = (line.oldest[0] + self._timeout_of(line.model) for line in self._queue.lines)
+        self._patience = min(ends, default=_NEVER)
 
     def _timeout_of(self, model: str) -> float:
         return self._policies.of(model).queue_timeout or self._limits.queue_timeout
@@ -334,7 +346,8 @@ class Scheduler(Allotment):
 
     def _next_change(self, look_again: float | None, now: float) -> float:
         times = [time for time in (look_again, next_expiry(self._residents.values(), now)) if time is not None]
-        times.extend(line.oldest[0] + self._timeout_of(line.model) for line in self._queue.lines)
+        if self._queue:
+            times.append(self._patience)
         times.extend(
             resident.leaving.by
             for resident in self._residents.values()

@@ -61,8 +61,7 @@ class Line:
 
     def head(self) -> Waiter | None:
         """Who came first, whatever he needs."""
-        heads = [next(iter(lane.values())) for lane in self.lanes.values() if lane]
-        return min(heads, key=lambda waiter: waiter.mark) if heads else None
+        return next(iter(self.waiters.values())) if self.waiters else None
 
     @property
     def mark(self) -> Mark:
