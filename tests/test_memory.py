@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,19 @@ async def test_a_load_that_died_of_memory_is_thought_to_need_more(tmp_path: Path
         assert plan["needs"] == {"CUDA0": 1000}  # not more than there is: a lesson refuses nothing
         assert plan["doubts"] == ["a load ran out of memory with less"]
         await loaded(home, "a")
+
+
+async def test_nothing_is_learnt_of_a_shorter_context(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400)) as home:
+        await loaded(home, "a")
+        placement = home.node.supervisor.children["a"].placement
+        assert placement is not None
+        assert home.node.memory is not None
+        load_of = home.node.memory.appraiser.load_of
+        assert load_of("a", placement) is not None
+        assert load_of("a", replace(placement, options=(*placement.options, ("--ctx-size", "2048")))) is None
+        assert load_of("b", placement) is None
 
 
 async def test_nothing_is_learnt_of_a_load_that_was_left_to_llama_server(tmp_path: Path) -> None:

@@ -219,10 +219,16 @@ class Appraiser:
         return self._told.keys()
 
     def load_of(self, model: str, placement: Placement, survey: Survey | None = None) -> Load | None:
-        """What can be learnt of a load: of the devices as they are now, or as they were when it was appraised."""
-        told = self._told_of(model)
+        """What can be learnt of a load: of the devices as they are now, or as they were when it was appraised.
+
+        None: nothing. What a model takes with a shorter context says little of what it takes with all of it.
+        """
+        told, subject = self._told_of(model), self._find(model)
         parts = None if told is None else told.estimated(layout_of(placement))
-        if told is None or parts is None:
+        if told is None or subject is None or parts is None:
+            return None
+        context = next((words[1] for words in placement.options if words[0] == "--ctx-size"), None)
+        if context is not None and context != str(subject.context):
             return None
         seen = told.survey if survey is None else survey.seen_by(told.survey.view)
         return Load(model=model, subject=told.about, placement=placement, survey=seen, parts=parts)
