@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamarouter.core.as_planned import is_as_planned, shortfalls
+from llamarouter.core.as_planned import has_whole_context, is_as_planned, shortfalls
 from llamarouter.core.child_facts import ChildFacts
 from llamarouter.core.launch import Flag, Launch
 from llamarouter.core.memory import Placement
@@ -44,6 +44,7 @@ def test_what_a_child_says_against_what_was_asked(given: Launch, facts: ChildFac
     found = shortfalls(given, HEADER, None, facts)
     assert [each.message.partition(":")[0] for each in found] == ([message] if message else [])
     assert is_as_planned(given, HEADER, facts) is (message is None)
+    assert has_whole_context(given, HEADER, facts) is ("context" not in (message or ""))
 
 
 def test_a_partial_place_is_said_although_the_child_says_nothing() -> None:

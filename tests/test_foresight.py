@@ -76,6 +76,14 @@ def test_who_would_have_to_end_first_is_seen_although_much_may_happen_before() -
     assert (seen.verdict, seen.claim, seen.after) == (Verdict.WAITS, ("a",), pytest.approx(30.0))
 
 
+def test_what_waits_for_a_load_that_nobody_sees_the_end_of() -> None:
+    scheduler = scheduler_with(models_max=1)
+    scheduler.handle(Arrived(8, "a"), 10.0)
+    scheduler.handle(appraised("a"), 10.0)
+    seen = foresee(scheduler, "b", appraised("b", free=60), 10.0)
+    assert (seen.verdict, seen.error, seen.claim) == (Verdict.WAITS, None, ())
+
+
 def test_what_cannot_be_placed_says_why() -> None:
     error = ModelTooLarge("too large")
     seen = foresee(scheduler_with("a"), "b", Appraised("b", (), {}, error), 10.0)

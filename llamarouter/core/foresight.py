@@ -33,7 +33,6 @@ from llamarouter.core.scheduler import Scheduler
 
 _TICKET = -1
 _LOOKS = 256  # into the time ahead
-_EVENTS = 256
 
 
 class Verdict(enum.Enum):
@@ -101,9 +100,7 @@ class _Twin:
     def live(self, event: Event, now: float) -> None:
         """Tell it of an event, and of all that follows at once."""
         ahead: deque[Event] = deque([event])
-        for _ in range(_EVENTS):
-            if not ahead or self.is_decided:
-                return
+        while ahead and not self.is_decided:
             for command in self.scheduler.handle(ahead.popleft(), now):
                 ahead += self._carry_out(command)
 
