@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from llamarouter.core.child_protocol import LoadProgress
-from llamarouter.core.outlook import Need, Outlook, words_behind, words_of, words_of_download
+from llamarouter.core.outlook import Need, Outlook, words_behind, words_of, words_of_download, words_of_waking
 from tests.stories import MEMORY, ask, evict, gone, grant, one_place, play, ready, release, start, tick, two_places
 
 
@@ -146,3 +146,8 @@ def test_the_words_behind_it() -> None:
 def test_the_words_of_a_download() -> None:
     assert words_of_download("a", 0.429) == "model a is being downloaded, 42%"
     assert words_of_download("a", None) == "model a is being downloaded"
+
+
+def test_the_words_of_a_model_that_wakes_up() -> None:
+    assert words_of_waking("a", TEXT) == "model a wakes up, 42%"
+    assert words_of_waking("a", None) == words_of_waking("a", LoadProgress((), "", 1.0)) == "model a wakes up"

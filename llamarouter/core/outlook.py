@@ -16,6 +16,8 @@ from llamarouter.core.paces import Paces
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue, Waiter
 
+READING = "the model is reading the prompt"  # inside, before its answer begins
+
 
 class Need(enum.Enum):
     """What somebody waits for, in words."""
@@ -83,6 +85,12 @@ def words_of_download(model: str, share: float | None) -> str:
     """What is said while the files of a model come; `share`: of their bytes, from 0 to 1."""
     words = f"{_shown(model)} is being downloaded"
     return words if share is None else f"{words}, {int(100 * share)}%"
+
+
+def words_of_waking(model: str, progress: LoadProgress | None) -> str:
+    """What is said inside of a model that sleeps, or loads again; `progress`: of the last load that it told of."""
+    words = f"{_shown(model)} wakes up"
+    return words if progress is None or progress.value >= 1.0 else f"{words}, {_share(progress)}"
 
 
 def words_behind(seconds: float, load_seconds: float) -> str:

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from llamarouter.core.body import asks_for_stream
 from llamarouter.core.errors import RouterError
-from llamarouter.core.outlook import words_behind
+from llamarouter.core.outlook import READING, words_behind
 from llamarouter.core.routes import Route
 from llamarouter.core.sse import answered_error_event, comment, error_event
 from llamarouter.core.wire import AnswerHead, event_stream_head, with_lines
@@ -31,7 +31,6 @@ from llamarouter.relay.traffic import Traffic
 _SELDOM, _OFTEN = 15.0, 0.1  # seconds
 _SMALL = 1 << 20  # bytes: a larger body is decoded off the event loop
 _MAX_ERROR = 64 << 10  # bytes of an answer that is no stream
-_COMPUTING = "the model is reading the prompt"
 
 
 class WaitableSink(Sink, Protocol):
@@ -63,6 +62,7 @@ class Patience:
         self._every = max(_OFTEN, min(after, _SELDOM))
         self._begun = False
         self._inside = False  # in the child
+        self._streams = False  # found out before its time, in a model that wakes up
         self._quiet = False  # no comment is to come any more
         self._misfit: AnswerHead | None = None  # of an answer that does not belong into a stream
         self._kept = b""  # of that
@@ -98,7 +98,9 @@ class Patience:
 
     def attach(self, exchange: Exchange) -> None:
         self._inside = True
-        if not self._begun or self._request.conversation is not None:
+        if not self._begun and self.wait.waking is not None and len(exchange.body) <= _SMALL:
+            self._streams = asks_for_stream(exchange.body)
+        if self._request.conversation is not None or not (self._begun or self._streams):
             self._hush()
         self._sink.attach(exchange)
 
@@ -137,7 +139,7 @@ class Patience:
         body = self._request.body
         if len(body) > _SMALL:
             self._traffic.spawn(self._look_into(body))
-        elif asks_for_stream(body):
+        elif self._streams or asks_for_stream(body):
             self._begin()
 
     async def _look_into(self, body: bytes) -> None:
@@ -146,7 +148,7 @@ class Patience:
 
     def _begin(self) -> None:
         self._begun = True
-        self._say(event_stream_head(), self.wait.words())
+        self._say(event_stream_head(), self._words())
         if not self._awaited:
             self._sending = self._traffic.spawn(self._sink.until_ended())
         self._timer = asyncio.get_running_loop().call_later(self._every, self._remind)
@@ -154,7 +156,12 @@ class Patience:
     def _remind(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self._every, self._remind)
         if not self._sink.behind:  # who does not read what he was told is told no more
-            self._say(None, _COMPUTING if self._inside else self.wait.words())
+            self._say(None, self._words())
+
+    def _words(self) -> str:
+        if not self._inside:
+            return self.wait.words()
+        return READING if self.wait.waking is None else self.wait.waking()
 
     def _say(self, head: AnswerHead | None, words: str) -> None:
         said = comment(words)
@@ -167,7 +174,7 @@ class Patience:
             self._hush()
             if head.status != 200 or not head.event_stream:
                 self._misfit = head
-            elif self._request.conversation is None:
+            elif self._request.conversation is None and self.wait.seconds:
                 self._say(None, words_behind(self.wait.seconds, self.wait.load_seconds))
         if self._misfit is None:
             if payload or done:

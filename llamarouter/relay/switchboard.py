@@ -47,6 +47,7 @@ class Wait:
     words: Callable[[], str] = lambda: "waiting"  # what for, just now: one line
     seconds: float = 0.0  # that it took; 0: there was a place at once
     load_seconds: float = 0.0  # of them, while its model was loading
+    waking: Callable[[], str] | None = None  # what for, inside of a model that has to wake up first
 
 
 class Lease(Protocol):

@@ -58,6 +58,7 @@ class Child:
     progress: LoadProgress | None = None
     ready: ReadyChild | None = None
     connections: ChildConnections | None = None
+    awake: ChildConnections | None = None  # the same, while it neither sleeps nor wakes up
     error: RouterError | None = None
     timings: bytes = b""  # the end of the last answer that has some
     task: asyncio.Task[Exit] | None = None

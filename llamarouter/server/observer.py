@@ -41,6 +41,7 @@ class Observer:
         """How far the load is; a child that sleeps loads again when it wakes."""
         self._child.progress = value
         self._child.stage = Stage.LOADING
+        self._child.awake = None
         self._tell({"status": "loading", "progress": msgspec.to_builtins(value)})
 
     def ready(self, ready: ReadyChild) -> None:
@@ -49,6 +50,7 @@ class Observer:
         child.ready = ready
         child.stage = Stage.LOADED
         child.connections = ChildConnections(ready.address, ready.api_key, clock=asyncio.get_running_loop().time)
+        child.awake = child.connections
         self._tell({"status": "loaded", "info": child.info})
         self._dispatch(Ready(child.model, max(1, ready.slots), load_seconds=ready.load_seconds))
         self._on_ready(child)
@@ -57,9 +59,11 @@ class Observer:
         """A later state line: `sleeping`, or `ready` after a sleep."""
         if word == "sleeping":
             self._child.stage = Stage.SLEEPING
+            self._child.awake = None
             self._tell({"status": "sleeping"})
         elif word == "ready" and self._child.stage is not Stage.LOADED:
             self._child.stage = Stage.LOADED
+            self._child.awake = self._child.connections
             if self._child.connections is not None:
                 self._child.connections.heard()  # those who waited for it begin to wait for their answer
             self._tell({"status": "loaded"})

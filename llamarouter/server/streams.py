@@ -199,7 +199,7 @@ class Streams:
 
     def _lease(self, detached: Detached, child: Child) -> Lease:
         """A place for a reader. Where there is none, it is a guest of the answer that it reads, while that runs."""
-        lease = self._supervisor.lease_now(child.model, False)  # none, too, where the model is to go
+        lease = self._supervisor.lease_now(child.model, False, asleep=True)  # none, too, where the model is to go
         if lease is not None:
             return lease
         if detached.stage is not Stage.INSIDE or self._guests >= _MOST_GUESTS:

@@ -38,7 +38,7 @@ from llamarouter.core.events import (
 )
 from llamarouter.core.footprint import Footprint
 from llamarouter.core.memory import Placement
-from llamarouter.core.outlook import words_of
+from llamarouter.core.outlook import READING, words_of, words_of_waking
 from llamarouter.core.refusals import unloaded_while_loading
 from llamarouter.core.scheduler import Scheduler
 from llamarouter.core.waiting import Lane
@@ -116,13 +116,20 @@ class Supervisor:
 
     # --- the relay's side -------------------------------------------------------------------------------------------
 
-    def lease_now(self, model: str, slot: bool) -> Lease | None:
-        """A place in a ready child at once, else None: `lease` waits for one, or says why not; `model` is an id."""
+    def lease_now(self, model: str, slot: bool, *, asleep: bool = False) -> Lease | None:
+        """A place in a ready child at once, else None: `lease` waits for one, or says why not; `model` is an id.
+
+        `asleep`: also in one that sleeps.
+        """
         self._tickets = ticket = self._tickets + 1
         lane = _SLOT if slot else _OPEN
         if self._dispatching or not self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
             return None
-        return self._lease_in(self.children[model], ticket)
+        child = self.children[model]
+        if child.awake is None and not asleep:  # it takes its time: `lease` lets a client be told
+            self._release(ticket)
+            return None
+        return self._lease_in(child, ticket)
 
     async def lease(
         self, model: str, slot: bool, body_bytes: int, autoload: bool, *, wait: Wait, glance: bool = False
@@ -140,6 +147,8 @@ class Supervisor:
         if (waited := self._loop.time() - asked) >= _WORTH_TELLING:
             wait.seconds += waited
             wait.load_seconds = self._scheduler.loaded_since(model, asked)
+        if (child := lease.child).awake is None:
+            wait.waking = lambda: words_of_waking(model, child.progress) if child.awake is None else READING
         return lease
 
     def _words_of(self, ticket: int) -> str:
