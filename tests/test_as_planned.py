@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamarouter.core.as_planned import has_whole_context, is_as_planned, shortfalls
+from llamarouter.core.as_planned import has_context, has_whole_context, is_as_planned, shortfalls
 from llamarouter.core.child_facts import ChildFacts
 from llamarouter.core.launch import Flag, Launch
 from llamarouter.core.memory import Placement
@@ -51,6 +51,12 @@ def test_a_partial_place_is_said_although_the_child_says_nothing() -> None:
     place = Placement({"CUDA0": 1}, (("--fit", "off"),), partial=True, label="CUDA0, 20 of 33 layers")
     (found,) = shortfalls(launch(), HEADER, place, ChildFacts())
     assert (found.what, found.message) == ("layers", "a part of it is in host memory: CUDA0, 20 of 33 layers")
+
+
+def test_a_context_that_somebody_asked_for() -> None:
+    assert has_context(launch(ctx_size="9"))
+    assert not has_context(launch(ctx_size="0"))
+    assert not has_context(launch())
 
 
 def test_without_a_header_only_what_was_asked_for_counts() -> None:

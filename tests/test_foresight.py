@@ -81,7 +81,7 @@ def test_what_waits_for_a_load_that_nobody_sees_the_end_of() -> None:
     scheduler.handle(Arrived(8, "a"), 10.0)
     scheduler.handle(appraised("a"), 10.0)
     seen = foresee(scheduler, "b", appraised("b", free=60), 10.0)
-    assert (seen.verdict, seen.error, seen.claim) == (Verdict.WAITS, None, ())
+    assert (seen.verdict, seen.error, seen.claim, seen.after) == (Verdict.WAITS, None, (), 0.0)
 
 
 def test_what_cannot_be_placed_says_why() -> None:

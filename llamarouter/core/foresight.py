@@ -132,11 +132,10 @@ class _Twin:
         if self.granted:
             return Foresight(Verdict.LOADED)
         stopped = tuple(self.stopped)
-        if self.error is not None:  # it would have waited too long: what it waits for ends in its own time
-            return Foresight(Verdict.WAITS)
-        if not self.started or after > 0.0:
-            return Foresight(Verdict.WAITS, self.placement, stopped, claim, after=after)
-        return Foresight(Verdict.EVICTS if stopped else Verdict.STARTS, self.placement, stopped)
+        if self.started and after == 0.0:
+            return Foresight(Verdict.EVICTS if stopped else Verdict.STARTS, self.placement, stopped)
+        # Where it would wait for something that ends in its own time, nobody can say how long.
+        return Foresight(Verdict.WAITS, self.placement, stopped, claim, after=after if stopped or claim else 0.0)
 
 
 def _freed(room: Room, size: int) -> Room:
