@@ -391,6 +391,17 @@ def test_a_load_that_dies_of_memory_evicts_one_more_and_asks_for_more() -> None:
     )
 
 
+def test_a_second_try_that_cannot_have_more_room_gets_what_there_is() -> None:
+    play(
+        loaded("small"),
+        (5, ask(1, "big"), Appraise("big")),
+        (5, answer("big", 20, ours=4), start("big")),
+        (6, gone("big", MEMORY), evict("small")),
+        (7, gone("small"), Appraise("big")),
+        (7, answer("big", 24, ours=0), start("big")),  # 25 would be asked for, of 24
+    )
+
+
 def test_who_holds_nothing_of_what_was_short_does_not_go_for_a_second_try() -> None:
     scheduler = by_memory()
     rooms = {GPU: Room(24, 24, 0), OTHER: Room(24, 24, 0)}

@@ -105,8 +105,8 @@ class Appraisals:
         if known is None:
             return Want(want.model, want.since, want.modest, placements=())
         placements = known.placements
-        if want.model in self._second:
-            placements = tuple(_raised(one) for one in placements)
+        if want.model in self._second:  # with more room where that is to be had, else as before
+            placements = (*(_raised(one) for one in placements), *placements)
         return Want(want.model, want.since, want.modest, placements, fresh=now < known.at + STANDS)
 
 

@@ -39,7 +39,6 @@ class CrowdedHouse(House):
         self._look: Look | None = None
         self._seen: Look | None = None  # the last one that the scheduler was told of
         self._looks: dict[int, tuple[Appraised, Look]] = {}  # by the answer that the scheduler is still to be told
-        self._second: set[str] = set()  # their load died of memory, and is tried once more
         self._others_grew_at = float("-inf")
 
     # --- other programs -----------------------------------------------------------------------------------------------
@@ -121,9 +120,6 @@ class CrowdedHouse(House):
             self._check_death(child)
             fate = Fate.MEMORY
         super()._loaded(child, fate)
-        if alive:
-            tried = fate is Fate.MEMORY and self.scheduler.phase_of(child.model) is not Phase.ABSENT
-            (self._second.add if tried else self._second.discard)(child.model)
         if self.weighs and self.children.get(child.model) is child and child.phase is Phase.READY:
             child.needs = child.truth
             self.tell(Weighed(child.model, child.truth))
@@ -159,15 +155,12 @@ class CrowdedHouse(House):
 
     def _check_refusal(self, model: str, *, too_large: bool) -> None:
         assert self._seen is not None
-        raised = 1.25 if model in self._second else 1.0
         for placement in self.placements[model]:
             if too_large:
-                short = any(
-                    size * raised + (raised > 1.0) > self.devices[name].limit for name, size in placement.needs.items()
-                )
+                short = any(size > self.devices[name].limit for name, size in placement.needs.items())
             else:
                 short = self._seen.haunted or any(
-                    size * raised + (raised > 1.0) > self._most(name) for name, size in placement.needs.items() if size
+                    size > self._most(name) for name, size in placement.needs.items() if size
                 )
             assert short, f"{model} was refused though it might have had room"
 
