@@ -199,6 +199,13 @@ def test_cards_of_one_size_are_told_apart_by_their_names(machine: FakeMachine) -
     assert [found.devices[name].free for name in found.gpus] == [2 * GIB, GIB]
 
 
+def test_a_name_that_is_a_part_of_another_is_not_that_card(machine: FakeMachine) -> None:
+    machine.nvidia(*card(1, 24 * GIB, GIB), *card(2, 24 * GIB, 2 * GIB, name=f"{RTX} D"))
+    engine = machine.engine("cuda", listed("CUDA0", f"{RTX} D", 24 * GIB, 1), listed("CUDA1", RTX, 24 * GIB, 1))
+    found = survey(machine, engine)
+    assert [found.devices[name].free for name in found.gpus] == [2 * GIB, GIB]
+
+
 def test_of_instances_cuda_shows_the_first_alone(machine: FakeMachine) -> None:
     instances = ("instance 21474836480 10737418240 MIG-a", "instance 21474836480 21474836480 MIG-b")
     machine.nvidia("card 0000:01:00.0 85899345920 1 GPU-1 NVIDIA H100", *instances, *card(2, 24 * GIB, GIB))
@@ -283,10 +290,13 @@ def test_an_integrated_gpu_of_amds_takes_the_hosts_memory(machine: FakeMachine) 
 
 def test_what_no_driver_knows_has_the_engines_figures(machine: FakeMachine) -> None:
     engine = machine.engine(
-        "vulkan", listed("Vulkan0", "Intel Arc A770", 16 * GIB, 15 * GIB), "BLAS: B (0 MiB, 0 MiB free)"
+        "vulkan",
+        listed("Vulkan0", "Intel Arc A770", 16 * GIB, 15 * GIB),
+        listed("GPUOpenCL", "QUALCOMM Adreno", 8 * GIB, GIB),
+        "BLAS: OpenBLAS (0 MiB, 0 MiB free)",
     )
     found = survey(machine, engine)
-    assert found.gpus == ("Vulkan0",)
+    assert found.gpus == ("Vulkan0", "GPUOpenCL")
     assert found.devices["Vulkan0"].held is None
     assert found.devices["Vulkan0"].free == 15 * GIB
 

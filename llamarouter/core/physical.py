@@ -16,7 +16,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-_LISTED = re.compile(r"\s*(?P<name>[A-Za-z]+[0-9]+): (?P<what>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)\s*")
+_LISTED = re.compile(r"\s*(?P<name>[A-Za-z]+[0-9]*): (?P<what>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)\s*")
 # Which drivers are behind the devices of a backend; of another backend: any.
 _DRIVERS = {"CUDA": "nvidia", "ROCm": "amd"}
 _VISIBLE = {
@@ -80,9 +80,8 @@ def matched(
         driver = _DRIVERS.get(each.backend)
         fitting = [card for card in order if driver in (None, card.driver) and _is_like(each, card)]
         free = [card for card in fitting if card.address not in taken]
-        same_name = [card for card in free if _same_name(each, card)]
         if free:
-            card = (same_name or free)[0]
+            card = max(free, key=lambda card: _likeness(each, card))  # of equals the first
             taken[card.address] = each.backend
             found[each.name] = card
         elif not any(taken[card.address] != each.backend for card in fitting):
@@ -112,6 +111,13 @@ def _is_like(listed: Listed, card: Physical) -> bool:
     if _same_name(listed, card):
         return True
     return abs(listed.total - card.total) <= _SAME_SIZE * max(listed.total, card.total)
+
+
+def _likeness(listed: Listed, card: Physical) -> int:
+    """A name says more than a size, and the whole name more than a part: there is a 4090, and a 4090 D."""
+    if card.name.casefold() == listed.description.casefold():
+        return 2
+    return 1 if _same_name(listed, card) else 0
 
 
 def _same_name(listed: Listed, card: Physical) -> bool:

@@ -34,7 +34,7 @@ _LISTED_FRESH = 1.0  # likewise, of what only the engine knows, for that is slow
 _SECONDS = 2.0  # that a driver may take
 _MORE = 0.25  # that is left to the one who asks them to say that they do not answer
 _NEVER = 1e9  # seconds ago
-_HOST_MEMORY = ("MTL",)  # backends whose devices have no memory of their own
+_HOST_MEMORY = ("MTL", "Metal")  # backends whose devices have no memory of their own
 
 
 class Machine:
