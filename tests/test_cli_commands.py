@@ -40,7 +40,7 @@ def test_ls_shows_every_model_and_what_is_wrong_below(capsys: Captured) -> None:
     assert shown.err.splitlines() == [
         "/models/empty.gguf: the file is empty",
         "broken: not a GGUF file",
-        "crashed: ended by SIGSEGV",
+        "crashed: ended by SIGSEGV (more: `lr why crashed`)",
     ]
 
 
@@ -183,7 +183,7 @@ def test_ps_shows_what_holds_memory_and_the_last_failures(capsys: Captured) -> N
         "MODEL             PID  STATE      UPTIME  IN FLIGHT  WAITING  TOK/S  CONTEXT  LAYERS  LAST USED",
         "user/small:Q4_1  4711  loaded  1 h 2 min        1/4        2   31.2      512   12/31  now",
     ]
-    assert shown.err == "crashed failed 12 s ago: ended by SIGSEGV; next try in 3.0 s\n"
+    assert shown.err == "crashed failed 12 s ago: ended by SIGSEGV; next try in 3.0 s (more: `lr why crashed`)\n"
 
 
 def test_ps_with_nothing_loaded_is_no_failure(capsys: Captured) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -118,21 +120,35 @@ def test_a_model_that_served_for_a_minute_has_a_closed_breaker() -> None:
     assert cooldowns.probed("a", 94.0) is None
 
 
-@given(
-    steps=st.lists(
-        st.tuples(st.booleans(), st.floats(0.0, 30.0), st.floats(0.0, 70.0), st.booleans()), min_size=12, max_size=40
-    )
-)
-def test_a_model_that_always_fails_soon_is_started_eight_times_in_five_minutes_at_most(
-    steps: list[tuple[bool, float, float, bool]],
-) -> None:
-    """Whether it is the load that fails or what was loaded, within a minute, and whoever asks when."""
+def starts_of(lives: Iterable[tuple[bool, float, float, bool]]) -> list[float]:
+    """When a model is started that is asked for all the time; its lives: whether it loads, in how many seconds, for how
+    long, and whether it fails for a cause that lies in itself.
+    """
     cooldowns, now, starts = Cooldowns(), 0.0, []
-    for loads, seconds, lives, deterministic in steps:
+    for loads, seconds, life, deterministic in lives:
         starts.append(now)
         now += seconds
         if loads:
             cooldowns.loaded("a", now)
-            now += min(lives, 59.0)
+            now += life
         now += cooldowns.failed("a", ERROR, now, deterministic=deterministic, spare_first=loads)
-    assert all(later >= sooner + 300.0 for sooner, later in zip(starts, starts[8:], strict=False))
+    return starts
+
+
+@pytest.mark.parametrize("life", [(True, 0.0, 2.0, False), (True, 0.0, 0.0, False), (False, 0.0, 0.0, False)])
+def test_a_model_that_fails_at_once_is_started_eight_times_in_five_minutes(
+    life: tuple[bool, float, float, bool],
+) -> None:
+    assert sum(at < 300.0 for at in starts_of([life] * 20)) == 8
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.floats(0.0, 30.0), st.floats(0.0, 59.0), st.booleans()), min_size=12, max_size=40
+    )
+)
+def test_a_model_that_always_fails_within_a_minute_is_started_ten_times_in_five_at_most(
+    lives: list[tuple[bool, float, float, bool]],
+) -> None:
+    starts = starts_of(lives)
+    assert all(later >= sooner + 300.0 for sooner, later in zip(starts, starts[10:], strict=False))

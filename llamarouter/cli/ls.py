@@ -89,7 +89,7 @@ def warnings_of(listing: Listing) -> list[str]:
         if row.problem and not _is_said(row, row.problem, listing):
             lines.append(f"{row.id}: {row.problem}")
         elif row.failure and row.state == "unloaded":
-            lines.append(f"{row.id}: {row.failure.message}")
+            lines.append(f"{row.id}: {row.failure.message} (more: `lr why {row.id}`)")
         lines += [f"{row.id}: {shortfall}" for shortfall in row.shortfalls]
     return list(dict.fromkeys(lines))
 

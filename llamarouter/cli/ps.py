@@ -123,5 +123,5 @@ def failures_of(listing: Listing) -> list[str]:
             continue
         when = f" {_ago(row.failure.seconds_ago)}" if row.failure.seconds_ago is not None else ""
         next_try = f"; next try in {duration_of(row.cooldown)}" if row.cooldown else ""
-        lines.append(f"{row.id} failed{when}: {row.failure.message}{next_try}")
+        lines.append(f"{row.id} failed{when}: {row.failure.message}{next_try} (more: `lr why {row.id}`)")
     return lines

@@ -7,13 +7,14 @@
        `--------------------------------------------- WINDOW without a failure ---'
 
 OPEN: 20, 40, 60, 60 ... s, and whoever comes is refused at once. HALF OPEN: the first who comes is the probe, and the
-load is for it alone: *whoever comes while it waits or loads is refused*, too, for nine of ten times he would be told
-the same a moment later, and his client can go elsewhere meanwhile. If the probe's client leaves, the next one takes its
-place. As soon as the model is ready everybody may go in, but a failure within a minute opens the breaker again, for
-longer: a model that dies by its first answer, after each load, is no healthier than one that cannot be loaded.
+load is for it alone: *whoever comes while it waits or loads is refused*, too, for he would most likely be told the same
+a moment later, and his client can go elsewhere meanwhile. If the probe's client leaves, the next one takes its place.
+As soon as the model is ready everybody may go in, but a failure within a minute opens the breaker again, for longer: a
+model that dies by its first answer, after each load, is no healthier than one that cannot be loaded.
 
-Both kinds of failures count alike. So a model that fails whatever is done is started at most eight times in five
-minutes, however many ask for it. The numbers are those of Erlang's restart intensity and Envoy's growing ejections.
+Both kinds of failures count alike. So a model that fails at once, or as soon as it is loaded, is started eight times in
+five minutes, however many ask for it; one that fails in the worst rhythm, always within a minute, ten times.
+The numbers are those of Erlang's restart intensity and Envoy's growing ejections.
 """
 
 from __future__ import annotations
