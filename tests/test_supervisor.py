@@ -397,3 +397,26 @@ async def test_an_appraisal_does_not_outlive_the_supervisor() -> None:
         router.close(0.0)
         await waiting
     assert scales.asked == ["a"]
+
+
+async def test_a_witness_that_fails_keeps_no_model_from_its_next_child() -> None:
+    stage, seen = Stage(), []
+
+    def witness(child: Child, end: Exit) -> None:
+        seen.append((child.model, end.cause, router.scheduler.phase_of("a")))
+        raise RuntimeError("a bug of ours")
+
+    async with supervisor(stage) as router, asyncio.TaskGroup() as group:
+        router.lives.witness = witness
+        complaints: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        first = await begun(group, router, "a")
+        await stage.ready("a")
+        (await first).end(DONE)
+        await stage.crash("a")
+        await until(lambda: complaints)
+        assert seen == [("a", Cause.SIGNAL, Phase.READY)]
+        assert router.scheduler.phase_of("a") is Phase.ABSENT
+        again = await begun(group, router, "a")
+        await stage.ready("a")
+        (await again).end(DONE)
