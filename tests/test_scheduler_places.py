@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from llamarouter.core.events import Ready
+from llamarouter.core.events import Pinned, Ready
 from llamarouter.core.scheduler import Phase, Scheduler
 from tests.stories import (
     CRASH,
@@ -327,3 +327,26 @@ def test_a_batch_ends_where_another_model_has_waited_long_enough_and_its_rest_is
         (16, gone("b"), start("a")),
         (17, ready("a"), grant(4, "a")),
     )
+
+
+def test_a_crowd_before_a_pinned_model_is_told_so_to_the_last() -> None:
+    scheduler = play(
+        one_place(),
+        (0, Pinned("p", True)),
+        (0, ask(1, "a"), start("a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, ask(2, "p")),
+        (2, ask(3, "b")),
+        (2, ask(4, "c")),
+        (2, ask(5, "d")),
+        (3, release(1), evict("a")),
+        (
+            4,
+            gone("a"),
+            start("p"),
+            refuse(3, "no_place"),
+            refuse(4, "no_place"),
+            refuse(5, "no_place"),
+        ),
+    )
+    assert scheduler.waiting("d") == 0

@@ -60,17 +60,24 @@ class Allotment(Deeds):
 
     def _share(self, now: float) -> float | None:
         """Give room to those who want it, as far as it goes; returns when to look again."""
-        most = self._most_wants
-        wants = wants_of(self._queue, self._residents, self._cooldowns, most)
-        self._wanted = tuple(want.since for want in wants)
-        self._crowded = most is not None and len(wants) >= most
-        if not wants and not any(resident.leaving is not None for resident in self._residents.values()):
-            return None
+        while True:
+            wants = wants_of(self._queue, self._residents, self._cooldowns, self._most_wants)
+            self._wanted = tuple(want.since for want in wants)
+            firm = sum(not want.modest for want in wants)
+            self._crowded = self._most_wants is not None and firm >= self._most_wants
+            if not wants and not any(resident.leaving is not None for resident in self._residents.values()):
+                return None
+            if self._limits.by_memory:
+                wants = self._looked_at(wants, now)
+            plan = self._planned(wants, now)
+            self._carry_out(plan, wants, now)
+            done = bool(plan.start) or any(not self._queue.waiting(model) for model in plan.hopeless)
+            if not (self._crowded and done):  # else it is the turn of those behind
+                return self._look_again(plan, wants, now) if self._limits.by_memory else plan.look_again
+
+    def _planned(self, wants: Sequence[Want], now: float) -> Plan:
         residents = tuple(self._residents.values())
-        by_memory = self._limits.by_memory
-        if by_memory:
-            wants = self._looked_at(wants, now)
-        plan = plan_places(
+        return plan_places(
             wants,
             residents,
             abandoned=abandoned_among(residents, self._queue),
@@ -78,10 +85,8 @@ class Allotment(Deeds):
             places=self._limits.models_max or None,
             max_wait=self._limits.max_wait,
             now=now,
-            devices=self._holdings.spaces(residents, now) if by_memory else None,
+            devices=self._holdings.spaces(residents, now) if self._limits.by_memory else None,
         )
-        self._carry_out(plan, wants, now)
-        return self._look_again(plan, wants, now) if by_memory else plan.look_again
 
     def _looked_at(self, wants: Sequence[Want], now: float) -> list[Want]:
         for want in wants[LOOK_AHEAD:]:

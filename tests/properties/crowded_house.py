@@ -187,7 +187,8 @@ class CrowdedHouse(House):
         wanting = [one for one in self.hunger if one not in self.doomed and one not in self.children]
         oldest = min(wanting, key=lambda one: self.hunger[one].since, default=model)
         since = self.hunger[oldest].since if wanting else self.now
-        if oldest == model or self.now <= since + self.limits.max_wait:
+        mine = self.hunger[model].since if model in self.hunger else self.now
+        if oldest == model or since >= mine or self.now <= since + self.limits.max_wait:
             return
         beside = any(
             all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)

@@ -1,0 +1,131 @@
+"""Who holds what of a device, and what may still be taken: one table a rule."""
+
+from __future__ import annotations
+
+import pytest
+
+from llamarouter.core.events import StopReason
+from llamarouter.core.holdings import Holdings
+from llamarouter.core.memory import Room
+from llamarouter.core.policy import Policy
+from llamarouter.core.residents import Leaving, Phase, Resident
+
+GPU = "CUDA0"
+
+
+def child(size: int, phase: Phase = Phase.READY, *, ready_at: float = 1.0, pinned: bool = False) -> Resident:
+    slots = 0 if phase is Phase.STARTING else 1
+    return Resident(
+        f"m{size}", 0.0, phase, slots=slots, ready_at=ready_at, needs={GPU: size}, policy=Policy(pinned=pinned)
+    )
+
+
+def spaces(holdings: Holdings, *residents: Resident, now: float = 5.0) -> tuple[int, int, int]:
+    """What may be taken for sure, perhaps, and at most."""
+    found = holdings.spaces(residents, now)
+    return found.sure[GPU], found.hope[GPU], found.most[GPU]
+
+
+def seen(room: Room, *residents: Resident, at: float = 5.0) -> Holdings:
+    holdings = Holdings(lag=2.0)
+    holdings.saw({GPU: room}, residents, at)
+    return holdings
+
+
+def test_a_device_that_nobody_has_seen_has_no_bound() -> None:
+    assert Holdings(lag=2.0).spaces([child(5)], 0.0).sure == {}
+    assert Holdings(lag=2.0).next_change() is None
+
+
+@pytest.mark.parametrize(
+    ("room", "expected"),
+    [
+        (Room(24, 24, 0), (24, 24, 24)),
+        (Room(24, 20, 0), (20, 20, 20)),  # others hold 4
+        (Room(24, 20, 0, reserve=3), (17, 17, 17)),
+        (Room(24, 20, 0, budget=12), (12, 12, 12)),
+        (Room(24, 20, 0, budget=12, reserve=3), (9, 9, 9)),
+        (Room(24, 4, 0, budget=12), (4, 4, 4)),
+        (Room(24, 30, 0), (24, 24, 24)),  # a driver that says nonsense
+    ],
+)
+def test_what_an_empty_house_may_take(room: Room, expected: tuple[int, int, int]) -> None:
+    assert spaces(seen(room)) == expected
+
+
+@pytest.mark.parametrize(
+    ("one", "ours", "free", "expected"),
+    [
+        (child(10), 10, 14, (14, 14, 24)),
+        (child(10), None, 14, (14, 14, 24)),
+        (child(10), 2, 22, (14, 14, 24)),  # it has booked more than it has taken
+        (child(10), 13, 11, (11, 11, 21)),  # it has taken more: that is as good as others'
+        (child(10, Phase.STARTING), 4, 20, (14, 14, 24)),
+        (child(10, Phase.STARTING), None, 20, (10, 14, 24)),  # 4 may be its own, or not
+        (child(10, ready_at=6.0), None, 14, (4, 14, 24)),  # ready after the look
+        (child(10, Phase.STOPPING), 10, 14, (14, 24, 24)),
+        (child(10, pinned=True), 10, 14, (14, 14, 14)),
+    ],
+)
+def test_what_is_left_beside_a_child(
+    one: Resident, ours: int | None, free: int, expected: tuple[int, int, int]
+) -> None:
+    assert spaces(seen(Room(24, free, ours), one), one) == expected
+
+
+def test_a_pinned_one_that_has_to_leave_all_the_same_counts_as_gone() -> None:
+    one = child(10, pinned=True)
+    one.leaving = Leaving(StopReason.UNLOADED, 9.0)
+    assert spaces(seen(Room(24, 14, 10), one), one) == (14, 14, 24)
+
+
+def test_an_end_frees_nothing_before_somebody_has_looked() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10), one)
+    holdings.ended(one, 6.0)
+    assert spaces(holdings, now=6.0) == (14, 24, 24)
+    assert holdings.lagging
+    holdings.saw({GPU: Room(24, 24, 0)}, [], 6.1)
+    assert spaces(holdings, now=6.1) == (24, 24, 24)
+    assert not holdings.lagging
+
+
+def test_what_a_driver_still_shows_counts_as_being_freed_until_it_is_late() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 14, 0)}, [], 6.1)
+    assert spaces(holdings, now=6.1) == (14, 24, 24)
+    holdings.saw({GPU: Room(24, 18, 0)}, [], 6.4)
+    assert spaces(holdings, now=6.4) == (18, 24, 24)
+    holdings.saw({GPU: Room(24, 20, 0)}, [], 6.5)  # more than half of it is free: the rest is somebody else's
+    assert spaces(holdings, now=6.5) == (20, 20, 20)
+
+
+def test_a_budget_holds_for_the_dead_too() -> None:
+    one = child(10)
+    holdings = seen(Room(40, 30, 10, budget=16), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(40, 30, 0, budget=16)}, [], 6.1)
+    assert spaces(holdings, now=6.1) == (6, 16, 16)
+
+
+def test_who_held_nothing_leaves_nothing_behind() -> None:
+    holdings = seen(Room(24, 24, 0))
+    holdings.ended(child(0), 6.0)
+    assert holdings.next_change() is None
+
+
+def test_an_older_look_says_nothing() -> None:
+    holdings = seen(Room(24, 24, 0))
+    holdings.saw({GPU: Room(24, 4, 0)}, [], 4.0)
+    assert spaces(holdings) == (24, 24, 24)
+
+
+def test_a_device_that_is_seen_no_more_keeps_nobody_waiting() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({}, [], 6.1)
+    assert not holdings.lagging
+    assert holdings.rooms == {}
