@@ -190,6 +190,9 @@ class CrowdedHouse(House):
         mine = self.hunger[model].since if model in self.hunger else self.now
         if oldest == model or since >= mine or self.now <= since + self.limits.max_wait:
             return
+        # Its hunger may have begun anew, as the oldest who waited for it has left; its right is that of the next one.
+        if min(one.arrived for lane in self.waiting[model].values() for one in lane.values()) <= since:
+            return
         beside = any(
             all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
             for one in self.placements[oldest]
