@@ -131,6 +131,7 @@ def test_this_machine_itself() -> None:
 # --- NVIDIA ----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cc
 def test_nvidias_cards_have_the_engines_names_and_the_drivers_figures(machine: FakeMachine) -> None:
     machine.nvidia(*card(0x65, 24 * GIB, 9 * GIB, held={7: 10 * GIB, 99: 5 * GIB}), *card(0x17, 24 * GIB, 23 * GIB))
     engine = machine.engine("cuda", *(listed(f"CUDA{at}", RTX, 23 * GIB, GIB) for at in (0, 1)))
@@ -142,11 +143,13 @@ def test_nvidias_cards_have_the_engines_names_and_the_drivers_figures(machine: F
     assert (found.devices["CUDA1"].free, found.devices["CUDA1"].held) == (9 * GIB, {7: 10 * GIB})
 
 
+@pytest.mark.cc
 def test_a_build_for_the_cpu_has_no_gpu_whatever_the_driver_says(machine: FakeMachine) -> None:
     machine.nvidia(*card(0x65, 24 * GIB, 9 * GIB))
     assert survey(machine, machine.engine("cpu")).gpus == ()
 
 
+@pytest.mark.cc
 def test_what_a_wrappers_child_holds_is_the_wrappers(machine: FakeMachine) -> None:
     machine.process(7, kids="8")
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB, held={8: 3 * GIB}))
@@ -154,6 +157,7 @@ def test_what_a_wrappers_child_holds_is_the_wrappers(machine: FakeMachine) -> No
     assert found.devices["CUDA0"].held_by((7,)) == 3 * GIB
 
 
+@pytest.mark.cc
 def test_processes_without_a_figure_and_more_than_fit_the_first_list(machine: FakeMachine) -> None:
     engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, 9 * GIB))
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB, held=dict.fromkeys(range(100, 200), GIB)))
@@ -162,6 +166,7 @@ def test_processes_without_a_figure_and_more_than_fit_the_first_list(machine: Fa
     assert survey(machine, engine, 7).devices["CUDA0"].held is None
 
 
+@pytest.mark.cc
 @pytest.mark.parametrize(
     ("env", "addresses"),
     [
@@ -181,6 +186,7 @@ def test_equal_cards_are_told_apart_as_cuda_numbers_them(
     assert [str(found.devices[name].free // GIB) for name in found.gpus] == addresses
 
 
+@pytest.mark.cc
 def test_the_fastest_card_is_the_first_by_its_name(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 8 * GIB, 8 * GIB, name="NVIDIA GeForce GT 1030"), *card(2, 24 * GIB, 20 * GIB))
     engine = machine.engine(
@@ -192,6 +198,7 @@ def test_the_fastest_card_is_the_first_by_its_name(machine: FakeMachine) -> None
     assert [found.devices[name].free for name in ("CUDA0", "CUDA1")] == [20 * GIB, 8 * GIB]
 
 
+@pytest.mark.cc
 def test_cards_of_one_size_are_told_apart_by_their_names(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, GIB, name="NVIDIA RTX A5000"), *card(2, 24 * GIB, 2 * GIB))
     engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, 1), listed("CUDA1", "NVIDIA RTX A5000", 24 * GIB, 1))
@@ -199,6 +206,7 @@ def test_cards_of_one_size_are_told_apart_by_their_names(machine: FakeMachine) -
     assert [found.devices[name].free for name in found.gpus] == [2 * GIB, GIB]
 
 
+@pytest.mark.cc
 def test_a_name_that_is_a_part_of_another_is_not_that_card(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, GIB), *card(2, 24 * GIB, 2 * GIB, name=f"{RTX} D"))
     engine = machine.engine("cuda", listed("CUDA0", f"{RTX} D", 24 * GIB, 1), listed("CUDA1", RTX, 24 * GIB, 1))
@@ -206,6 +214,7 @@ def test_a_name_that_is_a_part_of_another_is_not_that_card(machine: FakeMachine)
     assert [found.devices[name].free for name in found.gpus] == [2 * GIB, GIB]
 
 
+@pytest.mark.cc
 def test_of_instances_cuda_shows_the_first_alone(machine: FakeMachine) -> None:
     instances = ("instance 21474836480 10737418240 MIG-a", "instance 21474836480 21474836480 MIG-b")
     machine.nvidia("card 0000:01:00.0 85899345920 1 GPU-1 NVIDIA H100", *instances, *card(2, 24 * GIB, GIB))
@@ -217,6 +226,7 @@ def test_of_instances_cuda_shows_the_first_alone(machine: FakeMachine) -> None:
     assert found.devices["CUDA0"].free == 20 * GIB
 
 
+@pytest.mark.cc
 def test_of_a_partitioned_card_the_instance_is_the_device(machine: FakeMachine) -> None:
     lines = (
         *("card 0000:01:00.0 85899345920 1 GPU-1 NVIDIA H100", "instance 21474836480 10737418240 MIG-a"),
@@ -231,6 +241,7 @@ def test_of_a_partitioned_card_the_instance_is_the_device(machine: FakeMachine) 
     assert (device.total, device.held) == (40 * GIB, {})
 
 
+@pytest.mark.cc
 def test_a_gpu_without_memory_of_its_own_takes_the_hosts(machine: FakeMachine) -> None:
     machine.nvidia("card 0000:01:00.0 0 0 GPU-1 NVIDIA GB10")
     found = survey(machine, machine.engine("cuda", listed("CUDA0", "NVIDIA GB10", 120 * GIB, 100 * GIB)))
@@ -238,6 +249,7 @@ def test_a_gpu_without_memory_of_its_own_takes_the_hosts(machine: FakeMachine) -
     assert found.memory_of("CUDA0") == HOST
 
 
+@pytest.mark.cc
 def test_a_card_that_is_lost_leaves_the_others(machine: FakeMachine, caplog: pytest.LogCaptureFixture) -> None:
     machine.nvidia("card lost 1 1 GPU-9 NVIDIA X", *card(1, 24 * GIB, 9 * GIB))
     found = survey(machine, machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, GIB)))
@@ -305,12 +317,14 @@ def test_apples_gpu_takes_the_hosts_memory(machine: FakeMachine) -> None:
     assert survey(machine, machine.engine("metal", listed("MTL0", "Apple M4", 48 * GIB, GIB))).memory_of("MTL0") == HOST
 
 
+@pytest.mark.cc
 def test_a_card_that_two_backends_of_a_build_name_is_one(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB))
     engine = machine.engine("both", listed("CUDA0", RTX, 24 * GIB, 1), listed("Vulkan0", RTX, 24 * GIB, 1))
     assert survey(machine, engine).gpus == ("CUDA0",)
 
 
+@pytest.mark.cc
 def test_another_engine_and_another_environment_have_other_names_for_the_same_cards(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB), *card(2, 24 * GIB, 20 * GIB))
     cuda = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, 1), listed("CUDA1", RTX, 24 * GIB, 1))
@@ -348,6 +362,7 @@ async def _known(machine: Machine, command: tuple[str, ...], env: dict[str, str]
 # --- what does not answer --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.cc
 def test_a_driver_that_hangs_leaves_its_last_figures_and_is_left_alone(
     machine: FakeMachine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -384,6 +399,7 @@ def test_a_driver_that_hangs_leaves_its_last_figures_and_is_left_alone(
     ]
 
 
+@pytest.mark.cc
 @pytest.mark.parametrize("opening", [0.0, 5.0])
 def test_after_a_failure_nobody_waits_for_the_same_driver_again(machine: FakeMachine, opening: float) -> None:
     machine.nvidia("hang")
@@ -404,6 +420,7 @@ def test_after_a_failure_nobody_waits_for_the_same_driver_again(machine: FakeMac
     assert found.devices["CUDA0"].stale
 
 
+@pytest.mark.cc
 def test_an_answer_that_is_there_is_not_waited_for(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB, held={7: GIB}))
     engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, GIB))
@@ -422,6 +439,7 @@ def test_an_answer_that_is_there_is_not_waited_for(machine: FakeMachine) -> None
     assert asyncio.run(ask()).devices["CUDA0"].held == {7: GIB}
 
 
+@pytest.mark.cc
 def test_the_loop_goes_on_while_a_driver_hangs(machine: FakeMachine) -> None:
     machine.nvidia("hang")
     engine = machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, GIB))
@@ -443,6 +461,7 @@ def test_the_loop_goes_on_while_a_driver_hangs(machine: FakeMachine) -> None:
     assert asyncio.run(ask()) < 0.3
 
 
+@pytest.mark.cc
 def test_an_engine_that_does_not_say_has_what_the_drivers_know(machine: FakeMachine) -> None:
     machine.nvidia(*card(1, 24 * GIB, 9 * GIB))
     found = survey(machine, machine.engine("old", does="echo 'error: unknown argument' >&2; exit 1"))
@@ -463,6 +482,7 @@ def test_an_engine_that_hangs_is_left(machine: FakeMachine) -> None:
     )
 
 
+@pytest.mark.cc
 def test_the_process_that_asks_ends_with_the_router(machine: FakeMachine) -> None:
     machine.nvidia("hang")
     drivers = Drivers(machine.roots)

@@ -69,6 +69,7 @@ async def ask(home: House, driver: Driver, model: str) -> dict[str, str]:
     return {name: place_of(child) for name, child in children.items()}
 
 
+@pytest.mark.cc
 async def test_models_go_to_the_cards_that_the_driver_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = FakeMachine(tmp_path / "machine", monkeypatch)
     driver = Driver(fake)

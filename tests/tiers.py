@@ -1,4 +1,5 @@
-"""The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser` or `ui`.
+"""The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser`, `cc` or
+`ui`.
 
 Where the program is missing, its tier is left out as a whole (deselected, not skipped one by one), and the end of the
 report names it with what would bring it in: a run that left something out never looks like one that did not.
@@ -37,6 +38,8 @@ def why_missing(tier: str) -> str | None:
         case "browser":
             found = any(shutil.which(name, path=_PATH) for name in _BROWSERS)
             there, remedy = found, "no Chromium: apt-get install chromium"
+        case "cc":
+            there, remedy = shutil.which("cc") is not None, "no C compiler: apt-get install gcc"
         case "ui":
             return _why_no_ui()
         case _:
@@ -52,7 +55,7 @@ def _why_no_ui() -> str | None:
     return None
 
 
-TIERS = ("compiled", "nginx", "browser", "ui")
+TIERS = ("compiled", "nginx", "browser", "cc", "ui")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
