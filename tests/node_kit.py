@@ -29,6 +29,7 @@ from llamarouter.core.settings import parse_settings
 from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.inventory import take_inventory
+from llamarouter.host.key_file import KEYS, KeyFile
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.server.app import application
 from llamarouter.server.appraiser import Footprints
@@ -122,13 +123,22 @@ def plan_of(
     if preset is not None:
         (tmp_path / "preset.ini").write_text(preset, encoding="utf-8")
         words += ["--models-preset", str(tmp_path / "preset.ini")]
-    settings = parse_settings(words, variables, TABLE, lambda path: Path(path).read_text(encoding="utf-8"))
+    keys = KeyFile(tmp_path / KEYS)
+    settings = parse_settings(
+        words, variables, TABLE, lambda path: Path(path).read_text(encoding="utf-8"), keys_kept=bool(keys.read())
+    )
     headers = HeaderCache(tmp_path / "headers.json")
     headers.read_within(read_within)
     inventory = take_inventory(settings, variables, ENGINE, headers)
     headers.read_within(math.inf)
     return Plan(
-        settings=settings, environ=variables, engine=ENGINE, headers=headers, inventory=inventory, state=str(tmp_path)
+        settings=settings,
+        environ=variables,
+        engine=ENGINE,
+        headers=headers,
+        inventory=inventory,
+        state=str(tmp_path),
+        keys=keys,
     )
 
 

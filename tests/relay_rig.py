@@ -30,6 +30,7 @@ from starlette.routing import Route
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from llamarouter.core.access import OPEN, Access
 from llamarouter.core.child_protocol import Address
 from llamarouter.core.errors import BadRequest, InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
 from llamarouter.core.quarantine import Quarantine
@@ -89,9 +90,10 @@ class Board:
         self.refusal: RouterError | None = None  # raised when a wait has ended
         self.bug: Exception | None = None  # raised instead of a lease
 
-    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
+    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> Access:
         if self.key is not None and authorization != b"Bearer " + self.key and x_api_key != self.key:
             raise InvalidApiKey("Invalid API Key")
+        return OPEN
 
     def screen(self, ask: Ask, mark: bytes) -> None:
         self.quarantine.check(ask.model, mark, 0.0)

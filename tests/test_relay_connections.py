@@ -216,7 +216,7 @@ async def test_every_chunk_reaches_the_client_in_the_call_in_which_it_comes() ->
             assert place.body.endswith(b"data: %d\n\n" % n)
         upstream.data_received(b"0\r\n\r\n")
         assert place.ended.is_set()
-        assert place.outcome == Outcome(200, True, False, place.body)
+        assert place.outcome == Outcome(200, True, False, place.body, events=3)
         connections.close()
 
 

@@ -47,6 +47,7 @@ def serve(argv: list[str]) -> int:
     from llamarouter.host.footprint_cache import FootprintCache
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
+    from llamarouter.host.key_file import KEYS, KeyFile
     from llamarouter.host.state import state_dir
     from llamarouter.server.appraiser import FOOTPRINTS
     from llamarouter.server.assembly import Plan
@@ -61,9 +62,17 @@ def serve(argv: list[str]) -> int:
     gc.disable()
     engine = engine_for(engine_of(argv, environ), environ)
     config = read_config(environ)
-    settings = parse_settings(argv, environ, engine.table, lambda path: Path(path).read_text(encoding="utf-8"), config)
-    set_up_log(settings)
     state = state_dir(environ)
+    keys = KeyFile(state / KEYS)
+    settings = parse_settings(
+        argv,
+        environ,
+        engine.table,
+        lambda path: Path(path).read_text(encoding="utf-8"),
+        config,
+        keys_kept=bool(keys.read()),
+    )
+    set_up_log(settings)
     headers = HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
@@ -76,6 +85,7 @@ def serve(argv: list[str]) -> int:
         headers=headers,
         inventory=inventory,
         state=str(state),
+        keys=keys,
         devices=Machine(engine.command, child_environment(environ)),
         footprints=Estimator(environ, FootprintCache(state / FOOTPRINTS)),
     )
@@ -179,7 +189,7 @@ def _try_it(plan: Plan, node: Node) -> None:
     url = next((url for url in node.listening if url.startswith("http")), None)
     if model is None or url is None:
         return
-    key = " -H 'Authorization: Bearer YOUR_KEY'" if plan.settings.api_keys else ""
+    key = " -H 'Authorization: Bearer YOUR_KEY'" if not node.reception.gate.is_open else ""
     # Somebody will paste it into a shell.
     body = shlex.quote(json.dumps({"model": model, "messages": [{"role": "user", "content": "Hello"}]}))
     # Whose name the certificate bears is not ours to know: on this machine, for a first try, nobody checks it.

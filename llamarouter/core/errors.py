@@ -4,7 +4,7 @@
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
-    |- RequestQuarantined 422    QueueFull 429    HeadersTooLarge 431
+    |- RequestQuarantined 422    TooMany 429 (QueueFull RateLimited TokensUsedUp)    HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory NoPlace Draining QueueTimeout ModelUnloaded
     |                         Downloading Offline
@@ -16,6 +16,7 @@ and `reason`, which a program can compare. `UsageError` is not among them: it en
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 
@@ -146,10 +147,29 @@ class RequestQuarantined(RouterError):
     should_retry = False
 
 
-class QueueFull(RouterError):
+class TooMany(RouterError):
+    """More than there is room for, or than the key may have: `retry_after` says when."""
+
     status = 429
     type = "rate_limit_error"
+    reason = "too_many_requests"
+
+
+class QueueFull(TooMany):
     reason = "queue_full"
+
+
+class RateLimited(TooMany):
+    """The key has done what it may do for now: too much in a minute, or at once."""
+
+    reason = "rate_limited"
+
+    def __init__(self, message: str, retry_after: float) -> None:
+        super().__init__(message, retry_after=math.ceil(retry_after))  # who came a moment too early would come in vain
+
+
+class TokensUsedUp(RateLimited):
+    reason = "tokens_used_up"
 
 
 class Internal(RouterError):

@@ -95,10 +95,11 @@ def parse_settings(
     table: OptionTable,
     read_file: Callable[[str], str],
     config_ini: Ini | None = None,
+    keys_kept: bool = False,
 ) -> Settings:
     """The settings of a command line (without `serve`) and an environment; raises UsageError (one line).
 
-    `table` is the engine's; `read_file` gives the text of `--api-key-file` and may raise OSError or UnicodeDecodeError.
+    `table`: the engine's. `read_file` may raise OSError, UnicodeDecodeError. `keys_kept`: there are keys of `lr key`.
     """
     warnings: list[Skipped] = []
     own, options = _take_apart(argv, table, warnings)
@@ -146,7 +147,7 @@ def parse_settings(
         options=options,
         warnings=(*warnings, *_misspelt(environ)),
     )
-    _check_together(settings)
+    _check_together(settings, keys_kept)
     return replace(settings, warnings=(*settings.warnings, *_unused(settings)))
 
 
@@ -301,17 +302,17 @@ def _checked(keys: list[str], where: str) -> list[str]:
     return keys
 
 
-def _check_together(settings: Settings) -> None:
+def _check_together(settings: Settings, keys_kept: bool) -> None:
     addresses = [host for host in settings.host if not host.endswith(_SOCKET_SUFFIX)]
     if settings.port == 0 and len(addresses) > 1:
         raise UsageError("--port 0 finds a port for one address: give one --host, or a port")
-    if settings.api_keys or settings.allow_open:
+    if settings.api_keys or settings.allow_open or keys_kept:
         return
     for host in settings.host:
         if not is_loopback(host):
             raise UsageError(
                 f"--host {host} can be reached from other machines and there is no key: "
-                "give --api-key-file FILE, or --allow-open if everybody may use it"
+                "`lr key add NAME` makes one (or --api-key-file FILE), --allow-open lets everybody use it"
             )
 
 

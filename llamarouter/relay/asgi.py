@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
+from llamarouter.core.access import OPERATOR
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, body_of, headers_of
 from llamarouter.core.routes import Route
@@ -83,8 +84,10 @@ class RelayEndpoint:
 
     async def _read(self, scope: Message, receive: Receive) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
+        access = OPERATOR
         if not self._trusted:
-            self._switchboard.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+            credentials = header_of(headers, b"authorization"), header_of(headers, b"x-api-key")
+            access = self._switchboard.authorize(*credentials)
         length = header_of(headers, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self._max_body:
             raise self._too_large()
@@ -96,12 +99,13 @@ class RelayEndpoint:
             try:
                 model = await self._model_of(scope["method"], headers, query, body)
             except UnnamedModel as error:
-                model = default_for(self._switchboard, error)
+                model = default_for(self._switchboard, access, error)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
         request.conversation = conversation
-        ask = Ask(model, self._route, len(body), autoload_of(query))
+        request.access = access
+        ask = Ask(model, self._route, len(body), autoload_of(query), access)
         await screen(self._switchboard, ask, request)
         return request, ask
 

@@ -262,12 +262,12 @@ class Door(WayOut):
         assert route is not None
         board = self.switchboard
         try:
-            board.authorize(incoming.authorization, incoming.x_api_key)
+            access = board.authorize(incoming.authorization, incoming.x_api_key)
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
-                model = default_for(board, unnamed)
-            ask = Ask(model, route, len(body), incoming.autoload)
+                model = default_for(board, access, unnamed)
+            ask = Ask(model, route, len(body), incoming.autoload, access)
             if board.quarantine.models:
                 board.screen(ask, mark_of(incoming.url[len(self.options.prefix) :], body))
             lease = board.lease_now(ask)
@@ -277,7 +277,8 @@ class Door(WayOut):
         if incoming.head_start is None:
             target = incoming.url[len(self.options.prefix) :]
             incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
-        request, options = Request(b"POST", incoming.head_start, body, route.dialect), self.options
+        options = self.options
+        request = Request(b"POST", incoming.head_start, body, route.dialect, None, access)
         if lease is None:
             self._exchange = Queued(request, ask, self, board, options.traffic, options.wait_comment)
         else:

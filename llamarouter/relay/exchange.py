@@ -15,6 +15,7 @@ from typing import Protocol, Self
 
 import msgspec
 
+from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
 from llamarouter.core.sse import end_of_events, error_event
@@ -25,6 +26,7 @@ from llamarouter.relay.upstream import Upstream
 
 _MOST_KEPT = 16 << 20  # bytes of a body that is kept to the end of its answer
 _TAIL = 2048  # bytes of the answer that an outcome carries
+_HEAD = 1024  # and of its beginning
 _PIECES = 8  # in which the tail is kept: joining them for every token would cost more than relaying it
 _MAX_HELD = 256 << 10  # bytes of one event: a longer one passes in pieces, and can no longer be followed by an error
 
@@ -58,6 +60,7 @@ class Request(msgspec.Struct, gc=False):
     dialect: Dialect
     # Where it has one, its client may come back for the rest: the child is read to its end (see `Detached`).
     conversation: str | None = None
+    access: Access = OPEN  # whose it is
 
     @property
     def target(self) -> bytes:
@@ -82,7 +85,9 @@ class Exchange:
         "_conversation",
         "_dialect",
         "_event_stream",
+        "_events",
         "_failing",
+        "_head",
         "_held",
         "_lease",
         "_retried",
@@ -91,6 +96,7 @@ class Exchange:
         "_tail",
         "_torn",
         "_traffic",
+        "access",
         "body",
         "connections",
         "head_start",
@@ -101,6 +107,7 @@ class Exchange:
     )
 
     def __init__(self, request: Request, lease: Lease, sink: Sink, traffic: Traffic) -> None:
+        self.access = request.access
         self.connections = lease.connections
         self.method = request.method
         self.head_start = request.head_start
@@ -117,7 +124,9 @@ class Exchange:
         self._event_stream = False
         self._held = b""  # the beginning of an event that is not whole yet
         self._torn = False  # a part of an event has been passed on
+        self._events = 0  # pieces in which a stream came
         self._tail: list[bytes] = []
+        self._head = b""  # the beginning of what the tail has no more
         self._retried = False
         self._failing: asyncio.Task[None] | None = None
 
@@ -164,12 +173,15 @@ class Exchange:
             if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
                 self.body = b""
         if payload:
-            self._tail.append(payload if len(payload) < _TAIL else payload[-_TAIL:])
-            if len(self._tail) > _PIECES:
-                self._tail = [b"".join(self._tail)[-_TAIL:]]
-            # An event whole in one read, which is how a token comes, is passed on as it is.
-            if self._event_stream and (self._held or self._torn or not payload.endswith(b"\n\n")):
-                payload = self._whole_events(payload)
+            tail = self._tail
+            tail.append(payload)
+            if len(tail) > _PIECES or len(payload) > _TAIL:
+                self._shorten(tail)
+            if self._event_stream:
+                self._events += 1
+                # An event whole in one read, which is how a token comes, is passed on as it is.
+                if self._held or self._torn or not payload.endswith(b"\n\n"):
+                    payload = self._whole_events(payload)
         if done:
             if self._held:
                 payload, self._held = payload + self._held, b""
@@ -248,6 +260,13 @@ class Exchange:
         self._failing = None
         self.cut(error)
 
+    def _shorten(self, tail: list[bytes]) -> None:
+        """Keep of what has come the end, and the beginning."""
+        if not self._head:
+            self._head = b"".join(tail)[:_HEAD]
+        last = tail[-1]
+        self._tail = [last[-_TAIL:] if len(last) >= _TAIL else b"".join(tail)[-_TAIL:]]
+
     def _whole_events(self, payload: bytes) -> bytes:
         """What can be passed on so that the stream stands between two events; the rest is held."""
         if self._held:
@@ -273,4 +292,8 @@ class Exchange:
             self._failing.cancel()
         self.connections.leave()
         self._traffic.end(self)
-        self._lease.end(Outcome(self._status, complete, client_left, b"".join(self._tail)[-_TAIL:]))
+        tail = b"".join(self._tail)
+        if len(tail) > _TAIL:
+            self._head = self._head or tail[:_HEAD]
+            tail = tail[-_TAIL:]
+        self._lease.end(Outcome(self._status, complete, client_left, tail, self._head, self._events))

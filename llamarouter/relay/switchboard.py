@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import RouterError, UnnamedModel
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import Route
@@ -29,6 +30,7 @@ class Ask(msgspec.Struct, gc=False):
     route: Route
     body_bytes: int
     autoload: bool | None = None  # the client's `?autoload=`; None: the router's default
+    access: Access = OPEN  # whose it is
 
 
 class Outcome(msgspec.Struct, gc=False):
@@ -38,6 +40,8 @@ class Outcome(msgspec.Struct, gc=False):
     complete: bool  # the child's answer arrived whole (the client may have left before)
     client_left: bool
     tail: bytes  # the last 2 KiB of the answer's body at most: usage and timings stand there
+    head: bytes = b""  # the first KiB, where the tail is not all of it
+    events: int = 0  # pieces in which a stream came: a token each, as a rule; 0: it was none
 
 
 @dataclass(slots=True)
@@ -84,8 +88,8 @@ class Switchboard(Protocol):
         """Raise `RequestQuarantined` where a request with this mark is kept out."""
         ...
 
-    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
-        """Raise `InvalidApiKey` unless the credentials open the relayed routes."""
+    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> Access:
+        """Whose request it is. Raises `InvalidApiKey` where the credentials open nothing."""
         ...
 
     def lease_now(self, ask: Ask) -> Lease | None:
@@ -100,9 +104,9 @@ class Switchboard(Protocol):
         ...
 
 
-def default_for(switchboard: Switchboard, error: UnnamedModel) -> str:
+def default_for(switchboard: Switchboard, access: Access, error: UnnamedModel) -> str:
     """The model of a request that names none. Raises `error` where no default is set."""
-    model = switchboard.default_model
+    model = access.default_model or switchboard.default_model
     if model is None:
         raise error
     return model

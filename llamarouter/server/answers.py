@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
+from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import (
     BadRequest,
     InvalidJson,
@@ -22,6 +23,15 @@ from llamarouter.core.errors import (
 _MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
 
 _JSON = msgspec.json.Encoder()
+
+
+ACCESS = "llamarouter.access"  # where a scope says whose request it is
+
+
+def access_of(request: Request) -> Access:
+    """Whose request it is. Where nobody has looked at keys, somebody's who has none."""
+    access: Access = request.scope.get(ACCESS, OPEN)
+    return access
 
 
 class Json(Response):

@@ -17,6 +17,7 @@ from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.incident_file import IncidentFile
 from llamarouter.host.inventory import Inventory
+from llamarouter.host.key_file import KeyFile
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.relay.body_budget import BodyBudget
@@ -27,6 +28,7 @@ from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
+from llamarouter.server.gate import Gate
 from llamarouter.server.learning import Learning
 from llamarouter.server.memory import Devices, Memory
 from llamarouter.server.node import Node
@@ -52,6 +54,7 @@ class Plan:
     headers: HeaderCache
     inventory: Inventory
     state: str | None  # the state folder, None where there is none to write to
+    keys: KeyFile | None = None  # None: there are those of the command line
     devices: Devices | None = None  # None: nobody looks at the memory
     footprints: Footprints | None = None
 
@@ -93,7 +96,8 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.load_unasked(model, "again")).failed
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
-    reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads)
+    gate = Gate(settings.api_keys, plan.keys)
+    reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
     traffic = Traffic(BodyBudget(settings.queue_bytes))
     warden = Warden(reception.quarantine, traffic)
     node = Node(

@@ -10,9 +10,11 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamarouter.core.access import Access
 from llamarouter.core.errors import BadRequest
-from llamarouter.server.answers import streamed
+from llamarouter.server.answers import access_of, streamed
 from llamarouter.server.feed import Wish
+from llamarouter.server.gate import Gate
 from llamarouter.server.node import Node
 from llamarouter.server.snapshot import snapshot_of
 
@@ -28,7 +30,22 @@ class EventsApi:
 
     async def read(self, request: Request) -> Response:
         node = self._node
-        return streamed(request, node.feed.read(wish_of(request), lambda: snapshot_of(node)), "text/event-stream")
+        who = _Reader(access_of(request), node.reception.gate)
+        return streamed(request, node.feed.read(wish_of(request), lambda: snapshot_of(node), who), "text/event-stream")
+
+
+class _Reader:
+    """Somebody with a key: he hears of its models, until the key is none any more."""
+
+    def __init__(self, access: Access, gate: Gate) -> None:
+        self._access = access
+        self._gate = gate
+
+    def sees(self, model: str) -> bool:
+        return self._gate.now(self._access).sees(model)
+
+    def stands(self) -> bool:
+        return self._gate.stands(self._access)
 
 
 def wish_of(request: Request) -> Wish:

@@ -14,6 +14,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 import msgspec
 
@@ -50,7 +51,29 @@ class Wish:
     ping: float | None = None  # seconds of silence until a comment says that the feed lives
 
 
-_Item = tuple[int | None, bytes] | None  # a record, encoded, and its number if it has one; None: the end
+class Reader(Protocol):
+    """Who reads: what he is told of, and for how long."""
+
+    def sees(self, model: str) -> bool:
+        """Whether he is told what happens to a model; asked anew for each record."""
+        ...
+
+    def stands(self) -> bool:
+        """Whether he may go on reading."""
+        ...
+
+
+class _Anybody:
+    def sees(self, model: str) -> bool:
+        return True
+
+    def stands(self) -> bool:
+        return True
+
+
+_ANYBODY = _Anybody()
+_Line = tuple[str, bytes]  # of which model, and the record, encoded
+_Item = tuple[int | None, str, bytes] | None  # the same behind its number, if it has one; None: the end
 
 
 class Feed:
@@ -59,7 +82,7 @@ class Feed:
     def __init__(self) -> None:
         self._run = secrets.token_hex(4)  # the numbers of another run of the router mean nothing here
         self._number = 0
-        self._history: OrderedDict[int, bytes] = OrderedDict()
+        self._history: OrderedDict[int, _Line] = OrderedDict()
         self._forgotten = 0  # the last number that the history has no more
         self._progress: dict[str, int] = {}  # by model: the number of its progress in the history
         self._readers: set[asyncio.Queue[_Item]] = set()
@@ -77,11 +100,11 @@ class Feed:
         self._remember(model, line, progress=isinstance(data, dict) and "progress" in data)
         for reader in tuple(self._readers):
             try:
-                reader.put_nowait((self._number, line))
+                reader.put_nowait((self._number, model, line))
             except asyncio.QueueFull:
                 self._readers.discard(reader)
                 # Without a number: it comes back with the one of the last record that it has really read.
-                _end(reader, (None, Record("*", EVENTS_LOST, {"reason": "slow_reader"}).encoded()))
+                _end(reader, (None, "*", Record("*", EVENTS_LOST, {"reason": "slow_reader"}).encoded()))
 
     def _remember(self, model: str, line: bytes, *, progress: bool) -> None:
         before = self._progress.pop(model, None)
@@ -89,11 +112,13 @@ class Feed:
             if before is not None:
                 self._history.pop(before, None)
             self._progress[model] = self._number
-        self._history[self._number] = line
+        self._history[self._number] = model, line
         if len(self._history) > HISTORY:
             self._forgotten, _ = self._history.popitem(last=False)
 
-    async def read(self, wish: Wish = Wish(), snapshot: Callable[[], Iterable[Record]] = tuple) -> AsyncIterator[bytes]:
+    async def read(
+        self, wish: Wish = Wish(), snapshot: Callable[[], Iterable[Record]] = tuple, who: Reader = _ANYBODY
+    ) -> AsyncIterator[bytes]:
         """Records from now on, until the feed ends or the reader falls too far behind.
 
         `snapshot` says how all models are at the moment; it is asked in the same moment from which the records count.
@@ -103,18 +128,19 @@ class Feed:
         reader: asyncio.Queue[_Item] = asyncio.Queue(_BACKLOG)
         self._readers.add(reader)
         try:
-            for line in self._beginning(wish, snapshot):
+            for line in self._beginning(wish, snapshot, who):
                 yield line
             while True:
                 try:
                     async with asyncio.timeout(wish.ping):
                         item = await reader.get()
                 except TimeoutError:
-                    yield _PING
-                    continue
-                if item is None:
+                    item = None, "*", _PING
+                if item is None or not who.stands():
                     return
-                yield self._line(wish, *item)
+                number, model, line = item
+                if _is_told(who, model):
+                    yield self._line(wish, number, line)
         finally:
             self._readers.discard(reader)
 
@@ -127,11 +153,11 @@ class Feed:
 
     # --- how a reader begins ------------------------------------------------------------------------------------------
 
-    def _beginning(self, wish: Wish, snapshot: Callable[[], Iterable[Record]]) -> list[bytes]:
+    def _beginning(self, wish: Wish, snapshot: Callable[[], Iterable[Record]], who: Reader) -> list[bytes]:
         """What goes before the first record: what was missed, or the state of things. Takes no time."""
         missed = None if wish.after is None else self._since(wish.after)
         if missed is not None:
-            return [self._line(wish, number, line) for number, line in missed]
+            return [self._line(wish, number, line) for number, (model, line) in missed if _is_told(who, model)]
         first = []
         if wish.after is not None:
             first.append(Record("*", EVENTS_LOST, {"reason": "too_long_ago"}))
@@ -141,9 +167,9 @@ class Feed:
             return []
         # Only the last has a number: who hears less than all of them begins anew.
         last = self._line(wish, self._number, Record("*", SNAPSHOT_COMPLETE).encoded())
-        return [*(record.encoded() for record in first), last]
+        return [*(record.encoded() for record in first if _is_told(who, record.model)), last]
 
-    def _since(self, after: str) -> list[tuple[int, bytes]] | None:
+    def _since(self, after: str) -> list[tuple[int, _Line]] | None:
         """The records behind the one with this id; None where they cannot be told."""
         run, _, text = after.partition("-")
         if run != self._run or not text.isascii() or not text.isdigit() or len(text) > 18:
@@ -155,6 +181,10 @@ class Feed:
 
     def _line(self, wish: Wish, number: int | None, line: bytes) -> bytes:
         return line if number is None or not wish.ids else b"id: %b-%d\n%b" % (self._run.encode(), number, line)
+
+
+def _is_told(who: Reader, model: str) -> bool:
+    return model == "*" or who.sees(model)
 
 
 def _end(reader: asyncio.Queue[_Item], last: _Item = None) -> None:

@@ -1,7 +1,8 @@
-"""The guard in front of the application: the prefix comes off, OPTIONS is answered, a key is asked for.
+"""The guard in front of the application: the prefix comes off, OPTIONS is answered, a key is asked for, and its rights.
 
 Every path is closed without a key unless it is on the public list or an asset of the page; what has a route never is
-one, whatever the page's files are called. Every answer carries its CORS headers. Behind the guard nobody knows of a
+one, whatever the page's files are called. What a key may do stands in `core.key_rules`; whose request it is stands in
+the scope from here on (`access_of`). Every answer carries its CORS headers. Behind the guard nobody knows of a
 prefix: not the routes, not the page, and no child.
 """
 
@@ -10,21 +11,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from llamarouter.core.access import OPERATOR
 from llamarouter.core.errors import NotFound, RouterError
+from llamarouter.core.key_rules import PUBLIC, Right, needs_admin, right_of
 from llamarouter.core.wire import header_of
-from llamarouter.server.answers import answer
+from llamarouter.server.answers import ACCESS, answer
 from llamarouter.server.node import Node
-
-PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
 
 
 class Guard:
     """An ASGI application in front of another; `trusted`: it is reached in a way that needs neither key nor prefix."""
 
-    def __init__(self, app: ASGIApp, node: Node, routes: Iterable[BaseRoute], *, trusted: bool) -> None:
+    def __init__(self, app: ASGIApp, node: Node, routes: Iterable[Route], *, trusted: bool) -> None:
         self._app = app
         self._routes = tuple(routes)
         self._node = node
@@ -47,18 +48,22 @@ class Guard:
             return
         inner = self._inner(scope)
         try:
+            access = OPERATOR
             if not self._trusted and (inner is None or not self._public(inner)):
                 headers = scope["headers"]
-                self._node.reception.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+                gate = self._node.reception.gate
+                access = gate.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
             if inner is None:
                 raise NotFound("File Not Found")
+            if not access.admin:
+                self._check_right(inner)
         except RouterError as error:
             await answer(error)(scope, receive, send_with_cors)
             return
         if not inner["path"]:
             await _to_folder(scope)(scope, receive, send_with_cors)
             return
-        await self._app(inner, receive, send_with_cors)
+        await self._app({**inner, ACCESS: access}, receive, send_with_cors)
 
     def _inner(self, scope: Scope) -> Scope | None:
         """The request without the prefix; None where it has another. Its path is empty where it is the prefix alone."""
@@ -77,6 +82,14 @@ class Guard:
         if path in PUBLIC or not path:
             return True
         return self._node.page.is_asset(path) and all(route.matches(inner)[0] is Match.NONE for route in self._routes)
+
+    def _check_right(self, inner: Scope) -> None:
+        """Raise `Forbidden` where the route is not for somebody who uses models. What has no route has no secret."""
+        for route in self._routes:
+            if route.matches(inner)[0] is Match.FULL:
+                if right_of(inner["method"], route.path) is Right.ADMIN:
+                    raise needs_admin()
+                return
 
     def _answer_to_options(self) -> Response:
         response = Response(headers={"content-type": "text/html"})  # there is no text to have a character set

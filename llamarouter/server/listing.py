@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from llamarouter.core.access import Access
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.launch import without_secrets
 from llamarouter.core.model import Model, Skipped, Source
@@ -31,8 +32,10 @@ class ModelList:
         self._inventory: Inventory | None = None
         self._quiet: dict[str, msgspec.Raw] = {}  # by id, of this inventory
 
-    def of(self, inventory: Inventory) -> Any:
-        """What is said now."""
+    def of(self, inventory: Inventory, access: Access) -> Any:
+        """What is said now, of what a key sees; files, options and what failed are for administrators."""
+        if not access.admin:
+            return self._for_users(inventory, access)
         if inventory is not self._inventory:
             self._inventory = inventory
             self._quiet.clear()
@@ -44,6 +47,11 @@ class ModelList:
             "object": "list",
             "warnings": [{"where": each.where, "reason": each.reason} for each in warnings],
         }
+
+    def _for_users(self, inventory: Inventory, access: Access) -> Any:
+        entries = [entry for entry in listed(inventory.catalog, self._downloads) if access.sees(entry.id)]
+        described = (describe(each, inventory, self._supervisor, self._downloads, self._created) for each in entries)
+        return {"data": [for_users(each) for each in described], "object": "list", "warnings": []}
 
     def _stirring(self) -> set[str]:
         """The models of which more is to be said than what lies on the disk."""
@@ -105,6 +113,25 @@ def describe(entry: Entry, inventory: Inventory, supervisor: Supervisor, downloa
     }
     # What only the child knows (`meta`), while it runs.
     return described | {key: value for key, value in info.items() if key not in described}
+
+
+# What of ours is for everybody who uses a model.
+_FOR_USERS = (
+    *("size", "quant", "n_params", "context", "waiting", "progress", "uptime", "in_flight", "slots", "n_ctx"),
+    *("tokens_per_second", "load_seconds"),
+)
+
+
+def for_users(described: dict[str, Any]) -> dict[str, Any]:
+    """One model as a key sees it that administers nothing: no file, no option, no process."""
+    ours, status = described["lr"], described["status"]
+    status = {name: value for name, value in status.items() if name not in ("args", "preset")}
+    return {
+        **described,
+        "can_remove": False,
+        "status": {**status, "args": []},
+        "lr": {name: ours[name] for name in _FOR_USERS if name in ours},
+    }
 
 
 def _status(

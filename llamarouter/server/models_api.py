@@ -13,8 +13,9 @@ from starlette.responses import Response
 
 from llamarouter.core.changes import Changes
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
-from llamarouter.server.answers import Json, object_of, success
-from llamarouter.server.listing import ModelList, describe, listed
+from llamarouter.core.key_rules import needs_admin
+from llamarouter.server.answers import Json, access_of, object_of, success
+from llamarouter.server.listing import ModelList, describe, for_users, listed
 from llamarouter.server.node import Node
 
 
@@ -26,18 +27,22 @@ class ModelsApi:
         self._list = ModelList(node.supervisor, node.downloads, node.created)
 
     async def list(self, request: Request) -> Response:
-        shelf = self._node.shelf
+        shelf, access = self._node.shelf, access_of(request)
         if request.query_params.get("reload"):
+            if not access.admin:
+                raise needs_admin()
             await self._reload()
         else:
             await shelf.look()
-        return Json(self._list.of(shelf.inventory))
+        return Json(self._list.of(shelf.inventory, access))
 
     async def one(self, request: Request) -> Response:
-        node, asked = self._node, request.path_params["id"]
+        node, asked, access = self._node, request.path_params["id"], access_of(request)
         coming = next((each for each in listed(node.shelf.catalog, node.downloads) if each.id == asked), None)
-        entry = coming or await node.shelf.find(asked)
-        return Json(describe(entry, node.shelf.inventory, node.supervisor, node.downloads, node.created))
+        if coming is None or not access.sees(coming.id):
+            coming = await node.reception.find(asked, access)
+        described = describe(coming, node.shelf.inventory, node.supervisor, node.downloads, node.created)
+        return Json(described if access.admin else for_users(described))
 
     async def load(self, request: Request) -> Response:
         body = await object_of(request)

@@ -153,6 +153,7 @@ class Node:
         for model in self.shelf.catalog.entries:
             self._allow(model)
         self.reception.quarantine.clear()
+        self.reception.gate.look_again()
         changes = changes_between(before, self.shelf.catalog)
         doubts = await self.doubts_of_pins()
         changes = replace(changes, warnings=(*changes.warnings, *doubts), news=(*changes.news, *doubts))
@@ -289,6 +290,7 @@ class Node:
             "preset": self.settings.preset,
             "models_max": self.settings.models_max,
             "draining": self.supervisor.closing,
+            "key_file": None if (file := self.reception.gate.file) is None else str(file.path),
         }
 
     def explain(self, entry: Entry) -> Explanation:

@@ -6,20 +6,24 @@ credentials -> which model is meant -> (its files, if they must be fetched first
 from __future__ import annotations
 
 import asyncio
-import hmac
-from collections.abc import Callable
-from hashlib import sha256
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
+from llamarouter.core.access import OPERATOR, Access
 from llamarouter.core.catalog import Entry
-from llamarouter.core.errors import Downloading, InvalidApiKey, ModelInvalid, NotLoaded
+from llamarouter.core.errors import Downloading, InsufficientMemory, ModelInvalid, ModelNotFound, NoPlace, NotLoaded
 from llamarouter.core.exits import without_paths
 from llamarouter.core.outlook import words_of_download
 from llamarouter.core.quarantine import Quarantine
+from llamarouter.core.queue_share import Half
+from llamarouter.core.rate import Meter
 from llamarouter.core.settings import Settings
 from llamarouter.relay.switchboard import Ask, Lease, Wait
 from llamarouter.server.child import Stage
 from llamarouter.server.downloads import Downloads
-from llamarouter.server.shelf import Shelf
+from llamarouter.server.gate import Gate
+from llamarouter.server.metering import MeteredLease
+from llamarouter.server.shelf import Shelf, unknown_model
 from llamarouter.server.supervisor import Supervisor
 
 # What a sleeping llama-server answers without waking up.
@@ -27,11 +31,14 @@ _LETS_SLEEP = frozenset({"/metrics", "/props"})
 
 
 class Reception:
-    """Checks keys, resolves names, asks the supervisor for places."""
+    """Checks keys and what they may have, resolves names, asks the supervisor for places."""
 
-    def __init__(self, settings: Settings, shelf: Shelf, supervisor: Supervisor, downloads: Downloads) -> None:
-        # Digests of one length: the comparison tells nothing of a key, not even how long it is.
-        self._keys = tuple(sha256(key.encode()).digest() for key in settings.api_keys)
+    def __init__(
+        self, settings: Settings, shelf: Shelf, supervisor: Supervisor, downloads: Downloads, gate: Gate
+    ) -> None:
+        self.gate = gate
+        self.authorize = gate.authorize
+        self._half = Half.of(settings.queue_per_model, settings.queue_in_all, settings.queue_bytes)
         self.default_model = settings.default_model
         self._autoload = settings.autoload
         self._patience = settings.queue_timeout
@@ -41,35 +48,98 @@ class Reception:
         self.quarantine = Quarantine()
         self._loop = asyncio.get_running_loop()
 
-    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> None:
-        """Raise `InvalidApiKey` unless the credentials open the routes, or none are needed."""
-        if not self._keys:
-            return
-        given = sha256(_bare(authorization if authorization is not None else x_api_key)).digest()
-        good = False
-        for key in self._keys:  # all of them, whichever fits: the time taken tells nothing
-            good |= hmac.compare_digest(key, given)
-        if not good:
-            raise InvalidApiKey("Invalid API Key")
-
-    def key_of(self, authorization: bytes | None, x_api_key: bytes | None) -> bytes:
-        """The key that a request came with; nothing where there are no keys."""
-        return _bare(authorization if authorization is not None else x_api_key) if self._keys else b""
-
     def screen(self, ask: Ask, mark: bytes) -> None:
         """Raise `RequestQuarantined` where a request with this mark crashed its model."""
-        model = self._shelf.id_of(ask.model)
+        model = self.model_of(ask)
         if model in self.quarantine.models:
             self.quarantine.check(model, mark, self._loop.time())
 
     def lease_now(self, ask: Ask) -> Lease | None:
-        """A place at once in a ready child, or None: then `lease` must be asked."""
+        """A place at once in a ready child, or None: then `lease` must be asked. Raises `RateLimited`."""
+        access = ask.access
+        model = self._shelf.id_of(ask.model) if access.key is None else self.model_of(ask)
+        meter = access.meter
+        if meter is None:
+            return None if model is None else self._supervisor.lease_now(model, ask.route.slot)
+        now, date = self._loop.time(), self.gate.date()
+        meter.check(now, date)
+        lease = None if model is None else self._supervisor.lease_now(model, ask.route.slot)
+        if lease is None:
+            return None
+        meter.enter(now, date)
+        return self._metered(lease, ask, meter)
+
+    def model_of(self, ask: Ask) -> str | None:
+        """The id of the model that a request is for, by what its key sees and what that calls its default."""
+        access = ask.access
         model = self._shelf.id_of(ask.model)
-        return None if model is None else self._supervisor.lease_now(model, ask.route.slot)
+        if (model is None or not access.sees(model)) and access.default_model is not None:
+            model = self._shelf.id_of(access.default_model)
+        return model if model is not None and access.sees(model) else None
+
+    async def find(self, asked: str, access: Access) -> Entry:
+        """The entry that a request of this key means, after another look. Raises `ModelNotFound`.
+
+        What a key does not see it cannot tell from what is not there: not by the words, and not by the time.
+        """
+        return await self._seen(asked, access, self._shelf.find)
+
+    async def _seen(self, asked: str, access: Access, find: Callable[[str], Awaitable[Entry]]) -> Entry:
+        try:
+            entry = await find(asked)
+            if access.sees(entry.id):
+                return entry
+            await self._shelf.look()
+        except ModelNotFound as error:
+            if access.default_model is None:
+                if access.restricted:  # it may say more of what is there than its key sees
+                    raise unknown_model(asked) from error
+                raise
+        if access.default_model is not None:
+            entry = await self._shelf.find(access.default_model)
+            if access.sees(entry.id):
+                return entry
+        raise unknown_model(asked)
 
     async def lease(self, ask: Ask, wait: Wait) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
-        entry = await self._find(ask.model)
+        access, meter = ask.access, ask.access.meter
+        if meter is None:
+            with self._discreet(access):
+                return await self._lease(ask, wait)
+        meter.enter(self._loop.time(), self.gate.date())
+        lease = None
+        try:
+            with self._discreet(access):
+                lease = await self._lease(ask, wait)
+        finally:
+            if lease is None:
+                meter.leave(0, self.gate.date())
+        return self._metered(lease, ask, meter)
+
+    def _metered(self, lease: Lease, ask: Ask, meter: Meter) -> Lease:
+        body_bytes = ask.body_bytes if ask.route.slot else 0
+        return MeteredLease(lease, meter, body_bytes, self.gate.date)
+
+    @contextmanager
+    def _discreet(self, access: Access) -> Iterator[None]:
+        """What holds the memory is no business of a key that does not see it."""
+        try:
+            yield
+        except (NoPlace, InsufficientMemory) as error:
+            if not access.restricted:
+                raise
+            message = "there is no room for the model now: others are in use"
+            raise type(error)(message, retry_after=error.retry_after) from error
+
+    async def _lease(self, ask: Ask, wait: Wait) -> Lease:
+        entry = await self._find(ask.model, ask.access)
+        if not self.gate.several or ask.access.key is None:
+            return await self._place(entry, ask, wait)
+        with ask.access.share.waiting(entry.model.id, ask.body_bytes, self._half):
+            return await self._place(entry, ask, wait)
+
+    async def _place(self, entry: Entry, ask: Ask, wait: Wait) -> Lease:
         if ask.route.method == "GET" and not ask.autoload:
             return await self._glance(entry.model.id, ask, wait)
         autoload = self._autoload if ask.autoload is None else ask.autoload
@@ -86,9 +156,9 @@ class Reception:
         wait.seconds = self._loop.time() - asked
         return entry
 
-    async def _find(self, asked: str) -> Entry:
+    async def _find(self, asked: str, access: Access = OPERATOR) -> Entry:
         """The entry that a client means; one that is cooling down after a failure may have been replaced meanwhile."""
-        entry = await self._shelf.find_for_request(asked)
+        entry = await self._seen(asked, access, self._shelf.find_for_request)
         if self._supervisor.cooldown_left(entry.model.id) > 0:
             await self._shelf.look()
             entry = self._shelf.entry(entry.model.id)
@@ -126,10 +196,3 @@ class Reception:
         except TimeoutError:
             raise Downloading(f"model '{entry.model.id}' is still being downloaded", retry_after=30) from None
         return self._shelf.entry(entry.model.id)
-
-
-def _bare(credential: bytes | None) -> bytes:
-    """The key of an `Authorization` or `X-Api-Key` value: the scheme is optional, as in llama-server."""
-    if credential is None:
-        return b""
-    return credential[7:].strip() if credential[:7].lower() == b"bearer " else credential.strip()

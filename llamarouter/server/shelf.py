@@ -84,7 +84,7 @@ class Shelf:
         """The entry that a client's word means. Raises `ModelNotFound`."""
         entry = self.catalog.resolve(asked)
         if entry is None:
-            raise ModelNotFound(f"model '{_printable(asked)}' not found")
+            raise unknown_model(asked)
         if entry.id in self._withdrawn:
             raise ModelNotFound(f"model '{_printable(asked)}' is being deleted")
         return entry
@@ -186,6 +186,11 @@ class Shelf:
         if not force and not before.unread and not changed(before):
             return None
         return take_inventory(self._settings, self._environ, self._engine, self._headers, before)
+
+
+def unknown_model(asked: str) -> ModelNotFound:
+    """What is said of a name that means nothing, or nothing for who asks."""
+    return ModelNotFound(f"model '{_printable(asked)}' not found")
 
 
 def _tell_news(before: Catalog, after: Catalog) -> None:

@@ -178,7 +178,7 @@ class Streams:
         detached.cancel(error)
 
     def _key_of(self, headers: Headers) -> bytes:
-        return self._reception.key_of(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+        return self._reception.gate.owner_of(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
 
     def _home_of(self, detached: Detached) -> Child | None:
         """The child that a request went into, if it lives."""

@@ -1,0 +1,72 @@
+"""How many tokens an answer took: from what it says at its end, else guessed from how much there was of it.
+
+    ..."usage":{"prompt_tokens":7,"completion_tokens":9}   in any dialect; what the end leaves out stands at the head
+    ..."timings":{"prompt_n":3,"cache_n":4,"predicted_n":9}   where there is no usage
+    nothing of both                 an event of a stream is a token, four bytes of a request are one: an estimate
+
+What a model writes cannot be taken for it: inside a JSON string its quotes are escaped.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+_USAGE = re.compile(
+    rb'"(prompt|input|cache_read_input|cache_creation_input|completion|output)_tokens"\s*:\s*([0-9]{1,12})\b'
+)
+_TIMINGS = re.compile(rb'"(prompt|cache|predicted)_n"\s*:\s*([0-9]{1,12})\b')
+_BYTES_A_TOKEN = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What one request took."""
+
+    prompt: int = 0
+    completion: int = 0
+    estimated: bool = False
+
+    @property
+    def total(self) -> int:
+        return self.prompt + self.completion
+
+
+NONE = Tokens()
+
+
+def tokens_of(tail: bytes, head: bytes, events: int, body_bytes: int) -> Tokens:
+    """`tail`, `head`: the end and the beginning of the answer's body (no head: the tail is all of it). `events`: how
+    many pieces its stream had, 0 where it is none. `body_bytes`: of the request, if it was to be computed for.
+    """
+    said = _usage_in(tail)
+    if said is not None:
+        prompt, completion = said
+        if not prompt and head and (first := _usage_in(head)) is not None:
+            prompt = first[0]
+        return Tokens(prompt, completion)
+    timed = tail.rfind(b'"timings":')
+    if timed >= 0:
+        found = {name: int(number) for name, number in _TIMINGS.findall(tail, timed)}
+        if found:
+            return Tokens(found.get(b"prompt", 0) + found.get(b"cache", 0), found.get(b"predicted", 0))
+    first = _usage_in(head) if head else None
+    if first is not None:
+        # Of an answer without an end the head knows the prompt, of one that is no stream all there is to know.
+        return Tokens(first[0], max(first[1], events), estimated=events > 0)
+    if not body_bytes:
+        return NONE
+    return Tokens(body_bytes // _BYTES_A_TOKEN, events, estimated=True)
+
+
+def _usage_in(text: bytes) -> tuple[int, int] | None:
+    """Tokens of the prompt and of the answer, as the last `usage` says."""
+    start = text.rfind(b'"usage":')
+    if start < 0:
+        return None
+    found = {name: int(number) for name, number in _USAGE.findall(text, start)}
+    if not found:
+        return None
+    # Anthropic counts apart what was cached.
+    prompt = sum(found.get(name, 0) for name in (b"prompt", b"input", b"cache_read_input", b"cache_creation_input"))
+    return prompt, found.get(b"completion", found.get(b"output", 0))

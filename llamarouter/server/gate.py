@@ -1,0 +1,131 @@
+"""The gate: whose request is it? The keys of the command line and those of the file, as they are now.
+
+The file is looked at when somebody comes, at most once a second: a key that was added, changed or taken away is so at
+the next request, without a timer and without a restart. A file that cannot be read leaves everything as it was. A
+router that has had keys lets nobody in without one any more, also where the last of them is taken away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from llamarouter.core.access import OPEN, Access, Keyring
+from llamarouter.core.errors import InvalidApiKey, UsageError
+from llamarouter.core.keys import bare, operators_keys
+from llamarouter.host.key_file import KeyFile
+
+log = logging.getLogger("llamarouter")
+
+_LOOK_EVERY = 1.0  # seconds
+_MOST_SEEN = 1024  # header values that are known to be good
+
+
+def wall_clock() -> float:
+    """Unix seconds: a key expires at a date, and the tokens of a day are those of a day of the calendar."""
+    return time.time()  # noqa: TID251 (dates)
+
+
+class Gate:
+    """Knows every key. Raises `UsageError` when it is made, where the file is wrong: no router starts open by that."""
+
+    def __init__(
+        self, operators: tuple[str, ...], file: KeyFile | None, date: Callable[[], float] = wall_clock
+    ) -> None:
+        self.date = date
+        self.file = file
+        self._operators = operators_keys(operators)
+        self._clock = asyncio.get_running_loop().time
+        self._stamp = None if file is None else file.stamp()
+        self.ring = Keyring([*self._operators, *(() if file is None else file.read())])
+        self._open = not len(self.ring)
+        # By the value of the header as it came. Nobody learns a key by how long this takes: a dict compares bytes only
+        # where a hash is the same, whose secret seed is another in each process.
+        self._seen: dict[bytes | None, Access] = {}
+        self._look_at = 0.0 if file is not None else float("inf")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nobody needs a key."""
+        self._look_in_time()
+        return self._open
+
+    @property
+    def several(self) -> bool:
+        """Whether there is more than one key, so that each can be in the way of another."""
+        return len(self.ring) > 1
+
+    def authorize(self, authorization: bytes | None, x_api_key: bytes | None) -> Access:
+        """Who comes with these headers; the first of them that is there decides. Raises `InvalidApiKey`."""
+        if self._clock() >= self._look_at:
+            self._look()
+        if self._open:
+            return OPEN
+        given = authorization if authorization is not None else x_api_key
+        access = self._seen.get(given)
+        if access is None:
+            access = self._find(given)
+        if access.key is not None and access.key.expires is not None and access.key.is_over(self.date()):
+            raise _refused()
+        return access
+
+    def owner_of(self, authorization: bytes | None, x_api_key: bytes | None) -> bytes:
+        """Whose conversations a request is about: nothing where there are no keys, or none came."""
+        self._look_in_time()
+        access = self.ring.find(bare(authorization if authorization is not None else x_api_key))
+        return b"" if access is None else access.owner
+
+    def stands(self, access: Access) -> bool:
+        """Whether who was let in once would be let in now."""
+        self._look_in_time()
+        if access.key is None:
+            return self._open or access is not OPEN
+        now = self.ring.now(access)
+        return now is not None and now.key is not None and not now.key.is_over(self.date())
+
+    def now(self, access: Access) -> Access:
+        """What somebody who was let in some time ago may do now."""
+        return access if access.key is None else self.ring.now(access) or access
+
+    def _find(self, given: bytes | None) -> Access:
+        access = self.ring.find(bare(given))
+        if access is None:
+            raise _refused()
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[given] = access
+        return access
+
+    def _look_in_time(self) -> None:
+        if self._clock() >= self._look_at:
+            self._look()
+
+    def look_again(self) -> None:
+        """Look at the file at the next request, whenever it was looked at last."""
+        if self.file is not None:
+            self._look_at = 0.0
+
+    def _look(self) -> None:
+        """Take the file again, if it is another now."""
+        assert self.file is not None
+        self._look_at = self._clock() + _LOOK_EVERY
+        stamp = self.file.stamp()
+        if stamp == self._stamp:
+            return
+        self._stamp = stamp
+        try:
+            keys = self.file.read()
+        except UsageError as error:
+            log.error("the keys stay as they were: %s", error)
+            return
+        self.ring = Keyring([*self._operators, *keys], self.ring)
+        self._seen.clear()
+        self._open &= not len(self.ring)
+        log.info("the keys have changed: there are %d", len(self.ring))
+
+
+def _refused() -> InvalidApiKey:
+    # The same words for every cause: they tell nobody which keys there are, or were.
+    return InvalidApiKey("Invalid API Key")

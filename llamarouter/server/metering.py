@@ -1,0 +1,38 @@
+"""A place that is counted: what a key with limits holds, from the moment that it has it to the end of the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from llamarouter.core.errors import RouterError
+from llamarouter.core.rate import Meter
+from llamarouter.core.tokens import tokens_of
+from llamarouter.relay.connections import ChildConnections
+from llamarouter.relay.switchboard import Lease, Outcome
+
+
+class MeteredLease:
+    """A lease around another, of a request that has entered `meter`."""
+
+    __slots__ = ("_body_bytes", "_date", "_ended", "_lease", "_meter", "connections")
+
+    def __init__(self, lease: Lease, meter: Meter, body_bytes: int, date: Callable[[], float]) -> None:
+        self.connections: ChildConnections = lease.connections
+        self._lease = lease
+        self._meter = meter
+        self._body_bytes = body_bytes
+        self._date = date
+        self._ended = False
+
+    def end(self, outcome: Outcome) -> None:
+        """Give the place back, and count what it took."""
+        if not self._ended:
+            self._ended = True
+            self._meter.leave(
+                tokens_of(outcome.tail, outcome.head, outcome.events, self._body_bytes).total, self._date()
+            )
+        self._lease.end(outcome)
+
+    async def failure(self) -> RouterError:
+        """Why the child broke the connection."""
+        return await self._lease.failure()
