@@ -77,6 +77,10 @@ class Router:
         """Every living process that the router started."""
         return children_of(self.process.pid)
 
+    def engines(self) -> list[int]:
+        """Those of them that serve a model: what a model needs is asked of another program, which is soon gone."""
+        return [pid for pid in self.children() if b"--alias\0" in arguments_of(pid)]
+
     def stop(self, number: int = signal.SIGTERM, seconds: float = 30) -> int:
         """Send a signal and wait for the end."""
         self.process.send_signal(number)
@@ -93,6 +97,14 @@ def until(predicate: Callable[[], object], seconds: float = 10.0) -> float:
         assert time.monotonic() - start < seconds, f"not true after {seconds} s"
         _PAUSE.wait(0.005)
     return time.monotonic() - start
+
+
+def arguments_of(pid: int) -> bytes:
+    """The command line of a process, each argument ended by a NUL; empty where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def children_of(pid: int) -> list[int]:
