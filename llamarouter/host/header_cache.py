@@ -93,7 +93,7 @@ class HeaderCache:
         """Write the file, if something was read since; a folder that cannot be written costs only time."""
         excess = len(self._entries) - self._entries_max
         for path in list(self._entries)[: max(0, excess)]:
-            del self._entries[path]
+            self._entries.pop(path, None)  # another thread may look at that file just now
         if not self._dirty or self._path is None:
             return
         self._dirty = False
