@@ -53,6 +53,14 @@ def test_a_partial_place_is_said_although_the_child_says_nothing() -> None:
     assert (found.what, found.message) == ("layers", "a part of it is in host memory: CUDA0, 20 of 33 layers")
 
 
+def test_where_no_gpu_is_no_layer_is_missed_there() -> None:
+    facts = ChildFacts(layers_offloaded=0, layers=33)
+    assert shortfalls(launch(), HEADER, Placement({"Host": 1}), facts) == ()
+    integrated = Placement({"Host": 1}, (("--device", "Vulkan0"),))
+    assert shortfalls(launch(), HEADER, integrated, facts)
+    assert shortfalls(launch(), HEADER, Placement({"CUDA0": 1}), facts)
+
+
 def test_a_context_that_somebody_asked_for() -> None:
     assert has_context(launch(ctx_size="9"))
     assert not has_context(launch(ctx_size="0"))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from llamarouter.core.child_facts import ChildFacts
 from llamarouter.core.launch import Launch
-from llamarouter.core.memory import Placement
+from llamarouter.core.memory import HOST, Placement
 from llamarouter.core.model import Header
 
 _CONTEXT = frozenset({"-c", "--ctx-size"})
@@ -72,11 +72,16 @@ def _context(launch: Launch, header: Header | None, facts: ChildFacts) -> Shortf
     return Shortfall("context", f"its context is {has} tokens instead of {asked}: more did not fit")
 
 
+def _is_on_host(placement: Placement) -> bool:
+    """Whether no GPU was there for it, or wanted."""
+    return not placement.needs.keys() - {HOST} and all(words[0] != "--device" for words in placement.options)
+
+
 def _layers(launch: Launch, placement: Placement | None, facts: ChildFacts) -> Shortfall | None:
     asked = number_of(launch, _LAYERS)
     if placement is not None and placement.partial and ("--fit", "off") in placement.options:
         return Shortfall("layers", f"a part of it is in host memory: {placement.label or 'not all layers fit'}")
-    if facts.layers_offloaded is None or facts.layers is None:
+    if facts.layers_offloaded is None or facts.layers is None or (placement is not None and _is_on_host(placement)):
         return None
     wanted = facts.layers if asked is None or asked < 0 else min(asked, facts.layers)
     if facts.layers_offloaded >= wanted:
