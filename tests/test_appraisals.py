@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from llamarouter.core.appraisals import Appraisals
 from llamarouter.core.events import Appraise, Appraised, Start
 from llamarouter.core.memory import HOST, Placement, Room
 from llamarouter.core.scheduler import Limits, Scheduler
@@ -56,3 +57,12 @@ def test_a_model_that_is_another_one_now_is_appraised_anew() -> None:
         (1, Appraised("a", (HERE,), ROOMS), Appraise("a")),
         (2, Appraised("a", (HERE,), ROOMS), Start("a", HERE)),
     )
+
+
+def test_while_a_driver_is_late_it_is_asked_more_often() -> None:
+    appraisals = Appraisals()
+    assert appraisals.ask("a")
+    assert (appraisals.due_at(lagging=True), appraisals.is_due(99.0, lagging=True)) == (None, False)
+    appraisals.note(Appraised("a", (HERE,), ROOMS), 5.0)
+    assert (appraisals.due_at(), appraisals.due_at(lagging=True)) == (6.0, 5.1)
+    assert (appraisals.is_due(5.5), appraisals.is_due(5.5, lagging=True)) == (False, True)

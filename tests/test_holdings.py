@@ -129,3 +129,22 @@ def test_a_device_that_is_seen_no_more_keeps_nobody_waiting() -> None:
     holdings.saw({}, [], 6.1)
     assert not holdings.lagging
     assert holdings.rooms == {}
+
+
+def test_by_a_look_from_before_its_time_was_over_nothing_is_others() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 14, 0)}, (), 7.5)
+    assert spaces(holdings, now=8.5) == (14, 24, 24)  # the driver may have been late: it is to be looked at again
+    holdings.saw({GPU: Room(24, 14, 0)}, (), 8.6)
+    assert spaces(holdings, now=8.7) == (14, 14, 14)
+
+
+def test_where_nobody_looks_again_bytes_are_forgiven_all_the_same() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 14, 0)}, (), 7.5)
+    assert holdings.next_change() == 10.0
+    assert spaces(holdings, now=10.0) == (14, 14, 14)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -226,6 +228,19 @@ async def test_a_load_that_died_of_memory_is_thought_to_need_more(tmp_path: Path
         assert plan["needs"] == {"CUDA0": 1000}  # not more than there is: a lesson refuses nothing
         assert plan["doubts"] == ["a load ran out of memory with less"]
         await loaded(home, "a")
+
+
+async def test_a_crash_says_nothing_of_memory(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    async with home_of(machine, tmp_path, a=takes(400)) as home:
+        await loaded(home, "a")
+        await until_known(home, "a", "measured")
+        pid = home.node.supervisor.children["a"].pid
+        assert pid is not None
+        os.kill(pid, signal.SIGSEGV)
+        await until(lambda: not home.node.supervisor.children)
+        plan = (await home.client.post("/lr/plan", json={"model": "a"})).json()
+        assert (plan["needs"], plan["doubts"]) == ({"CUDA0": 400}, [])
 
 
 async def test_nothing_is_learnt_of_a_shorter_context(tmp_path: Path) -> None:
