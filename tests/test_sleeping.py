@@ -194,12 +194,13 @@ async def test_only_comments_from_a_child_that_computes_nothing_are_no_life(tmp_
 
 
 async def test_a_stream_that_wakes_a_model_is_told_how_far_that_is(tmp_path: Path) -> None:
-    async with sleepy(tmp_path, "--wait-comment", "0.05", wake_seconds="0.6") as home:
+    async with sleepy(tmp_path, "--wait-comment", "0.05", wake_seconds="1") as home:
         await asleep(home)
         stream = {"model": "m", "stream": True}
+        through_asgi = asyncio.ensure_future(home.client.post("/v1/chat/completions", json=stream))
+        await until(lambda: in_flight(home) == 1)
         client = await home.knock()
         client.send(post("/v1/chat/completions", stream))
-        through_asgi = asyncio.ensure_future(home.client.post("/v1/chat/completions", json=stream))
         await client.reader.readuntil(b": model m wakes up, ")
         other = await home.knock()
         other.send(post("/v1/chat/completions", {"model": "m"}))  # not a stream: it hears nothing before its answer
