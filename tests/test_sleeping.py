@@ -193,20 +193,26 @@ async def test_only_comments_from_a_child_that_computes_nothing_are_no_life(tmp_
         assert "computes nothing" in answer.body.decode()
 
 
-async def test_a_stream_that_wakes_a_model_is_told_how_far_that_is(tmp_path: Path) -> None:
-    async with sleepy(tmp_path, "--wait-comment", "0.05", wake_seconds="1") as home:
+@pytest.mark.parametrize("way", ["door", "asgi"])
+async def test_a_stream_that_wakes_a_model_is_told_how_far_that_is(tmp_path: Path, way: str) -> None:
+    async with sleepy(tmp_path, "--wait-comment", "0.05", wake_seconds="0.5") as home:
         await asleep(home)
         stream = {"model": "m", "stream": True}
-        through_asgi = asyncio.ensure_future(home.client.post("/v1/chat/completions", json=stream))
-        await until(lambda: in_flight(home) == 1)
+        if way == "door":
+            client = await home.knock()
+            client.send(post("/v1/chat/completions", stream))
+            heard = (await client.answer()).body
+        else:
+            heard = (await home.client.post("/v1/chat/completions", json=stream)).content
+        assert heard.startswith(b": model m wakes up, 50%\n\n")
+        assert b"it was its turn" not in heard  # it was at once
+        assert heard.endswith(b"data: [DONE]\n\n")
+
+
+async def test_who_wakes_a_model_and_does_not_stream_hears_nothing_before_his_answer(tmp_path: Path) -> None:
+    async with sleepy(tmp_path, "--wait-comment", "0.05", wake_seconds="0.3") as home:
+        await asleep(home)
         client = await home.knock()
-        client.send(post("/v1/chat/completions", stream))
-        await client.reader.readuntil(b": model m wakes up, ")
-        other = await home.knock()
-        other.send(post("/v1/chat/completions", {"model": "m"}))  # not a stream: it hears nothing before its answer
-        assert b"data: [DONE]\n\n" in await client.reader.readuntil(b"\r\n0\r\n\r\n")
-        assert (await other.answer()).status == 200
-        late = (await through_asgi).content
-        assert b": model m wakes up" in late
-        assert b"it was its turn" not in late
-        assert late.endswith(b"data: [DONE]\n\n")
+        client.send(post("/v1/chat/completions", {"model": "m"}))
+        answer = await client.answer()
+        assert (answer.status, answer.json()["object"]) == (200, "chat.completion")
