@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -21,6 +23,7 @@ GIB = 1 << 30
 def fake_nvml() -> str:
     """The driver's library, compiled once."""
     folder = Path(tempfile.mkdtemp(prefix="nvml-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     source = Path(__file__).parent / "fake_nvml.c"
     library = folder / "libnvidia-ml.so.1"
     subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(library), str(source)], check=True)
