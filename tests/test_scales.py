@@ -5,24 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamarouter.core.devices import Device, Survey
-from llamarouter.core.flags import OptionTable
 from llamarouter.core.footprint import HOST
 from llamarouter.core.launch import Launch
 from llamarouter.core.memory import Placement
-from llamarouter.host.engine import Engine, EngineKind
 from llamarouter.server.child import Child, Stage
 from llamarouter.server.scales import Scales, held_by
-
-ENGINE = Engine(
-    command=("x",),
-    kind=EngineKind.COMPILED,
-    origin="test",
-    build="b1",
-    unix_socket=True,
-    state_lines=True,
-    table=OptionTable(()),
-    help_text="",
-)
+from tests.node_kit import ENGINE
 
 
 def child(pid: int, **needs: int) -> Child:
