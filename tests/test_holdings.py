@@ -148,3 +148,13 @@ def test_where_nobody_looks_again_bytes_are_forgiven_all_the_same() -> None:
     holdings.saw({GPU: Room(24, 14, 0)}, (), 7.5)
     assert holdings.next_change() == 10.0
     assert spaces(holdings, now=10.0) == (14, 14, 14)
+
+
+@pytest.mark.parametrize("ours", [10, None])
+def test_a_look_from_before_an_end_says_nothing_of_it(ours: int | None) -> None:
+    one, other = child(10), child(8, Phase.STARTING)
+    other.started_at = 6.0
+    holdings = seen(Room(24, 14, ours), one)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 14, ours)}, [other], 5.5)  # it is told of later, and the other had not begun then
+    assert spaces(holdings, other, now=6.5) == (6, 16, 24)

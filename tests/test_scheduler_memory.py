@@ -83,6 +83,16 @@ def test_what_fits_beside_the_others_is_started_and_holds_its_bytes_from_then_on
     )
 
 
+def test_a_want_that_is_being_appraised_keeps_its_place() -> None:
+    play(
+        by_memory(models_max=1),
+        (0, ask(1, "a"), Appraise("a")),
+        (0, ask(2, "b"), Appraise("b")),
+        (0.1, answer("b", 24, ours=0)),
+        (0.2, answer("a", 24, ours=0), start("a")),
+    )
+
+
 def test_the_first_placement_that_fits_is_taken() -> None:
     first, second = needs(20, 0, label="CUDA0"), needs(0, 20, label="CUDA1")
     scheduler = by_memory()
@@ -148,9 +158,9 @@ def test_where_the_driver_does_not_say_whose_bytes_are_whose_a_load_counts_twice
         (5, world.answer("small", 14), start("small")),
         (5, ask(2, "b"), Appraise("b")),
         # small has taken its 4 already: the 10 that are free may or may not be all that is left
-        (5, world.answer("b", 10)),
+        (5.1, world.answer("b", 10)),
         (5.9, ready("small"), grant(1, "small"), Appraise("b")),
-        (6.1, world.answer("b", 10), start("b")),
+        (6, world.answer("b", 10), start("b")),
     )
 
 

@@ -68,11 +68,14 @@ class Holdings:
             return
         self.seen_at = at
         held, loading = _held_at(residents, at)
+        for one in self._ended:
+            if at < one.at:  # it lived then
+                _add(held, one.needs)
         self._views = {
             device: _view_of(room, held.get(device, 0), loading.get(device, 0)) for device, room in rooms.items()
         }
         for one in self._ended:
-            one.unseen = False
+            one.unseen = at < one.at
         self._ended = [one for one in self._ended if at < one.at or self._is_shown(one)]
 
     def ended(self, resident: Resident, now: float) -> None:
@@ -148,7 +151,8 @@ def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:
     loading: Space = {}
     for resident in residents:
         was_ready = resident.slots > 0 and resident.ready_at < at
-        _add(held if was_ready else loading, resident.needs)
+        if was_ready or resident.started_at < at:  # else it had nothing yet
+            _add(held if was_ready else loading, resident.needs)
     return held, loading
 
 
