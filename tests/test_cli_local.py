@@ -87,8 +87,22 @@ def test_explain_says_where_each_flag_came_from(machine: Path, capsys: Captured)
     assert told["command"][0] == str(machine / "llama-server")
     assert origins["--ctx-size"] == (["256"], f"{preset}:3")  # the section wins over the command line
     assert (["0.5"], "command line") in origins.values()
-    assert told["env"]["HOME"] == str(machine / "home")
-    assert "LR_ENGINE" not in told["env"]
+    assert list(told["env"]) == ["XDG_CONFIG_HOME"]
+
+
+@pytest.mark.parametrize("command", ["explain", "plan"])
+def test_what_is_inherited_is_not_shown(
+    command: str, machine: Path, capsys: Captured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("INTERNAL_MIRROR", "https://mirror/in-the-path-of-it-a-secret")
+    (machine / "own.ini").write_text(f"[own]\nmodel = {machine}/models/tiny.gguf\nlr-env = A=1\n")
+    flags = ["--", "--models-preset", str(machine / "own.ini")]
+    assert main([command, "own", "--json", *flags]) == 0
+    shown = capsys.readouterr().out
+    assert "in-the-path-of-it" not in shown
+    assert json.loads(shown)["env"] == {"XDG_CONFIG_HOME": str(machine / "state" / "child-config"), "A": "1"}
+    assert main([command, "own", *flags]) == 0
+    assert "in-the-path-of-it" not in capsys.readouterr().out
 
 
 def test_explain_of_an_unknown_model_names_the_nearest(machine: Path, capsys: Captured) -> None:

@@ -173,6 +173,7 @@ async def test_a_plan_is_what_then_happens(tmp_path: Path, loaded_before: tuple[
         assert plan["place"] == child.placement.label
         assert plan["command"] == list(child.command)
         assert plan["needs"] == child.placement.needs
+        assert "PATH" not in plan["env"]  # what is inherited is nobody's business
         assert (await home.client.post("/lr/plan", json={"model": "c"})).json()["verdict"] == "loaded"
 
 

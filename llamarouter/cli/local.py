@@ -15,7 +15,7 @@ from llamarouter.core.flags import OptionTable
 from llamarouter.core.model import Model
 from llamarouter.core.policy import Policy
 from llamarouter.core.settings import Settings, engine_of, parse_settings
-from llamarouter.host.child_environment import child_environment
+from llamarouter.host.child_environment import set_for_children
 from llamarouter.host.config_file import read_config
 from llamarouter.host.discovery import discover, places_of
 from llamarouter.host.header_cache import HeaderCache
@@ -53,7 +53,7 @@ def local_explanation(flags: list[str], model: str) -> Mapping[str, Any]:
     from llamarouter.core.explain import explain
 
     key = entry.launch.engine_key if entry.launch is not None else None
-    return explain(entry, inventory.engine_of(key).command, child_environment(os.environ))
+    return explain(entry, inventory.engine_of(key).command, set_for_children(os.environ))
 
 
 def local_plan(flags: list[str], model: str) -> Mapping[str, Any]:

@@ -25,7 +25,8 @@ Explanation = dict[str, Any]  # as JSON: model, command, env, variables, flags, 
 def explain(entry: Entry, engine_command: Sequence[str], environment: dict[str, str]) -> Explanation:
     """How a model would be started, and where each flag came from; of one that cannot be only why.
 
-    `environment`: what every process gets. Secrets are starred. `variables`: what this one gets besides.
+    `environment`: what is set for every process; what it inherits is not said, for there may be secrets among it.
+    Secrets in the command are starred. `variables`: what is set for this one besides.
     """
     launch = entry.launch
     if launch is None:

@@ -10,7 +10,7 @@ from llamarouter.core.explain import explain
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.core.soft_room import Books
-from llamarouter.host.child_environment import child_environment
+from llamarouter.host.child_environment import child_environment, set_for_children
 from llamarouter.host.devices.machine import Machine
 from llamarouter.host.estimator import Estimator
 from llamarouter.host.footprint_cache import FootprintCache
@@ -28,9 +28,8 @@ def lone_plan(entry: Entry, inventory: Inventory, settings: Settings, environ: M
 
 
 async def _planned(entry: Entry, inventory: Inventory, settings: Settings, environ: Mapping[str, str]) -> Plan:
-    environment = child_environment(environ)
     engine = inventory.engine_of(entry.launch.engine_key if entry.launch is not None else None)
-    async with Machine(inventory.engines[None].command, environment) as machine:
+    async with Machine(inventory.engines[None].command, child_environment(environ)) as machine:
         appraiser = Appraiser(
             find=lambda _: None if entry.launch is None else Subject(entry, entry.launch, engine),
             devices=machine,
@@ -48,6 +47,6 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
             footprint=appraiser.footprint_of(entry.id),
             living=None,
             table=engine.table,
-            explain=lambda each: explain(each, engine.command, environment),
+            explain=lambda each: explain(each, engine.command, set_for_children(environ)),
             now=asyncio.get_running_loop().time(),
         )

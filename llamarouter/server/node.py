@@ -22,7 +22,7 @@ from llamarouter.core.pins import origin_of_pin
 from llamarouter.core.placed import placed
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
-from llamarouter.host.child_environment import child_environment
+from llamarouter.host.child_environment import set_for_children
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.chronicle import Chronicle
@@ -301,4 +301,4 @@ class Node:
             launch = placed(entry.launch, child.placement, self.shelf.inventory.engine_of(key).table)
             entry = replace(entry, launch=launch)
         command = self.shelf.inventory.engine_of(key).command
-        return explain(entry, command, child_environment(self.environ))
+        return explain(entry, command, set_for_children(self.environ))
