@@ -37,6 +37,14 @@ class Reading:
         assert chunk.endswith(b"\n\n")
         return chunk[:-2].decode()
 
+    async def rest(self) -> list[str]:
+        """The events that still come until the feed ends."""
+        events = []
+        async with asyncio.timeout(10):
+            while size := int(await self._reader.readline(), 16):
+                events.append((await self._reader.readexactly(size + 2)).decode())
+        return events
+
     async def record(self) -> Any:
         text = await self.event()
         assert text.startswith("data: ")

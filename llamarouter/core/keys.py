@@ -147,6 +147,20 @@ def expiry_of(text: str, now: datetime) -> datetime:
     return ends.replace(microsecond=0)
 
 
+def said_of(key: Key) -> dict[str, object]:
+    """What is shown of a key; not even its hash."""
+    return {
+        "name": key.name,
+        "admin": key.admin,
+        "models": None if key.models is None else list(key.models),
+        "rpm": key.limits.rpm,
+        "concurrent": key.limits.concurrent,
+        "tokens_per_day": key.limits.tokens_per_day,
+        "default_model": key.default_model,
+        "expires": None if key.expires is None else key.expires.strftime("%Y-%m-%dT%H:%MZ"),
+    }
+
+
 def added(keys: tuple[Key, ...], key: Key) -> tuple[Key, ...]:
     """The keys and one more. Raises `UsageError` where there is one of that name, in whatever case."""
     for each in keys:

@@ -57,6 +57,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/lr/why", own.why, methods=["GET"]),
         Route("/lr/plan", own.plan, methods=["POST"]),
         Route("/lr/devices", own.devices, methods=["GET"]),
+        Route("/lr/keys", own.keys, methods=["GET"]),
         Route("/lr/stop", own.stop, methods=["POST"]),
     ]
 

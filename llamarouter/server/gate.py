@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from llamarouter.core.access import OPEN, Access, Keyring
 from llamarouter.core.errors import InvalidApiKey, UsageError
-from llamarouter.core.keys import bare, operators_keys
+from llamarouter.core.keys import bare, operators_keys, said_of
 from llamarouter.host.key_file import KeyFile
 
 log = logging.getLogger("llamarouter")
@@ -89,6 +89,11 @@ class Gate:
         """What somebody who was let in some time ago may do now."""
         return access if access.key is None else self.ring.now(access) or access
 
+    def said(self) -> list[dict[str, object]]:
+        """Every key, what it may do, and what it does: for administrators."""
+        self._look_in_time()
+        return [_said_of(each, self.date()) for each in self.ring.all()]
+
     def _find(self, given: bytes | None) -> Access:
         access = self.ring.find(bare(given))
         if access is None:
@@ -124,6 +129,13 @@ class Gate:
         self._seen.clear()
         self._open &= not len(self.ring)
         log.info("the keys have changed: there are %d", len(self.ring))
+
+
+def _said_of(access: Access, date: float) -> dict[str, object]:
+    key, meter = access.key, access.meter
+    assert key is not None
+    doing = {} if meter is None else {"inside": meter.inside, "tokens_today": meter.tokens(date)}
+    return {**said_of(key), "expired": key.is_over(date), **doing}
 
 
 def _refused() -> InvalidApiKey:

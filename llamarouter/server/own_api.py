@@ -92,6 +92,11 @@ class OwnApi:
     async def devices(self, request: Request) -> Response:
         return Json(await _memory(self._node).state())
 
+    async def keys(self, request: Request) -> Response:
+        gate = self._node.reception.gate
+        gate.look_again()  # `lr key` asks when it has changed them
+        return Json({"keys": gate.said()})
+
     async def stop(self, request: Request) -> Response:
         self._node.stop()
         return success()
