@@ -151,7 +151,7 @@ def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:
     loading: Space = {}
     for resident in residents:
         was_ready = resident.slots > 0 and resident.ready_at < at
-        if was_ready or resident.started_at < at:  # else it had nothing yet
+        if was_ready or resident.started_at <= at:  # else it had nothing yet
             _add(held if was_ready else loading, resident.needs)
     return held, loading
 

@@ -145,9 +145,9 @@ class CrowdedHouse(House):
                 if child.model in seen.loading or child.started >= seen.at
             )
             # Whose bytes those are that somebody holds beyond his estimate, nobody knows while others load.
+            wrong = {model for model, percent in self.errors.items() if percent > 100}
             beyond = sum(
-                max(0, seen.taken[name].get(child.model, 0) - child.needs.get(name, 0))
-                for child in self.children.values()
+                size - size * 100 // self.errors[one] for one, size in seen.taken[name].items() if one in wrong
             )
             assert size + due <= room.free + beyond - device.reserve, "started into memory that was not free"
 
@@ -193,11 +193,9 @@ class CrowdedHouse(House):
         wanting = [one for one in self.hunger if one not in self.doomed and one not in held]
         oldest = min(wanting, key=lambda one: self.hunger[one].since, default=model)
         since = self.hunger[oldest].since if wanting else self.now
+        # Its hunger may have begun anew, as the oldest who waited for it has left; its right is that of the next one.
         mine = min(one.arrived for lane in self.waiting[model].values() for one in lane.values())
         if oldest == model or since >= mine or self.now <= since + self.limits.max_wait:
-            return
-        # Its hunger may have begun anew, as the oldest who waited for it has left; its right is that of the next one.
-        if min(one.arrived for lane in self.waiting[model].values() for one in lane.values()) <= since:
             return
         beside = any(
             all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
