@@ -6,11 +6,13 @@ from the disk, at a thousandth of the speed.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from llamarouter.host.devices.roots import Roots
 
+_HELD = re.compile(r"^(RssAnon|RssFile|RssShmem|VmLck):\s*(\d+)", re.MULTILINE)
 _FAMILY_MAX = 64  # members; a child is one process, with its wrapper two
 
 
@@ -31,12 +33,8 @@ class Held:
 
 def held_by(roots: Roots, pid: int) -> Held:
     """What one process holds; nothing where it is gone, or this is not Linux."""
-    fields: dict[str, int] = {}
-    for line in roots.text(roots.proc, str(pid), "status").splitlines():
-        name, _, rest = line.partition(":")
-        if name in ("RssAnon", "RssFile", "RssShmem", "VmLck"):
-            number = rest.split()[0]
-            fields[name] = int(number) * 1024 if number.isdecimal() else 0
+    text = roots.text(roots.proc, str(pid), "status")
+    fields = {name: int(number) * 1024 for name, number in _HELD.findall(text)}
     mapped = fields.get("RssFile", 0)
     # Locked pages cannot be dropped: the kernel does not count them as available.
     locked = min(mapped, fields.get("VmLck", 0))

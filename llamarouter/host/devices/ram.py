@@ -9,7 +9,9 @@ The kernel calls mapped pages available, for it can drop them. For a model they 
 
 from __future__ import annotations
 
+import functools
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 
@@ -19,6 +21,9 @@ from llamarouter.host.devices.processes import Held, held_by
 from llamarouter.host.devices.roots import Roots
 
 _NO_LIMIT = 1 << 60  # cgroup v1 says a number near 2^63 where there is none
+_MEMORY = re.compile(r"^(MemTotal|MemAvailable): *(\d+)", re.MULTILINE)
+
+_Names = tuple[str, str, str, str]  # of the files with limit and use, of the numbers of what can be dropped
 
 
 def host_device(roots: Roots, families: Mapping[int, tuple[int, ...]]) -> Device:
@@ -43,8 +48,8 @@ def host_device(roots: Roots, families: Mapping[int, tuple[int, ...]]) -> Device
 
 
 def _memory(roots: Roots) -> tuple[int, int]:
-    fields = dict(line.split(":", 1) for line in roots.text(roots.proc, "meminfo").splitlines() if ":" in line)
-    total, available = (_kib(fields.get(name, "")) for name in ("MemTotal", "MemAvailable"))
+    fields = dict(_MEMORY.findall(roots.text(roots.proc, "meminfo")))
+    total, available = (int(fields.get(name, 0)) * 1024 for name in ("MemTotal", "MemAvailable"))
     if not total:  # not Linux
         page = os.sysconf("SC_PAGE_SIZE")
         total = page * os.sysconf("SC_PHYS_PAGES")
@@ -52,33 +57,39 @@ def _memory(roots: Roots) -> tuple[int, int]:
     return total, available
 
 
-def _kib(text: str) -> int:
-    words = text.split()
-    return int(words[0]) * 1024 if words and words[0].isdecimal() else 0
-
-
 def _limits(roots: Roots) -> Iterable[tuple[int, int]]:
     """(limit, used without what can be dropped) of our cgroup and of those above it, where they have one."""
-    for line in roots.text(roots.proc, "self", "cgroup").splitlines():
+    for folder, names in _groups(roots.text(roots.proc, "self", "cgroup"), roots.cgroup):
+        found = _limit(roots, folder, names)
+        if found is not None:
+            yield found
+
+
+@functools.lru_cache(maxsize=8)
+def _groups(cgroup: str, root: str) -> tuple[tuple[str, _Names], ...]:
+    """The folders of our groups and of those above, and what their files are called; the same for the same `cgroup`."""
+    found = []
+    for line in cgroup.splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         if controllers == "":
-            folder, names = roots.cgroup, ("memory.max", "memory.current", "inactive_file", "active_file")
+            folder, names = root, ("memory.max", "memory.current", "inactive_file", "active_file")
         elif "memory" in controllers.split(","):
-            folder = f"{roots.cgroup}/memory"
+            folder = f"{root}/memory"
             names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file", "total_active_file")
         else:
             continue
         # Inside a container the path may be one of outside: then the top is what is ours.
-        for group in (PurePosixPath(path.lstrip("/")), *PurePosixPath(path.lstrip("/")).parents):
-            found = _limit(roots, f"{folder}/{group}", names)
-            if found is not None:
-                yield found
+        group = PurePosixPath(path.lstrip("/"))
+        found += [(f"{folder}/{each}", names) for each in (group, *group.parents)]
+    return tuple(found)
 
 
-def _limit(roots: Roots, folder: str, names: tuple[str, str, str, str]) -> tuple[int, int] | None:
+def _limit(roots: Roots, folder: str, names: _Names) -> tuple[int, int] | None:
     limit = roots.number(folder, names[0])
+    if limit is None or limit >= _NO_LIMIT:
+        return None
     used = roots.number(folder, names[1])
-    if limit is None or used is None or limit >= _NO_LIMIT:
+    if used is None:
         return None
     droppable = 0
     for line in roots.text(folder, "memory.stat").splitlines():
