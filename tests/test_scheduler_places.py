@@ -350,3 +350,18 @@ def test_a_crowd_before_a_pinned_model_is_told_so_to_the_last() -> None:
         ),
     )
     assert scheduler.waiting("d") == 0
+
+
+def test_a_turn_is_over_as_soon_as_those_are_served_who_came_before_the_want() -> None:
+    scheduler = play(
+        one_place(max_wait=1),
+        (0, ask(1, "a"), start("a")),
+        (2, ready("a"), grant(1, "a")),
+        (2.5, ask(2, "a")),
+        (3, ask(3, "b")),
+        (3.5, ask(4, "a")),
+        (4.5, tick),
+    )
+    assert not scheduler.is_claimed("a")
+    play(scheduler, (5, release(1), grant(2, "a")))
+    assert scheduler.is_claimed("a")
