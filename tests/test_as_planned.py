@@ -31,6 +31,12 @@ def launch(**values: str) -> Launch:
         (launch(ctx_size="1000"), ChildFacts(slots=1, n_ctx=1024), None),
         (launch(ctx_size="2048"), ChildFacts(slots=1, n_ctx=1024), "its context is 1024 tokens instead of 2048"),
         (launch(ctx_size="9999"), ChildFacts(slots=1, n_ctx=8192), None),
+        (launch(kv_unified_per_slot="1024"), ChildFacts(slots=4, n_ctx=1024, unified=True), None),
+        (
+            launch(kv_unified_per_slot="1024"),
+            ChildFacts(slots=4, n_ctx=512, unified=True),
+            "its context is 512 tokens instead of 8192",
+        ),
         (launch(), ChildFacts(layers_offloaded=33, layers=33), None),
         (launch(), ChildFacts(layers_offloaded=20, layers=33), "20 of 33 layers are on the GPU"),
         (launch(gpu_layers="auto"), ChildFacts(layers_offloaded=20, layers=33), "20 of 33 layers are on the GPU"),
@@ -63,6 +69,7 @@ def test_where_no_gpu_is_no_layer_is_missed_there() -> None:
 
 def test_a_context_that_somebody_asked_for() -> None:
     assert has_context(launch(ctx_size="9"))
+    assert has_context(launch(kv_unified_per_slot="9"))
     assert not has_context(launch(ctx_size="0"))
     assert not has_context(launch())
 

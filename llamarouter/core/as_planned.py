@@ -16,6 +16,7 @@ from llamarouter.core.memory import HOST, Placement
 from llamarouter.core.model import Header
 
 _CONTEXT = frozenset({"-c", "--ctx-size"})
+_OF_A_SLOT = frozenset({"--kv-unified-per-slot"})
 _LAYERS = frozenset({"-ngl", "--gpu-layers", "--n-gpu-layers"})
 _ALL = frozenset({"auto", "all"})
 
@@ -48,7 +49,7 @@ def has_whole_context(launch: Launch, header: Header | None, facts: ChildFacts) 
 
 def has_context(launch: Launch) -> bool:
     """Whether somebody has said how long its context is to be: llama-server then does not make it shorter."""
-    return bool(number_of(launch, _CONTEXT))
+    return bool(number_of(launch, _CONTEXT) or number_of(launch, _OF_A_SLOT))
 
 
 def number_of(launch: Launch, spellings: Iterable[str]) -> int | None:
@@ -64,6 +65,9 @@ def _context(launch: Launch, header: Header | None, facts: ChildFacts) -> Shortf
     trained = header.n_ctx_train if header is not None else None
     asked = number_of(launch, _CONTEXT) or trained  # 0: all that it was trained for
     if asked is None or facts.n_ctx is None:
+        return None
+    of_a_slot = number_of(launch, _OF_A_SLOT)
+    if of_a_slot and facts.n_ctx >= of_a_slot:  # the operator keeps it short
         return None
     # A slot never has more than the model was trained for; without a common cache the slots share what was asked for.
     has = facts.n_ctx * (1 if facts.unified is True else facts.slots or 1)
