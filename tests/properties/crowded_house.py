@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamarouter.core.errors import InsufficientMemory, ModelTooLarge
-from llamarouter.core.events import Appraised, Command, Event, Refuse, Weighed
+from llamarouter.core.events import Appraised, Command, Event, Forgotten, Refuse, Weighed
 from llamarouter.core.memory import Placement
 from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import House
@@ -39,6 +39,7 @@ class CrowdedHouse(House):
         self._look: Look | None = None
         self._seen: Look | None = None  # the last one that the scheduler was told of
         self._looks: dict[int, tuple[Appraised, Look]] = {}  # by the answer that the scheduler is still to be told
+        self._known: set[str] = set()  # whose needs the scheduler has been told of, since their last start
         self._others_grew_at = float("-inf")
 
     # --- other programs -----------------------------------------------------------------------------------------------
@@ -80,7 +81,10 @@ class CrowdedHouse(House):
         )
 
     def _before(self, event: Event) -> None:
+        if isinstance(event, Forgotten):
+            self._known.discard(event.model)
         if id(event) in self._looks:
+            self._known.add(self._looks[id(event)][0].model)
             _, self._seen = self._looks.pop(id(event))
 
     def _obey(self, command: Command) -> None:
@@ -98,6 +102,7 @@ class CrowdedHouse(House):
         assert self.now <= self._seen.at + 2.0 + self.delay + self.cached, "started by an old look at the devices"
         self._check_room(placement, self._seen)
         self._check_overtaking(model, placement)
+        self._known.discard(model)
         child = self._begin(model)
         child.needs = placement.needs
         percent = self.errors.get(model, 100)
@@ -190,7 +195,7 @@ class CrowdedHouse(House):
         if self.delay or self.cached:  # it may not be known yet what he needs
             return
         held = self.scheduler.living()
-        wanting = [one for one in self.hunger if one not in self.doomed and one not in held]
+        wanting = [one for one in self.hunger if one in self._known - self.doomed and one not in held]
         oldest = min(wanting, key=lambda one: self.hunger[one].since, default=model)
         since = self.hunger[oldest].since if wanting else self.now
         # Its hunger may have begun anew, as the oldest who waited for it has left; its right is that of the next one.
