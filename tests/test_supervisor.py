@@ -315,6 +315,29 @@ async def test_a_deadline_that_has_passed_already_rings_and_breaks_nothing() -> 
         assert scheduler.rung == 1
 
 
+async def test_a_deadline_between_two_ticks_of_the_clock_rings_once_and_not_before() -> None:
+    class Punctual(Scheduler):
+        due: float | None = None
+        rung: list[bool] = []  # noqa: RUF012 (this one test's)
+
+        def handle(self, event: Event, now: float) -> list[Command]:
+            if isinstance(event, TimePassed) and self.due is not None:
+                self.rung.append(now >= self.due)
+                self.due = None if now >= self.due else self.due
+            return super().handle(event, now)
+
+        def deadline(self) -> float | None:
+            return super().deadline() if self.due is None else self.due
+
+    scheduler = Punctual(Limits(models_max=1))
+    async with Supervisor(scheduler, Stage(), Feed(), lambda child: None) as router:
+        for fraction in (0.0201, 0.0204, 0.0209):
+            scheduler.due = asyncio.get_running_loop().time() + fraction
+            router.unload("b", 0.0)
+            await until(lambda: scheduler.due is None)
+    assert scheduler.rung == [True] * 3
+
+
 @dataclass
 class Scales:
     """An appraiser that answers at once, later, never, or breaks."""

@@ -10,6 +10,7 @@ in the inbox, which the outermost call empties. How children live is in `lives`.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from types import TracebackType
@@ -51,6 +52,7 @@ from llamarouter.server.lives import Lives, Spawner
 # Taken from the class, they would cost 0.2 us for each request.
 _SLOT, _OPEN = Lane.SLOT, Lane.OPEN
 _WORTH_TELLING = 0.001  # seconds: what took no longer was no wait
+_TICKS = 1000  # of the loop's clock in a second
 
 
 class Appraiser(Protocol):
@@ -258,7 +260,13 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
         self._due = due
-        self._timer = None if due is None else self._loop.call_at(due, self._ring)
+        if due is None:
+            self._timer = None
+            return
+        # uvloop's clock counts milliseconds, and it rounds: rung a fraction too early, nothing is due, and it would be
+        # called again and again until the next one.
+        ticks = math.ceil((due - self._loop.time()) * _TICKS)
+        self._timer = self._loop.call_later(max(0, ticks) / _TICKS, self._ring)
 
     def _ring(self) -> None:
         self._timer = self._due = None
