@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import shutil
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,9 @@ import pytest
 from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.host import probe
+from llamarouter.host.child_process import pdeathsig_of
 from tests.child_kit import children, exists, fake_spec, is_alive, living, proc
+from tests.node_kit import house
 from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
@@ -180,3 +185,37 @@ async def test_an_exit_is_noticed_within_100_ms() -> None:
         assert asyncio.get_running_loop().time() - begun < 0.1
         assert (end.cause, end.signal) == (Cause.SIGNAL, "SIGSEGV")
         assert end.message == "llama-server crashed while serving (SIGSEGV)"
+
+
+# --- what ties a child to the router ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder before all others of PATH; nothing is known of `setpriv` yet."""
+    folder = tmp_path / "tools"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    pdeathsig_of.cache_clear()
+    yield folder
+    pdeathsig_of.cache_clear()
+
+
+def put(folder: Path, text: str) -> None:
+    path = folder / "setpriv"
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+async def test_no_request_waits_until_it_is_known_how_children_are_tied(tools: Path, tmp_path: Path) -> None:
+    put(tools, f'echo "$@" >> {tmp_path}/asked; exec {shutil.which("setpriv", path="/usr/bin:/bin")} "$@"')
+    async with house(tmp_path):
+        await until(lambda: pdeathsig_of.cache_info().currsize == 1)
+    assert pdeathsig_of(sys.platform) == (str(tools / "setpriv"), "--pdeathsig", "KILL", "--")
+    assert (tmp_path / "asked").read_text().count("\n") == 2  # it is asked to start itself, once
+
+
+@pytest.mark.parametrize("text", ["sleep 60", "exit 1", "kill -9 $$"])
+def test_a_setpriv_that_cannot_be_used_is_none(text: str, tools: Path) -> None:
+    put(tools, f"exec {text}" if text.startswith("sleep") else text)
+    assert pdeathsig_of(sys.platform, 0.2 if text.startswith("sleep") else 5.0) == ()

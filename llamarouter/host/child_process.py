@@ -215,13 +215,21 @@ async def _undo(starting: asyncio.Task[ChildProcess]) -> None:
             return
 
 
+async def prepare() -> None:
+    """Find out how a child is tied to us, which takes a process: before the first request has to wait for it."""
+    await asyncio.to_thread(pdeathsig_of, sys.platform)
+
+
 @functools.cache
-def pdeathsig_of(platform: str) -> tuple[str, ...]:
-    """The words before a command that tie its life to ours; none where there is no `setpriv` that can do it."""
+def pdeathsig_of(platform: str, seconds: float = 5.0) -> tuple[str, ...]:
+    """The words before a command that tie its life to ours; none where there is no `setpriv` that can do it, within
+    so many seconds."""
     tool = shutil.which("setpriv") if platform == "linux" else None
     if tool is None:
         return ()
     guard = (tool, "--pdeathsig", "KILL", "--")
     # That of busybox, and that of util-linux before 2.33, do not know the option.
-    tried = subprocess.run((*guard, tool, "--help"), capture_output=True, check=False, timeout=5)
-    return guard if tried.returncode == 0 else ()
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        tried = subprocess.run((*guard, tool, "--help"), capture_output=True, check=False, timeout=seconds)
+        return guard if tried.returncode == 0 else ()
+    return ()

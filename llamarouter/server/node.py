@@ -22,6 +22,7 @@ from llamarouter.core.pins import origin_of_pin
 from llamarouter.core.placed import placed
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
+from llamarouter.host import child_process
 from llamarouter.host.child_environment import set_for_children
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
@@ -88,6 +89,7 @@ class Node:
             if self.memory is not None:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)
+            self.supervisor.errands.begin(child_process.prepare())
             if self.memory is not None:
                 self.supervisor.errands.begin(self._look_at_memory(self.memory))
             yield
