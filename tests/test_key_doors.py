@@ -334,6 +334,34 @@ async def test_a_conversation_stays_with_its_key_when_that_gets_a_new_secret(tmp
         assert (await home.client.get(stream, headers=again)).content == whole
 
 
+async def test_a_conversation_of_a_default_model_goes_on_counts_and_is_found(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    user = give(tmp_path, "ann", models=(MINE,), default_model=MINE, limits=Limits(concurrent=1, tokens_per_day=10**6))
+    async with house(tmp_path) as home:
+        gate = home.node.reception.gate
+        (access,) = gate.ring.all()
+        meter = access.meter
+        assert meter is not None
+        named = {**user, "x-conversation-id": "c"}
+        first = await home.knock()
+        first.send(post_of({"model": "gpt-4", "stream": True, "fake": {"tokens": 2}}, **named))
+        whole = (await first.answer()).body
+        assert (await home.client.get("/v1/stream?conv_id=c", headers=user)).content == whole
+        second = await home.knock()
+        second.send(post_of({"model": "gpt-4", "stream": True, "fake": {"tokens": 10_000, "delay": 0.01}}, **named))
+        await second.reader.readuntil(b"data: ")
+        second.close()
+        await until(
+            lambda: home.node.traffic.running() and all(each.unattended for each in home.node.traffic.running())
+        )
+        assert meter.inside == 1  # it goes on without its client
+        assert (await both(home, "POST", CHAT, {"model": MINE}, **user))[0] == 429
+        before = meter.tokens(gate.date())
+        assert (await home.client.delete("/v1/stream?conv_id=c", headers=user)).status_code == 204
+        await until(lambda: meter.inside == 0)
+        assert meter.tokens(gate.date()) > before
+
+
 async def test_a_key_in_the_url_opens_nothing(tmp_path: Path) -> None:
     two_models(tmp_path)
     give(tmp_path, "ann")

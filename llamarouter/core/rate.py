@@ -51,6 +51,10 @@ class Meter:
     def enter(self, now: float, date: float) -> None:
         """One more request, which has to `leave`. Raises as `check`."""
         self.check(now, date)
+        self.begin(now)
+
+    def begin(self, now: float) -> None:
+        """One more request, of which `check` had nothing to say in the same moment; it has to `leave`."""
         self.inside += 1
         if self.limits.rpm is not None:
             self._starts.append(now)

@@ -111,7 +111,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         reception=reception,
         feed=feed,
         traffic=traffic,
-        streams=Streams(supervisor, shelf, reception),
+        streams=Streams(supervisor, reception),
         page=Page(store, enabled=settings.ui, folder=folder_of_page),
         tasks=tasks,
         created=int(time.time()),  # noqa: TID251 (an API field that is a date)

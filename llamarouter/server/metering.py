@@ -28,9 +28,11 @@ class MeteredLease:
         """Give the place back, and count what it took."""
         if not self._ended:
             self._ended = True
-            self._meter.leave(
-                tokens_of(outcome.tail, outcome.head, outcome.events, self._body_bytes).total, self._date()
-            )
+            tokens = 0
+            # What needs no slot computes nothing; neither does what is refused, or never came so far as to be.
+            if self._body_bytes and (outcome.status == 200 or outcome.client_left):
+                tokens = tokens_of(outcome.tail, outcome.head, outcome.events, self._body_bytes).total
+            self._meter.leave(tokens, self._date())
         self._lease.end(outcome)
 
     async def failure(self) -> RouterError:

@@ -66,7 +66,7 @@ class Reception:
         lease = None if model is None else self._supervisor.lease_now(model, ask.route.slot)
         if lease is None:
             return None
-        meter.enter(now, date)
+        meter.begin(now)
         return self._metered(lease, ask, meter)
 
     def model_of(self, ask: Ask) -> str | None:
@@ -118,8 +118,7 @@ class Reception:
         return self._metered(lease, ask, meter)
 
     def _metered(self, lease: Lease, ask: Ask, meter: Meter) -> Lease:
-        body_bytes = ask.body_bytes if ask.route.slot else 0
-        return MeteredLease(lease, meter, body_bytes, self.gate.date)
+        return MeteredLease(lease, meter, ask.body_bytes if ask.route.slot else 0, self.gate.date)
 
     @contextmanager
     def _discreet(self, access: Access) -> Iterator[None]:

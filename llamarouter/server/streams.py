@@ -34,7 +34,6 @@ from llamarouter.server.answers import Json, object_of
 from llamarouter.server.child import Child
 from llamarouter.server.child import Stage as ChildStage
 from llamarouter.server.reception import Reception
-from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
 
 _WITHIN = 2.0  # seconds for a child to answer
@@ -46,9 +45,8 @@ _MOST_GUESTS = 8  # readers that are inside a child without a place of their own
 class Streams:
     """The conversations of the router, and the handlers of `/v1/stream` and `/v1/streams/lookup`."""
 
-    def __init__(self, supervisor: Supervisor, shelf: Shelf, reception: Reception) -> None:
+    def __init__(self, supervisor: Supervisor, reception: Reception) -> None:
         self._supervisor = supervisor
-        self._shelf = shelf
         self._reception = reception
         self._known: Conversations[Detached] = Conversations()
         self._marks = Marks(secrets.token_bytes(32))
@@ -67,13 +65,13 @@ class Streams:
 
     def begin(self, detached: Detached) -> None:
         """It answers its conversation now. One before it that runs in the same model, or for nobody, is stopped."""
-        model = self._shelf.id_of(detached.ask.model)
+        model = self._reception.model_of(detached.ask)
         if model is None and self._known.find(detached.conversation, self._clock()) is not None:
             return  # what is refused, as this will most likely be, takes nobody's place
         former = self._known.begin(detached.conversation, detached, self._clock())
         if former is None or former.stage is Stage.OVER:
             return
-        same = self._shelf.id_of(former.ask.model) == model
+        same = self._reception.model_of(former.ask) == model
         if same or former.stage is Stage.WAITING or former.unheard:
             self._stop(former)
 
@@ -192,7 +190,7 @@ class Streams:
         return detached.stage is Stage.INSIDE and child.stage is not ChildStage.LOADED
 
     def _why_not_yet(self, detached: Detached) -> str:
-        phase = self._supervisor.scheduler.phase_of(self._shelf.id_of(detached.ask.model) or "")
+        phase = self._supervisor.scheduler.phase_of(self._reception.model_of(detached.ask) or "")
         if detached.stage is Stage.WAITING and phase is Phase.READY:
             return "The request of this stream waits for its turn, retry later"
         return "Stream owner model is loading, retry later"
