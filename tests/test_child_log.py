@@ -143,3 +143,18 @@ def test_what_one_child_has_said() -> None:
     assert lines_of_process(lines, 7) == ("second", "--- stopped")
     assert lines_of_process(lines, 71) == lines[2:]
     assert lines_of_process(lines[4:], 7) == lines[4:]  # its beginning was pushed out
+
+
+def test_of_the_log_of_a_model_what_one_of_its_children_has_said() -> None:
+    ring = LogRing()
+    for pid in (7, 17):
+        ring.note(f"tiny: started as process {pid}")
+        ring.feed(f"of {pid}\nnot started as process 7\n".encode())
+    assert ring.lines_of_process(17) == ("of 17", "not started as process 7")
+    assert ring.lines_of_process(7) == ("of 7", "not started as process 7", "--- tiny: started as process 17", *_17)
+    assert ring.lines_of_process(1) == ring.lines()
+    for pid in (7, 17, 1):
+        assert ring.lines_of_process(pid) == tuple(lines_of_process(ring.lines(), pid))
+
+
+_17 = ("of 17", "not started as process 7")

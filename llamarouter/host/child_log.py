@@ -15,12 +15,16 @@ from collections.abc import AsyncIterator, Sequence
 LINE_LIMIT = 4096  # bytes
 _WAITING_LINES = 1000  # for one slow follower
 _UGLY = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+_PLAIN = bytes((*b"\t\n", *range(32, 127)))
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
 
 def clean(line: bytes) -> str:
     """One line as text that cannot harm a terminal: no escape sequences, no control characters, valid UTF-8."""
-    return _UGLY.sub("\ufffd", _ANSI.sub(b"", line[:LINE_LIMIT]).decode("utf-8", "replace")).rstrip()
+    line = line[:LINE_LIMIT]
+    if not line.translate(None, _PLAIN):  # as nearly every one, of hundreds for each load
+        return line.decode("ascii").rstrip()
+    return _UGLY.sub("\ufffd", _ANSI.sub(b"", line).decode("utf-8", "replace")).rstrip()
 
 
 def lines_of_process(lines: Sequence[str], pid: int | None) -> Sequence[str]:
@@ -97,6 +101,15 @@ class LogRing:
         # Within a flood `total` runs ahead of what is kept: then this shows a little more than asked for, never less.
         fresh = min(self._size, self.total - total)
         return self._lines_of(b"".join(self._pieces)[self._size - fresh :])
+
+    def lines_of_process(self, pid: int) -> tuple[str, ...]:
+        """What one child has said, from the line of ours that it begins with; everything where that is not kept."""
+        data = b"".join(self._pieces)
+        begin = f"started as process {pid}\n".encode()
+        at = data.rfind(begin)
+        while at >= 0 and not data.startswith(b"--- ", data.rfind(b"\n", 0, at) + 1):
+            at = data.rfind(begin, 0, at)
+        return self._lines_of(data if at < 0 else data[at + len(begin) :])
 
     @staticmethod
     def _lines_of(data: bytes) -> tuple[str, ...]:

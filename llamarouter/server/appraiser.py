@@ -67,11 +67,19 @@ class Subject:
     entry: Entry
     launch: Launch
     engine: Engine
+    context: int | None  # that its child is to be told
 
-    @property
-    def context(self) -> int | None:
-        """What its child is to be told."""
-        return context_to_tell(self.launch, self.entry.model.header, self.engine.table)
+    @classmethod
+    def of(cls, entry: Entry, engine: Engine) -> Subject | None:
+        """None: it cannot be started."""
+        if entry.launch is None:
+            return None
+        context = context_to_tell(entry.launch, entry.model.header, engine.table)
+        return cls(entry, entry.launch, engine, context)
+
+    def is_of(self, entry: Entry, engine: Engine) -> bool:
+        """Whether it would be made of these: nothing has changed."""
+        return self.entry is entry and self.engine is engine
 
     def whole(self) -> Launch:
         """The launch with that context."""

@@ -31,7 +31,7 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
     engine = inventory.engine_of(entry.launch.engine_key if entry.launch is not None else None)
     async with Machine(inventory.engines[None].command, child_environment(environ)) as machine:
         appraiser = Appraiser(
-            find=lambda _: None if entry.launch is None else Subject(entry, entry.launch, engine),
+            find=lambda _: Subject.of(entry, engine),
             devices=machine,
             footprints=Estimator(environ, FootprintCache(state_dir(environ) / FOOTPRINTS)),
             budgets=settings.budgets,

@@ -67,6 +67,7 @@ class Memory:
         self._footprints = footprints
         self._budgets = budgets
         self._supervisor: Supervisor | None = None
+        self._subjects: dict[str, Subject] = {}  # as they were found last: each look needs several times what they say
         self.appraiser = Appraiser(
             find=self._find,
             devices=devices,
@@ -185,10 +186,18 @@ class Memory:
         try:
             entry = self._shelf.entry(model)
         except ModelNotFound:
+            self._subjects.pop(model, None)
             return None
-        if entry.launch is None:
-            return None
-        return Subject(entry, entry.launch, self._shelf.inventory.engine_of(entry.launch.engine_key))
+        engine = self._shelf.inventory.engine_of(entry.launch.engine_key if entry.launch is not None else None)
+        subject = self._subjects.get(entry.id)
+        if subject is not None and subject.is_of(entry, engine):
+            return subject
+        subject = Subject.of(entry, engine)
+        if subject is None:
+            self._subjects.pop(entry.id, None)
+        else:
+            self._subjects[entry.id] = subject
+        return subject
 
     async def _look(self, child: Child) -> None:
         survey = await self._devices.survey(self._pids())
@@ -210,7 +219,7 @@ class Memory:
         load = self.appraiser.load_of(child.model, child.placement, survey) if planned else None
         if load is None:
             return False
-        lines = lines_of_process(supervisor.lives.ring_of(child.model).lines(), child.pid)
+        lines = supervisor.lives.ring_of(child.model).lines_of_process(child.pid)
         logged = footprint_of_log(lines, file_bytes=subject.entry.model.size)
         totals = {} if logged is None else logged.totals()
         self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)

@@ -50,8 +50,8 @@ class Listings:
 
     def asked(self, command: Sequence[str], environ: Mapping[str, str]) -> Asked:
         """The engine of `command` in an environment that is `environ` over that of the children."""
-        whole = {**self._environ, **environ}
-        return Asked(tuple(command), tuple((name, whole[name]) for name in VARIABLES if name in whole))
+        values = ((name, environ.get(name, self._environ.get(name))) for name in VARIABLES)
+        return Asked(tuple(command), tuple((name, value) for name, value in values if value is not None))
 
     def begin(self, asked: Asked, then: Callable[[], None]) -> None:
         """Ask an engine, and call `then` once it has answered."""

@@ -109,7 +109,11 @@ class Machine:
         """The cards as an engine names them, in `environ` over that of all children; None: not known yet."""
         asked = self._listings.asked(command, environ or {})
         mine, theirs = self._listings.of(self._engine), self._listings.of(asked)
-        if mine is None or theirs is None or (self._drivers.are_there and self._at < 0):
+        if mine is None or theirs is None:
+            return None
+        if not theirs.devices and theirs.problem is None:  # it was built for none, or there is none for it
+            return View()
+        if self._at < 0 and self._drivers.are_there:
             return None
         known = {card.address: name for name, card in self._matched(self._engine, mine).items() if card is not None}
         names = self._matched(asked, theirs)
