@@ -212,6 +212,19 @@ async def test_what_a_load_took_is_what_the_next_one_is_thought_to_need(tmp_path
         assert home.node.supervisor.scheduler.policy_of("b").load_seconds is None
 
 
+async def test_what_was_learnt_is_recalled_without_asking_the_engine(tmp_path: Path) -> None:
+    machine, models = virtual_machine(tmp_path, 1000), {"a": takes(400, expected=300)}
+    async with home_of(machine, tmp_path, **models) as home:
+        await loaded(home, "a")
+        await until_known(home, "a", "measured")
+    asked = Expected()
+    preset = preset_of(tmp_path, **models)
+    async with house(tmp_path, preset=preset, devices=machine, footprints=asked) as home:
+        await until(lambda: home.node.supervisor.needs_of("a") is not None)
+        assert (await until_known(home, "a", "measured"))["needs"] == {"CUDA0": 400}
+        assert asked.asked == 0  # a router that starts leaves the machine to those who load
+
+
 async def test_with_a_driver_that_names_no_process_nothing_is_called_measured(tmp_path: Path) -> None:
     machine = virtual_machine(tmp_path, 1000, tells=False)
     async with home_of(machine, tmp_path, a=takes(400, expected=300)) as home:

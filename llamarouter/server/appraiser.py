@@ -165,18 +165,35 @@ class Appraiser:
         subject = self._find(model)
         if subject is None:
             return _not_looked_at(model)
-        survey = await self._devices.survey(self._pids())
-        self._on_survey(survey)
-        if (view := self._view(subject)) is None:
-            await self._devices.listed(subject.engine.command, subject.launch.environment())
-            view = self._view(subject)
-        survey = survey if view is None else survey.seen_by(view)
-        gpus = survey.gpus if view is None else view.gpus
+        survey, gpus = await self._seen_by(subject)
         footprint = self._known_of(subject, gpus)
         if footprint is None and not exactly and (obvious := await self._obvious(subject, survey, gpus)) is not None:
             return obvious
         footprint = footprint or await self._ask(subject, survey, gpus)
         return self._appraised(subject, survey, gpus, footprint)
+
+    async def recall(self, model: str) -> None:
+        """Know of a model what can be known without asking the engine, which would take turns with those who load."""
+        if (subject := self._find(model)) is not None:
+            survey, gpus = await self._seen_by(subject)
+            self._appraised(subject, survey, gpus, await self._at_hand(subject, survey, gpus))
+
+    async def _seen_by(self, subject: Subject) -> tuple[Survey, tuple[str, ...]]:
+        """The devices as the model's engine sees them, and its GPUs."""
+        survey = await self._devices.survey(self._pids())
+        self._on_survey(survey)
+        if (view := self._view(subject)) is None:
+            await self._devices.listed(subject.engine.command, subject.launch.environment())
+            view = self._view(subject)
+        return (survey, survey.gpus) if view is None else (survey.seen_by(view), view.gpus)
+
+    async def _at_hand(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Footprint:
+        """What was said before, else a rough estimate."""
+        free = {name: _free_of(survey, name) for name in gpus}
+        footprint = await self._footprints.at_hand(subject.whole(), subject.engine, free)
+        if footprint.source is not Source.HEADER:
+            self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
+        return footprint
 
     async def _ask(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Footprint:
         free = {name: _free_of(survey, name) for name in gpus}
@@ -188,10 +205,8 @@ class Appraiser:
         """The answer without the engine's word, where any word would do; it is asked for the next time."""
         if self._later is None:
             return None
-        free = {name: _free_of(survey, name) for name in gpus}
-        rough = await self._footprints.at_hand(subject.whole(), subject.engine, free)
+        rough = await self._at_hand(subject, survey, gpus)
         if rough.source is not Source.HEADER:
-            self._known[subject.entry.id] = _Known(rough, *subject.identity, gpus)
             return self._appraised(subject, survey, gpus, rough)
         case = self._case(subject, survey, gpus, rough, generously)
         generous = appraise(case)

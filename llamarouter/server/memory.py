@@ -100,7 +100,7 @@ class Memory:
             log.warning("%s", contradiction)
         await self._footprints.prepare(self._shelf.inventory.engine_of(None))
         for model in list(self._learning.load_seconds())[-_RECALLED:]:
-            await self.appraiser.appraise(model)
+            await self.appraiser.recall(model)
 
     def ready(self, child: Child) -> None:
         """A child has come up: say what it has less of than it was to have, weigh it, and learn what it took."""
