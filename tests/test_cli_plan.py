@@ -102,6 +102,12 @@ def test_without_a_router_it_is_worked_out_here(
     assert plan["command"][-2:] == ["--model", str(tmp_path / "m.gguf")]
     assert main(["plan", "x", "--", "--models-dir", str(tmp_path)]) == 1
     assert "x" in capsys.readouterr().err
+    assert main(["plan", "m", "--", "--models-dir", str(tmp_path), "--no-memory-check"]) == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err) == (
+        "",
+        "lr: a router with --no-memory-check plans nothing: lr explain shows how a model is started\n",
+    )
 
 
 def test_ps_and_ls_show_what_is_held_and_what_is_missing(capsys: Captured) -> None:

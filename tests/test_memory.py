@@ -202,6 +202,7 @@ async def test_what_a_load_took_is_what_the_next_one_is_thought_to_need(tmp_path
         assert (await until_known(home, "a", "measured"))["needs"] == {"CUDA0": 400}
         plan = (await home.client.post("/lr/plan", json={"model": "b"})).json()
         assert plan["source"] == "engine"
+        await until(lambda: (tmp_path / "learnt.toml").exists())
     async with home_of(machine, tmp_path, **models) as home:
         await until(lambda: home.node.supervisor.needs_of("a") is not None)
         assert (await known_of(home, "a"))["source"] == "measured"
@@ -217,6 +218,7 @@ async def test_what_was_learnt_is_recalled_without_asking_the_engine(tmp_path: P
     async with home_of(machine, tmp_path, **models) as home:
         await loaded(home, "a")
         await until_known(home, "a", "measured")
+        await until(lambda: (tmp_path / "learnt.toml").exists())
     asked = Expected()
     preset = preset_of(tmp_path, **models)
     async with house(tmp_path, preset=preset, devices=machine, footprints=asked) as home:

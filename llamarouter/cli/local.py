@@ -63,6 +63,8 @@ def local_plan(flags: list[str], model: str) -> Mapping[str, Any]:
 
     engine = engine_for(engine_of(flags, os.environ), os.environ)
     settings = parse_settings(flags, os.environ, engine.table, _read, read_config(os.environ))
+    if not settings.memory_check:
+        raise CommandFailed("a router with --no-memory-check plans nothing: lr explain shows how a model is started")
     inventory = _inventory(settings, flags, os.environ)
     return lone_plan(_entry(inventory.catalog, model), inventory, settings, os.environ)
 

@@ -43,7 +43,7 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
         return plan_of(
             entry,
             appraised,
-            Scheduler(Limits(models_max=settings.models_max, by_memory=settings.memory_check)),
+            Scheduler(Limits(models_max=settings.models_max, by_memory=True)),
             footprint=appraiser.footprint_of(entry.id),
             living=None,
             table=engine.table,
