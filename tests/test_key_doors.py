@@ -267,6 +267,22 @@ async def test_tokens_are_those_that_the_answer_says_and_are_used_up(tmp_path: P
         assert 1 <= int(refused.headers["retry-after"]) <= 86_400
 
 
+async def test_what_was_used_of_a_day_is_known_after_a_restart(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    user = give(tmp_path, "ann", limits=Limits(tokens_per_day=30))
+    async with house(tmp_path) as home:
+        door = await home.knock()
+        assert (await door.ask(CHAT, {"model": MINE, "max_tokens": 40}, **user)).status == 200
+        used = home.node.reception.gate.said()[0]["tokens_today"]
+    assert (tmp_path / "usage.toml").stat().st_mode & 0o777 == 0o600
+    async with house(tmp_path) as home:
+        assert home.node.reception.gate.said()[0]["tokens_today"] == used
+        assert (await both(home, "POST", CHAT, {"model": MINE}, **user))[0] == 429
+    (tmp_path / "usage.toml").write_text("nonsense")
+    async with house(tmp_path) as home:
+        assert home.node.reception.gate.said()[0]["tokens_today"] == 0
+
+
 async def test_one_key_cannot_fill_the_queue_of_a_model(tmp_path: Path) -> None:
     two_models(tmp_path)
     user, other = give(tmp_path, "ann"), give(tmp_path, "bob")

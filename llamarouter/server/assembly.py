@@ -20,6 +20,7 @@ from llamarouter.host.inventory import Inventory
 from llamarouter.host.key_file import KeyFile
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.host.runtime_folder import RuntimeFolder
+from llamarouter.host.usage_file import USAGE, UsageFile
 from llamarouter.relay.body_budget import BodyBudget
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.appraiser import LEARNT, Footprints
@@ -96,7 +97,8 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.load_unasked(model, "again")).failed
     cache = plan.inventory.places.hub_cache
     downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
-    gate = Gate(settings.api_keys, plan.keys)
+    usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
+    gate = Gate(settings.api_keys, plan.keys, usage=usage)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
     traffic = Traffic(BodyBudget(settings.queue_bytes))
     warden = Warden(reception.quarantine, traffic)

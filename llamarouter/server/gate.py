@@ -15,11 +15,14 @@ from collections.abc import Callable
 from llamarouter.core.access import OPEN, Access, Keyring
 from llamarouter.core.errors import InvalidApiKey, UsageError
 from llamarouter.core.keys import bare, operators_keys, said_of
+from llamarouter.core.rate import DAY
 from llamarouter.host.key_file import KeyFile
+from llamarouter.host.usage_file import UsageFile
 
 log = logging.getLogger("llamarouter")
 
 _LOOK_EVERY = 1.0  # seconds
+_SAVE_WITHIN = 60.0  # seconds
 _MOST_SEEN = 1024  # header values that are known to be good
 
 
@@ -32,18 +35,26 @@ class Gate:
     """Knows every key. Raises `UsageError` when it is made, where the file is wrong: no router starts open by that."""
 
     def __init__(
-        self, operators: tuple[str, ...], file: KeyFile | None, date: Callable[[], float] = wall_clock
+        self,
+        operators: tuple[str, ...],
+        file: KeyFile | None,
+        date: Callable[[], float] = wall_clock,
+        usage: UsageFile | None = None,
     ) -> None:
         self.date = date
         self.file = file
+        self._usage = usage
+        self._saving: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         self._operators = operators_keys(operators)
-        self._clock = asyncio.get_running_loop().time
+        self._clock = self._loop.time
         self._stamp = None if file is None else file.stamp()
         self.ring = Keyring([*self._operators, *(() if file is None else file.read())])
         self._open = not len(self.ring)
         # By the value of the header as it came. Nobody learns a key by how long this takes: a dict compares bytes only
         # where a hash is the same, whose secret seed is another in each process.
         self._seen: dict[bytes | None, Access] = {}
+        self._recall()
         self._look_at = 0.0 if file is not None else float("inf")
 
     @property
@@ -88,6 +99,37 @@ class Gate:
     def now(self, access: Access) -> Access:
         """What somebody who was let in some time ago may do now."""
         return access if access.key is None else self.ring.now(access) or access
+
+    def spent(self) -> None:
+        """Tokens were counted: they are written down within a minute."""
+        if self._saving is None and self._usage is not None:
+            self._saving = self._loop.call_later(_SAVE_WITHIN, self._save_aside)
+
+    def close(self) -> None:
+        """The router ends: write down what was not."""
+        if self._saving is not None:
+            self._saving.cancel()
+            self._saving = None
+            self._save(*self._used())
+
+    def _save_aside(self) -> None:
+        self._saving = None
+        self._loop.run_in_executor(None, self._save, *self._used())
+
+    def _save(self, day: int, tokens: dict[str, int]) -> None:
+        if self._usage is not None:
+            self._usage.write(day, tokens)
+
+    def _used(self) -> tuple[int, dict[str, int]]:
+        date = self.date()
+        meters = [(each.owner.decode(), each.meter) for each in self.ring.all()]
+        return int(date // DAY), {owner: meter.tokens(date) for owner, meter in meters if meter is not None}
+
+    def _recall(self) -> None:
+        day, tokens = (0, {}) if self._usage is None else self._usage.read()
+        for each in self.ring.all():
+            if each.meter is not None:
+                each.meter.recall(day, tokens.get(each.owner.decode(), 0))
 
     def said(self) -> list[dict[str, object]]:
         """Every key, what it may do, and what it does: for administrators."""

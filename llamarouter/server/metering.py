@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from llamarouter.core.errors import RouterError
 from llamarouter.core.rate import Meter
 from llamarouter.core.tokens import tokens_of
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.switchboard import Lease, Outcome
+from llamarouter.server.gate import Gate
 
 
 class MeteredLease:
     """A lease around another, of a request that has entered `meter`."""
 
-    __slots__ = ("_body_bytes", "_date", "_ended", "_lease", "_meter", "connections")
+    __slots__ = ("_body_bytes", "_ended", "_gate", "_lease", "_meter", "connections")
 
-    def __init__(self, lease: Lease, meter: Meter, body_bytes: int, date: Callable[[], float]) -> None:
+    def __init__(self, lease: Lease, meter: Meter, body_bytes: int, gate: Gate) -> None:
         self.connections: ChildConnections = lease.connections
         self._lease = lease
         self._meter = meter
         self._body_bytes = body_bytes
-        self._date = date
+        self._gate = gate
         self._ended = False
 
     def end(self, outcome: Outcome) -> None:
@@ -32,7 +31,8 @@ class MeteredLease:
             # What needs no slot computes nothing; neither does what is refused, or never came so far as to be.
             if self._body_bytes and (outcome.status == 200 or outcome.client_left):
                 tokens = tokens_of(outcome.tail, outcome.head, outcome.events, self._body_bytes).total
-            self._meter.leave(tokens, self._date())
+                self._gate.spent()
+            self._meter.leave(tokens, self._gate.date())
         self._lease.end(outcome)
 
     async def failure(self) -> RouterError:

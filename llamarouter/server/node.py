@@ -86,6 +86,7 @@ class Node:
     async def running(self) -> AsyncIterator[None]:
         """In the block children may live; at its end they have gone, and then whoever looked at the devices."""
         async with AsyncExitStack() as stack:
+            stack.callback(self.reception.gate.close)
             if self.memory is not None:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)

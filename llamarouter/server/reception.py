@@ -118,7 +118,7 @@ class Reception:
         return self._metered(lease, ask, meter)
 
     def _metered(self, lease: Lease, ask: Ask, meter: Meter) -> Lease:
-        return MeteredLease(lease, meter, ask.body_bytes if ask.route.slot else 0, self.gate.date)
+        return MeteredLease(lease, meter, ask.body_bytes if ask.route.slot else 0, self.gate)
 
     @contextmanager
     def _discreet(self, access: Access) -> Iterator[None]:
