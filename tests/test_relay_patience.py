@@ -274,6 +274,35 @@ async def test_who_has_his_place_before_the_first_comment_hears_none_however_lon
         assert (await early.answer()).status == 400
 
 
+async def test_who_woke_a_model_soon_enough_hears_no_comment_within_a_long_answer(way: str) -> None:
+    """Its first comment was still to come when the answer began: a second head would stand in the middle of that."""
+    go_on = asyncio.Event()
+
+    async def slow(child: Scripted) -> None:
+        await child.request()
+        await child.say(STREAM_HEAD + chunk(b"data: 1\n\n"))
+        await go_on.wait()
+        await child.say(chunk(b"data: [DONE]\n\n") + b"0\r\n\r\n")
+
+    async with scripted_child(slow) as (path, made), relay(way, path, wait_comment=SOON) as rig:
+        gate = closed(rig)
+        woke = await rig.client()
+        woke.send(post(CHAT, STREAM))
+        await until(lambda: rig.board.waits)
+        rig.board.waits[0].waking = lambda: "it wakes up"
+        gate.set()
+        await until(lambda: made)
+        rig.board.gate = asyncio.Event()
+        other = await rig.client()
+        other.send(post(CHAT, STREAM))
+        await comment_of(other)
+        await comment_of(other)  # by now the first one would have heard something
+        go_on.set()
+        answer = await woke.answer()
+        assert answer.status == 200
+        assert answer.events() == [b"data: 1", b"data: [DONE]"]
+
+
 async def test_who_leaves_while_he_hears_comments_gives_up_his_place(way: str) -> None:
     async with scripted_child(EVENTS) as (path, made), relay(way, path, wait_comment=SOON) as rig:
         closed(rig)

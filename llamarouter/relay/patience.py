@@ -108,8 +108,10 @@ class Patience:
         if self._begun:
             self._go_on(head, payload, done)
         else:
-            if head is not None and self.wait.seconds:
-                head = with_lines(head, _times_of(self.wait))
+            if head is not None:
+                self._hush()  # a model that was being woken answers before the first comment
+                if self.wait.seconds:
+                    head = with_lines(head, _times_of(self.wait))
             self._sink.answer(head, payload, done)
 
     def refuse(self, error: RouterError) -> None:
