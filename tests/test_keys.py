@@ -197,6 +197,8 @@ START = b'data: {"message":{"usage":{"cache_read_input_tokens":2,"input_tokens":
         (b'"usage":null,' + TIMINGS, b"", 12, 100, Tokens(7, 9)),
         (b'"usage": {"prompt_tokens": 5, "total_tokens": 5}', b"", 0, 100, Tokens(5, 0)),
         (b'"usage":{"output_tokens":6}', START, 9, 100, Tokens(7, 6)),  # Anthropic's stream
+        (START + b"data: cut", b"", 11, 100, Tokens(7, 11, estimated=True)),
+        (START + b'"usage":{"output_tokens":6}', b"", 9, 100, Tokens(7, 6)),
         (b'"usage":{"output_tokens":6}', b"no", 9, 100, Tokens(0, 6)),
         (b'"usage":{"cache_read_input_tokens":2,"input_tokens":5,"output_tokens":6}', b"", 0, 100, Tokens(7, 6)),
         (b"0.1,0.2]}]}", b'{"usage":{"prompt_tokens":5,"total_tokens":5},"data":[', 0, 100, Tokens(5, 0)),  # embeddings

@@ -42,15 +42,16 @@ def tokens_of(tail: bytes, head: bytes, events: int, body_bytes: int) -> Tokens:
     said = _usage_in(tail)
     if said is not None:
         prompt, completion = said
-        if not prompt and head and (first := _usage_in(head)) is not None:
+        if not prompt and (first := _usage_in(head or tail, first=True)) is not None:
             prompt = first[0]
-        return Tokens(prompt, completion)
+        # A stream of Anthropic's that was cut off has only said what it was asked.
+        return Tokens(prompt, completion or events, estimated=bool(events and not completion))
     timed = tail.rfind(b'"timings":')
     if timed >= 0:
         found = {name: int(number) for name, number in _TIMINGS.findall(tail, timed)}
         if found:
             return Tokens(found.get(b"prompt", 0) + found.get(b"cache", 0), found.get(b"predicted", 0))
-    first = _usage_in(head) if head else None
+    first = _usage_in(head, first=True)
     if first is not None:
         # Of an answer without an end the head knows the prompt, of one that is no stream all there is to know.
         return Tokens(first[0], max(first[1], events), estimated=events > 0)
@@ -59,9 +60,9 @@ def tokens_of(tail: bytes, head: bytes, events: int, body_bytes: int) -> Tokens:
     return Tokens(body_bytes // _BYTES_A_TOKEN, events, estimated=True)
 
 
-def _usage_in(text: bytes) -> tuple[int, int] | None:
-    """Tokens of the prompt and of the answer, as the last `usage` says."""
-    start = text.rfind(b'"usage":')
+def _usage_in(text: bytes, *, first: bool = False) -> tuple[int, int] | None:
+    """Tokens of the prompt and of the answer, as the last `usage` says, or the first."""
+    start = text.find(b'"usage":') if first else text.rfind(b'"usage":')
     if start < 0:
         return None
     found = {name: int(number) for name, number in _USAGE.findall(text, start)}
