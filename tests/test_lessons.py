@@ -52,6 +52,22 @@ def test_what_was_seen_on_a_card_holds_for_its_twin() -> None:
     assert lessons.recall("t", PLACE) is None
 
 
+def test_it_is_news_what_a_model_takes_only_where_it_is_not_what_it_took() -> None:
+    lessons = Lessons()
+
+    def is_news(held: dict[str, int] | None, place: Place = PLACE) -> bool:
+        return lessons.came_up("s", place, FIRST, held, 1.0)
+
+    assert [is_news({"CUDA0": held}) for held in (1000, 1000, 1040, 1000, 1100)] == [True, False, False, False, True]
+    assert is_news({"CUDA0": 900})  # it falls by a tenth a load
+    assert [is_news({"CUDA0": 1000, HOST: 1}) for _ in range(3)] == [True, False, False]
+    assert [is_news({"CUDA0": 1000}, Place()) for _ in range(2)] == [True, False]
+    assert not is_news(None)
+    lessons.fell_short("s", Place(layers=3), FIRST, {"CUDA0": 1000}, most={"CUDA0": 1000})
+    assert is_news({"CUDA0": 1000}, Place(layers=3))  # it is measured now
+    assert Lessons().came_up("s", PLACE, FIRST, None, 1.0)
+
+
 def test_the_cards_are_those_that_the_engine_means() -> None:
     view = View({"Vulkan0": "CUDA2"})
     assert place_of(Layout(("Vulkan0",)), SURVEY.seen_by(view)) == place_of(Layout(("CUDA2",)), SURVEY)

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.server.child import Stage
 from tests.node_kit import House, add_model, house
 from tests.virtual_machine import Expected, VirtualMachine, virtual_machine
@@ -225,6 +226,22 @@ async def test_what_was_learnt_is_recalled_without_asking_the_engine(tmp_path: P
         await until(lambda: home.node.supervisor.needs_of("a") is not None)
         assert (await until_known(home, "a", "measured"))["needs"] == {"CUDA0": 400}
         assert asked.asked == 0  # a router that starts leaves the machine to those who load
+
+
+async def test_what_is_no_news_is_written_at_the_end(tmp_path: Path) -> None:
+    machine, path = virtual_machine(tmp_path, 1000), tmp_path / "learnt.toml"
+
+    def written() -> int:
+        return sum(subject.loads for _, subject in LearntFootprints.read(path).lessons.all())
+
+    async with home_of(machine, tmp_path, a=takes(400), b=takes(700)) as home:
+        assert home.node.memory is not None
+        learnt = home.node.memory._learning._lessons
+        for count, model in enumerate("abab", 1):  # each makes the other one go
+            await loaded(home, model)
+            await until(lambda count=count: sum(subject.loads for _, subject in learnt.all()) == count)
+            await until(lambda count=count: written() == min(2, count))
+    assert written() == 4
 
 
 async def test_with_a_driver_that_names_no_process_nothing_is_called_measured(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ PLACES_MAX = 16  # of one subject
 _FALL = 0.9  # of what was known is the least that a load can teach
 _MORE = 1.15  # what a device ran out with is taken for so much too little, and
 _AT_LEAST = 256 << 20  # bytes for at least so much
+_SAME = 0.05  # of what a model takes is no difference worth telling
 _NEWEST = 0.4  # the weight of the newest load among all
 _BUFFER = re.compile(r"allocate (?P<name>[A-Za-z]+\d*)(?:_\w+)? buffer")
 _ON_DEVICE = re.compile(r"on device (?P<index>\d+)|device (?P<other>\d+): cudaMalloc")
@@ -94,8 +95,11 @@ class Lessons:
         held: Mapping[str, int] | None,
         seconds: float,
         model: str = "",
-    ) -> None:
-        """A load came up as planned, in `seconds`, and holds so many bytes by device (None: nobody can say)."""
+    ) -> bool:
+        """A load came up as planned, in `seconds`, and holds so many bytes by device (None: nobody can say).
+
+        Returns whether that is news; as a rule a model takes what it took before.
+        """
         known = self._subjects.pop(subject, Subject())
         before = known.places.get(place)
         places = known.places
@@ -104,6 +108,7 @@ class Lessons:
             seen = _by_role(held, layout)
             needs = {role: max(size, int(floor.get(role, 0) * _FALL)) for role, size in seen.items()}
             places = _with(places, place, Lesson(needs))
+        news = not known.loads or not _is_like(before, places.get(place))
         average = seconds if known.load_seconds is None else known.load_seconds
         self._put(
             subject,
@@ -115,6 +120,7 @@ class Lessons:
                 places=places,
             ),
         )
+        return news
 
     def fell_short(
         self,
@@ -222,6 +228,13 @@ def starved_of(lines: Iterable[str], devices: Iterable[str]) -> frozenset[str]:
             index = device["index"] or device["other"]
             found |= {name for name in names if name != HOST and name.rstrip("0123456789") + index == name}
     return frozenset(found & {*names, HOST})
+
+
+def _is_like(before: Lesson | None, after: Lesson | None) -> bool:
+    if before is None or after is None:
+        return before is after
+    same = before.measured == after.measured and before.needs.keys() == after.needs.keys()
+    return same and all(abs(size - before.needs[role]) <= _SAME * size for role, size in after.needs.items())
 
 
 def _by_role(needs: Mapping[str, int], layout: Layout) -> dict[str, int]:

@@ -72,14 +72,14 @@ class Learning:
         """How long the loads of each model take, as it was started last."""
         return self._lessons.load_seconds()
 
-    def came_up(self, load: Load, *, pid: int, logged: Mapping[str, int], seconds: float) -> None:
-        """A load that has all that was planned. `logged`: what its log says that it holds, by device."""
+    def came_up(self, load: Load, *, pid: int, logged: Mapping[str, int], seconds: float) -> bool:
+        """A load that has all that was planned; whether it is news. `logged`: what its log says that it holds."""
         survey = load.survey
         names = {router: name for name, router in survey.view.names.items()}
         seen = {names.get(name, name): device for name, device in survey.devices.items()}
         layout = layout_of(load.placement)
         needs = weighed(load.parts, seen, pid, logged)
-        self._lessons.came_up(load.subject, place_of(layout, survey), layout, needs, seconds, load.model)
+        return self._lessons.came_up(load.subject, place_of(layout, survey), layout, needs, seconds, load.model)
 
     def fell_short(self, load: Load, lines: Sequence[str], most: Mapping[str, int]) -> dict[str, int]:
         """A load that died of memory, with the lines of its log. `most`: what can be had of each device at all."""

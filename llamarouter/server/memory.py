@@ -91,7 +91,10 @@ class Memory:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._devices.__aexit__(None, None, None)
+        try:
+            await self._learning.keep()  # also what was no news
+        finally:
+            await self._devices.__aexit__(None, None, None)
 
     async def begin(self) -> None:
         """The first look at the devices. What was said of them and cannot be is in the log; and what models took before
@@ -206,7 +209,7 @@ class Memory:
             await self._learning.keep()
 
     def _learn(self, child: Child, survey: Survey) -> bool:
-        """Whether there was anything to learn of a child: it lives, and has all that it was started with."""
+        """Whether there was news of a child to be learnt: it lives, and has all that it was started with."""
         supervisor, ready, subject = self._supervisor, child.ready, self._find(child.model)
         if supervisor is None or subject is None or supervisor.children.get(child.model) is not child:
             return False
@@ -222,8 +225,7 @@ class Memory:
         lines = supervisor.lives.ring_of(child.model).lines_of_process(child.pid)
         logged = footprint_of_log(lines, file_bytes=subject.entry.model.size)
         totals = {} if logged is None else logged.totals()
-        self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
-        return True
+        return self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
 
     def _weigh(self, survey: Survey) -> None:
         if self._scales is not None:
