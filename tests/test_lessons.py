@@ -16,6 +16,7 @@ from llamarouter.core.lessons import (
     Lesson,
     Lessons,
     Place,
+    Subject,
     corrected,
     place_of,
     starved_of,
@@ -306,3 +307,24 @@ def test_where_nothing_can_be_written_it_is_known_all_the_same(tmp_path: Path) -
         learnt.lessons.came_up("s", PLACE, FIRST, {"CUDA0": 5}, 2.0)
         learnt.save()
         assert learnt.lessons.recall("s", PLACE) == Lesson({"0": 5})
+
+
+@pytest.mark.parametrize("seconds", ["inf", "-inf", "nan"])
+def test_a_time_that_is_none_is_not_known(tmp_path: Path, seconds: str) -> None:
+    path = tmp_path / "learnt.toml"
+    path.write_text(f'version = 1\n[[subjects]]\nkey = "s"\nload_seconds = {seconds}\n')
+    assert LearntFootprints.read(path).lessons.all() == [("s", Subject())]
+
+
+def test_two_routers_that_share_a_folder_keep_what_each_has_learnt(tmp_path: Path) -> None:
+    path = tmp_path / "learnt.toml"
+    one, other = LearntFootprints.read(path), LearntFootprints.read(path)
+    for size, learnt, key in ((1, one, "a"), (2, other, "b"), (3, one, "both"), (4, other, "both"), (5, one, "a")):
+        learnt.lessons.came_up(key, Place(), Layout(), {HOST: size}, 1.0)
+        learnt.save()
+    kept = {key: subject.places[Place()].needs[HOST] for key, subject in LearntFootprints.read(path).lessons.all()}
+    assert kept == {"a": 5, "b": 2, "both": 3}  # of one subject the word of whoever wrote last
+    path.unlink()
+    one.lessons.came_up("c", Place(), Layout(), {HOST: 6}, 1.0)
+    one.save()
+    assert {key for key, _ in LearntFootprints.read(path).lessons.all()} == {"a", "both", "c"}

@@ -4,12 +4,15 @@
     learnt.lessons.recall(...) .came_up(...) .fell_short(...) .load_seconds(...)      (`core.lessons`)
     await asyncio.to_thread(learnt.save)                                             after a load: it waits for the disk
 
+Two routers may share the folder: what the other one has learnt meanwhile is kept; of one subject the word of whoever
+wrote last holds.
 What is in the file may be lost: one that cannot be read is no lesson at all. Paths are not in it, only the ids of
 models, for people who look.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 import tomllib
@@ -24,6 +27,7 @@ from llamarouter.host.header_cache import open_plain
 from llamarouter.host.state import write_atomically
 
 _VERSION = 1
+_Stamp = tuple[int, int, int]
 _FILE_MAX = 16 << 20  # bytes; a longer file is not ours
 
 
@@ -55,11 +59,15 @@ class LearntFootprints:
         self.path = path
         self.lessons = lessons or Lessons()
         self._saving = threading.Lock()
+        self._seen: _Stamp | None = None  # of the file as we know it
 
     @classmethod
     def read(cls, path: Path | None) -> LearntFootprints:
         """What was kept; nothing where the file is not there, or is not ours."""
-        return cls(path, None if path is None else _lessons_of(path))
+        seen = None if path is None else _stamp_of(path)
+        learnt = cls(path, None if path is None else _lessons_of(path))
+        learnt._seen = seen
+        return learnt
 
     def save(self) -> None:
         """Write the file, if something was learnt since; a folder that cannot be written costs only the memory."""
@@ -67,12 +75,28 @@ class LearntFootprints:
             return
         with self._saving:  # two threads would write what was learnt in the wrong order
             self.lessons.changed = False
-            subjects = [_written(key, subject) for key, subject in self.lessons.all()]
+            known = self._others() | dict(self.lessons.all())
+            subjects = [_written(key, subject) for key, subject in [*known.items()][-SUBJECTS_MAX:]]
             text = tomli_w.dumps({"version": _VERSION, "subjects": subjects})
             try:
                 write_atomically(self.path, text.encode())
             except OSError:
                 return
+            self._seen = _stamp_of(self.path)
+
+    def _others(self) -> dict[str, Subject]:
+        """What another router has written since we looked."""
+        if self.path is None or _stamp_of(self.path) == self._seen:
+            return {}
+        return dict(_lessons_of(self.path).all())
+
+
+def _stamp_of(path: Path) -> _Stamp | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _lessons_of(path: Path) -> Lessons:
@@ -95,7 +119,8 @@ def _subject_of(kept: _Subject) -> Subject:
         )
         for each in kept.places[-PLACES_MAX:]
     }
-    seconds = None if kept.load_seconds is None else max(0.0, kept.load_seconds)
+    told = kept.load_seconds
+    seconds = max(0.0, told) if told is not None and math.isfinite(told) else None
     return Subject(kept.model, seconds, max(0, kept.loads), places)
 
 
