@@ -9,7 +9,7 @@ import pytest
 
 from llamarouter.core.access import OPEN, OPERATOR, Keyring
 from llamarouter.core.errors import UsageError
-from llamarouter.core.key_rules import PUBLIC, Right, right_of, sees_of
+from llamarouter.core.key_rules import PUBLIC, Right, needs_admin, right_of, sees_of
 from llamarouter.core.keys import (
     Key,
     Limits,
@@ -22,6 +22,7 @@ from llamarouter.core.keys import (
     operators_keys,
     removed,
     rotated,
+    said_of,
     secret_of,
 )
 from llamarouter.core.rate import Meter
@@ -60,6 +61,22 @@ def key(name: str = "ann", secret: str = "s", **more: object) -> Key:
 def test_what_makes_no_sense_is_refused(wrong: dict[str, object], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         checked(replace(key(), **wrong))  # type: ignore[arg-type]
+
+
+def test_what_is_said_of_a_key_is_all_but_its_hash() -> None:
+    good = checked(key(models=("a",), limits=Limits(rpm=1), expires=NOW, default_model="a"))
+    said = said_of(good)
+    assert said == {
+        "name": "ann",
+        "admin": False,
+        "models": ["a"],
+        "rpm": 1,
+        "concurrent": None,
+        "tokens_per_day": None,
+        "default_model": "a",
+        "expires": "2026-05-04T12:30Z",
+    }
+    assert said_of(key())["expires"] is said_of(key())["models"] is None
 
 
 def test_a_key_is_added_changed_and_taken_away_by_its_name() -> None:
@@ -125,6 +142,7 @@ def test_what_is_not_written_down_needs_an_administrator() -> None:
     for method, path in (("POST", "/models/load"), ("DELETE", "/models"), ("POST", "/models"), ("POST", "/props")):
         assert right_of(method, path) is Right.ADMIN
     assert right_of("GET", "/slots") is Right.ADMIN
+    assert (needs_admin().status, needs_admin().type) == (403, "permission_error")
     assert right_of("HEAD", "/models") is right_of("GET", "/v1/models/{id:path}") is Right.USE
     assert right_of("HEAD", "/slots") is Right.ADMIN
     assert all(right_of("GET", path) is Right.PUBLIC for path in PUBLIC)
@@ -173,6 +191,7 @@ def test_who_sees_what() -> None:
     assert OPEN.sees("x")
     assert OPERATOR.admin
     assert not OPEN.restricted
+    assert len(Keyring([key(), *operators_keys(["x"])])) == 2
     (some,) = Keyring([key(models=("a*",))]).all()
     assert some.restricted
     for _ in range(2):
