@@ -321,7 +321,7 @@ async def test_an_obvious_fit_does_not_wait_for_the_engines_word(tmp_path: Path)
         asyncio.TaskGroup() as group,
     ):
         await loaded(home, "a")
-        assert expected.asked == 1  # for the next time
+        await until(lambda: expected.asked == 1)  # for the next time
         tight = group.create_task(ask(home, "tight"))
         await until(lambda: expected.asked == 2)
         assert living(home) == {"a"}

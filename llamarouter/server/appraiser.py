@@ -9,9 +9,9 @@ What it says is `core.appraisal`'s word; here is only who is asked, and what is 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from llamarouter.core.appraisal import Case, appraise
 from llamarouter.core.budget import Budgets
@@ -30,6 +30,7 @@ from llamarouter.core.whole_context import context_to_tell
 from llamarouter.host.engine import Engine
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.server.learning import Learning, Load
+from llamarouter.server.owed import Owed
 
 # The files of the state folder in which footprints are kept: what was reckoned, and what loads have taught.
 FOOTPRINTS = "footprints.json"
@@ -129,12 +130,12 @@ class Appraiser:
         pids: Callable[[], tuple[int, ...]],
         books: Callable[[], Books],
         on_survey: Callable[[Survey], None] = lambda _: None,
-        later: Callable[[Coroutine[Any, Any, None]], None] | None = None,
+        owed: Owed | None = None,
         learning: Learning | None = None,
     ) -> None:
         """`find`: what a model is started with; None: it cannot be. `pids`: of all children; `books`: what they hold,
-        as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does; `later`: runs what
-        nobody waits for.
+        as the scheduler has it; `on_survey`: who else looks at the devices whenever somebody does; `owed`: asks
+        what nobody waits for.
         """
         self._find = find
         self._devices = devices
@@ -143,7 +144,7 @@ class Appraiser:
         self._pids = pids
         self._books = books
         self._on_survey = on_survey
-        self._later = later
+        self._owed = owed
         self._learning = learning or Learning(LearntFootprints(None))
         self._known: dict[str, _Known] = {}
         self._told: dict[str, _Told] = {}
@@ -202,8 +203,8 @@ class Appraiser:
         return footprint
 
     async def _obvious(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Appraised | None:
-        """The answer without the engine's word, where any word would do; it is asked for the next time."""
-        if self._later is None:
+        """The answer without the engine's word, where any word would do; it is asked for later, for the next time."""
+        if self._owed is None:
             return None
         rough = await self._at_hand(subject, survey, gpus)
         if rough.source is not Source.HEADER:
@@ -214,7 +215,7 @@ class Appraiser:
         needs = survey.needs({name: each.total for name, each in parts.items()})
         if generous.placements[0].partial or not fits_beside_everything(needs, generous.rooms, case.books):
             return None
-        self._later(self._ask_later(subject, survey, gpus))
+        self._owed.put(subject.entry.id, lambda: self._ask_later(subject, survey, gpus))
         return self._appraised(subject, survey, gpus, rough, likely)
 
     async def _ask_later(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> None:
@@ -260,6 +261,8 @@ class Appraiser:
         """What was said of a model's need holds no more."""
         self._known.pop(model, None)
         self._told.pop(model, None)
+        if self._owed is not None:
+            self._owed.forget(model)
 
     def _told_of(self, model: str) -> _Told | None:
         told = self._told.get(model)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Protocol, Self
 
@@ -27,8 +27,9 @@ from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
 from llamarouter.host.child_log import lines_of_process
 from llamarouter.server.appraiser import Appraiser, Footprints, Subject
-from llamarouter.server.child import Child
+from llamarouter.server.child import Child, Stage
 from llamarouter.server.learning import Learning
+from llamarouter.server.owed import Owed
 from llamarouter.server.planning import Plan, plan_of
 from llamarouter.server.scales import Scales, facts_of, note_shortfalls
 from llamarouter.server.shelf import Shelf
@@ -68,6 +69,7 @@ class Memory:
         self._budgets = budgets
         self._supervisor: Supervisor | None = None
         self._subjects: dict[str, Subject] = {}  # as they were found last: each look needs several times what they say
+        self._owed = Owed(self._is_quiet)
         self.appraiser = Appraiser(
             find=self._find,
             devices=devices,
@@ -76,7 +78,7 @@ class Memory:
             pids=self._pids,
             books=self._books,
             on_survey=self._weigh,
-            later=self._begin,
+            owed=self._owed,
             learning=learning,
         )
         self._scales: Scales | None = None
@@ -114,7 +116,10 @@ class Memory:
 
     def failed(self, child: Child, end: Exit, lines: Sequence[str]) -> None:
         """A child has ended that nobody had asked to; `lines`: its log."""
-        if not end.memory or child.placement is None or self._supervisor is None:
+        if self._supervisor is None:
+            return
+        self._supervisor.errands.begin(self._owed.settle())
+        if not end.memory or child.placement is None:
             return
         load = self.appraiser.load_of(child.model, child.placement)
         if load is None:
@@ -179,11 +184,10 @@ class Memory:
 
     # --- the children -----------------------------------------------------------------------------------------------
 
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        if self._supervisor is None:
-            work.close()
-        else:
-            self._supervisor.errands.begin(work)
+    def _is_quiet(self) -> bool:
+        """Whether no model loads."""
+        children = {} if self._supervisor is None else self._supervisor.children
+        return not any(child.stage is Stage.LOADING and not child.stopping for child in children.values())
 
     def _find(self, model: str) -> Subject | None:
         try:
@@ -207,6 +211,7 @@ class Memory:
         self._weigh(survey)
         if self._learn(child, survey):
             await self._learning.keep()
+        await self._owed.settle()
 
     def _learn(self, child: Child, survey: Survey) -> bool:
         """Whether there was news of a child to be learnt: it lives, and has all that it was started with."""
