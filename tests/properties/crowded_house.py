@@ -202,8 +202,11 @@ class CrowdedHouse(House):
         mine = min(one.arrived for lane in self.waiting[model].values() for one in lane.values())
         if oldest == model or since >= mine or self.now <= since + self.limits.max_wait:
             return
+        taken = {name: size for name, size in placement.needs.items() if size}
         beside = any(
-            all(size + placement.needs.get(name, 0) <= self._most(name) for name, size in one.needs.items() if size)
+            all(
+                one.needs.get(name, 0) + size <= self._most(name) for name, size in taken.items() if one.needs.get(name)
+            )
             for one in self.placements[oldest]
         )
         assert beside, f"{model} took what {oldest} has waited for since {since}"
