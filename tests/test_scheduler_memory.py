@@ -306,6 +306,20 @@ def refusal_of(scheduler: Scheduler, event: Event, now: float) -> Refuse:
     return refused
 
 
+def test_what_needs_all_there_is_is_not_refused_because_others_have_taken_a_page_since() -> None:
+    play(
+        loaded("a"),
+        (5, ask(1, "x"), Appraise("x")),
+        (5, answer("x", 14, needs(24), ours=10), evict("a")),
+        (5.1, ask(2, "small"), Appraise("small")),
+        (5.1, answer("small", 13, ours=10), start("small")),  # x can have no more than 23 by this look
+        (5.2, gone("a"), Appraise("x")),
+        (5.2, answer("x", 23, needs(23), ours=0)),  # and makes do with that
+        (6, ready("small"), grant(2, "small"), Appraise("x")),
+        (6, answer("x", 19, needs(24), ours=4), refuse(1, "insufficient_memory")),
+    )
+
+
 def test_what_can_never_fit_is_refused_at_once_with_the_numbers() -> None:
     scheduler = loaded("a")
     scheduler.handle(ask(1, "x"), 5)

@@ -132,7 +132,7 @@ class Allotment(Deeds):
             self._refuse_line(want.model, lambda _: refusals.all_pinned([one.model for one in pinned]))
         elif not want.fresh:  # it may have room by now
             self._ask(want.model)
-        else:
+        elif self._appraisals.is_last(want.model):  # else it is the next one for which the devices are looked at
             most = self._holdings.spaces(self._residents.values(), now).most
             rooms = self._holdings.rooms
             self._refuse_wants(want.model, refusals.no_memory(want.model, want.placements, rooms, most, pinned))
@@ -143,12 +143,12 @@ class Allotment(Deeds):
 
     def _look_again(self, plan: Plan, wants: Sequence[Want], now: float) -> float | None:
         """For as long as somebody waits for bytes, the devices are looked at."""
-        waiting = next((want for want in wants if want.placements and self._waits(want.model, plan)), None)
-        if waiting is None:
+        waiting = [want.model for want in wants if want.placements and self._waits(want.model, plan)]
+        if not waiting:
             return plan.look_again
         lagging = self._holdings.lagging
         if self._appraisals.is_due(now, lagging=lagging):
-            self._ask(waiting.model)
+            self._ask(next((model for model in waiting if model in plan.hopeless), waiting[0]))
         times = (plan.look_again, self._appraisals.due_at(lagging=lagging), self._holdings.next_change())
         return min((time for time in times if time is not None), default=None)
 

@@ -41,6 +41,7 @@ class Appraisals:
         self._known: dict[str, _Known] = {}
         self._second: set[str] = set()  # models whose load died of memory: this is their second try
         self._answered_at = float("-inf")
+        self._answered = ""  # about which model the last answer was
         self._changed = False  # a child has come up or gone since the last question
 
     def ask(self, model: str) -> bool:
@@ -54,7 +55,7 @@ class Appraisals:
     def note(self, event: Appraised, now: float) -> bool:
         """An answer; False: it is one about a model that is another one now."""
         self._in_flight.discard(event.model)
-        self._answered_at = now
+        self._answered_at, self._answered = now, event.model
         if event.model in self._void:
             self._void.discard(event.model)
             return False
@@ -65,6 +66,11 @@ class Appraisals:
     def consider(self, wants: Sequence[Want], now: float) -> list[Want]:
         """The first wants with what is known of them; the modest behind them find no room."""
         return [self._known_of(want, now) for want in wants[:LOOK_AHEAD]]
+
+    def is_last(self, model: str) -> bool:
+        """Whether the last look at the devices was for this one. A need that is all there is at one moment may be a
+        page too much at the next: nobody is refused for that."""
+        return model == self._answered
 
     def used(self, model: str) -> None:
         """The model was started by it."""
