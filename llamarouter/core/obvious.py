@@ -2,8 +2,8 @@
 
     rough x 1.5 + 512 MiB <= what is free and spoken for by nobody      -> it is started by rough x 1.15
 
-The engine's own arithmetic takes a fifth of a second, which a cold request would wait for; it is asked once nothing loads, for
-the next time. What the model really takes is weighed as soon as it is loaded.
+The engine's own arithmetic takes a fifth of a second, which a cold request would wait for; it is asked once
+nothing loads, for the next time. What the model really takes is weighed as soon as it is loaded.
 """
 
 from __future__ import annotations
