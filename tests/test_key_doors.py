@@ -149,6 +149,9 @@ async def test_a_key_sees_and_reaches_its_models_and_cannot_tell_the_others_from
             assert (await both(home, "POST", "/tokenize", {"model": name, "content": "x"}, **user))[0] == 200
             status, body = await both(home, "GET", f"/v1/models/{name}", **user)
             assert (status, json.loads(body)["id"]) == (200, MINE)
+            assert json.loads(body)["status"]["args"] == []
+            assert str(tmp_path).encode() not in body
+        assert (await both(home, "GET", "/models?reload=1", **user))[0] == 403
         assert (await both(home, "POST", CHAT, {"model": MINE, "messages": []}, **user))[0] == 200
         async with asgi_client(home.admin) as admin:  # warm now, by somebody else
             assert (await admin.post("/tokenize", json={"model": OTHERS, "content": "x"})).status_code == 200
@@ -283,11 +286,12 @@ async def test_what_was_used_of_a_day_is_known_after_a_restart(tmp_path: Path) -
         assert home.node.reception.gate.said()[0]["tokens_today"] == 0
 
 
-async def test_one_key_cannot_fill_the_queue_of_a_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("option", "own"), [("4", ""), ("100", "lr-queue-per-model = 4\n")])
+async def test_one_key_cannot_fill_the_queue_of_a_model(tmp_path: Path, option: str, own: str) -> None:
     two_models(tmp_path)
     user, other = give(tmp_path, "ann"), give(tmp_path, "bob")
     slow = f"lr-engine = {engine_with(tmp_path, '--fake-load-seconds', '600')}"
-    async with house(tmp_path, "--queue-per-model", "4", preset=f"[{MINE}]\n{slow}\n") as home:
+    async with house(tmp_path, "--queue-per-model", option, preset=f"[{MINE}]\n{own}{slow}\n") as home:
         waiting = [await home.knock() for _ in range(2)]
         for door in waiting:
             door.send(post_of({"model": MINE}, **user))

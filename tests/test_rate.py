@@ -106,6 +106,8 @@ def test_a_key_fills_half_of_a_line_half_of_all_and_half_of_the_bytes() -> None:
     half = Half.of(4, 6, 100)
     assert half == Half(2, 3, 50)
     assert Half.of(1, 1, 1) == Half(1, 1, 1)
+    assert half.in_line(None) == half
+    assert (half.in_line(10), half.in_line(1)) == (Half(5, 3, 50), Half(1, 3, 50))
     share = Share()
     with share.waiting("a", 1, half), share.waiting("a", 1, half):
         with pytest.raises(QueueFull, match="2 requests of this key wait for model 'a'"), share.waiting("a", 1, half):

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamarouter.core.errors import QueueFull
 
@@ -27,6 +27,10 @@ class Half:
     def of(cls, per_model: int, in_all: int, body_bytes: int) -> Half:
         """Half of what the queue holds, and never nothing."""
         return cls(max(1, per_model // 2), max(1, in_all // 2), max(1, body_bytes // 2))
+
+    def in_line(self, places: int | None) -> Half:
+        """The same for a model whose line is bound by itself, to so many places."""
+        return self if places is None else replace(self, per_model=max(1, places // 2))
 
 
 class Share:

@@ -135,7 +135,7 @@ class Reception:
         entry = await self._find(ask.model, ask.access)
         if not self.gate.several or ask.access.key is None:
             return await self._place(entry, ask, wait)
-        with ask.access.share.waiting(entry.model.id, ask.body_bytes, self._half):
+        with ask.access.share.waiting(entry.model.id, ask.body_bytes, self._half.in_line(entry.policy.queue)):
             return await self._place(entry, ask, wait)
 
     async def _place(self, entry: Entry, ask: Ask, wait: Wait) -> Lease:
