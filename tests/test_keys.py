@@ -27,7 +27,7 @@ from llamarouter.core.keys import (
 )
 from llamarouter.core.rate import Meter
 from llamarouter.core.routes import RELAYED
-from llamarouter.core.tokens import NONE, Tokens, tokens_of
+from llamarouter.core.tokens import NONE, Tokens, tokens_taken
 
 NOW = datetime(2026, 5, 4, 12, 30, tzinfo=UTC)
 
@@ -231,5 +231,5 @@ START = b'data: {"message":{"usage":{"cache_read_input_tokens":2,"input_tokens":
 def test_tokens_are_counted_from_what_an_answer_says(
     tail: bytes, head: bytes, events: int, body: int, tokens: Tokens
 ) -> None:
-    assert tokens_of(tail, head, events, body) == tokens
+    assert tokens_taken(tail, head, events, body) == tokens
     assert tokens.total == tokens.prompt + tokens.completion

@@ -35,7 +35,7 @@ class Tokens:
 NONE = Tokens()
 
 
-def tokens_of(tail: bytes, head: bytes, events: int, body_bytes: int) -> Tokens:
+def tokens_taken(tail: bytes, head: bytes, events: int, body_bytes: int) -> Tokens:
     """`tail`, `head`: the end and the beginning of the answer's body (no head: the tail is all of it). `events`: how
     many pieces its stream had, 0 where it is none. `body_bytes`: of the request, if it was to be computed for.
     """

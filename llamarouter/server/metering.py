@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.rate import Meter
-from llamarouter.core.tokens import tokens_of
+from llamarouter.core.tokens import tokens_taken
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.server.gate import Gate
@@ -30,7 +30,7 @@ class MeteredLease:
             tokens = 0
             # What needs no slot computes nothing; neither does what is refused, or never came so far as to be.
             if self._body_bytes and (outcome.status == 200 or outcome.client_left):
-                tokens = tokens_of(outcome.tail, outcome.head, outcome.events, self._body_bytes).total
+                tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, self._body_bytes).total
                 self._gate.spent()
             self._meter.leave(tokens, self._gate.date())
         self._lease.end(outcome)
