@@ -23,6 +23,7 @@ PLAN: dict[str, Any] = {
     "needs": {"CUDA0": 5_000_000_000, "Host": 300_000_000},
     "source": "engine",
     "parts": {"CUDA0": {"weights": 4_000_000_000, "kv": 900_000_000, "compute": 100_000_000, "projector": 0}},
+    "may_grow": {"Host": 8 << 30},
     "doubts": ["there is no adapter"],
     "evict": [
         {"model": "a", "idle": 12.0, "in_flight": 0, "load_seconds": 3.5, "frees": {"CUDA0": 20_000_000_000}},
@@ -54,6 +55,7 @@ def test_a_plan_for_people_and_for_programs(capsys: Captured) -> None:
             "place     CUDA0",
             "needs     CUDA0 5.0 GB: weights 4.0 GB, kv 900 MB, compute 100 MB   (as the engine reckons)",
             "          Host 300 MB",
+            "          later: up to 8.6 GB more of Host, as prompts come to fill it (--cache-ram)",
             "          but: there is no adapter",
             "goes      a: idle for 12 s, loads again in 3.5 s, frees 20.0 GB of CUDA0",
             "          c: 2 in flight",
@@ -99,6 +101,12 @@ def test_without_a_router_it_is_worked_out_here(
     plan = json.loads(capsys.readouterr().out)
     assert plan["verdict"] == "starts"
     assert plan["needs"]
+    assert plan["may_grow"] == {"Host": 8 << 30}
+    for ram, grows in (("0", {}), ("-1", {"Host": None})):
+        assert main(["plan", "m", "--json", "--", "--models-dir", str(tmp_path), "--cache-ram", ram]) == 0
+        assert json.loads(capsys.readouterr().out)["may_grow"] == grows
+    assert main(["plan", "m", "--", "--models-dir", str(tmp_path), "--cache-ram", "-1"]) == 0
+    assert "later: without a limit more of Host" in capsys.readouterr().out
     assert plan["command"][-2:] == ["--model", str(tmp_path / "m.gguf")]
     assert main(["plan", "x", "--", "--models-dir", str(tmp_path)]) == 1
     assert "x" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def test_layers_shares_and_caches() -> None:
     assert asked_in("-m a -ts 3/1").tensor_split == (3.0, 1.0)
     assert asked_in("-m a -ts x").tensor_split == ()
     assert asked_in("-m a -cram 100").cache_ram == 100 * MIB
-    assert asked_in("-m a --cache-ram=-1").cache_ram == 0
+    assert asked_in("-m a --cache-ram=-1").cache_ram is None
     assert asked_in("-m a -b 100 -ub 400").ubatch == 100
 
 

@@ -96,7 +96,13 @@ def _needs(plan: Plan) -> list[str]:
     source = _SOURCES.get(str(plan["source"]))
     if lines and source is not None:
         lines[0] += f"   ({source})"
+    lines += [_growth(name, size) for name, size in plan["may_grow"].items()]
     return [*lines, *(f"but: {doubt}" for doubt in plan["doubts"])]
+
+
+def _growth(name: str, size: int | None) -> str:
+    much = "without a limit" if size is None else f"up to {size_of(size)}"
+    return f"later: {much} more of {name}, as prompts come to fill it (--cache-ram)"
 
 
 def _need(name: str, size: int, parts: Mapping[str, int] | None) -> str:

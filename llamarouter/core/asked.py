@@ -55,7 +55,7 @@ class Asked:
     host_dense: int  # the same of the dense feed-forward parts
     overrides: bool  # some tensors are put elsewhere by their names
     outputs: int  # tokens of a batch whose logits are wanted
-    cache_ram: int
+    cache_ram: int | None  # for prompts that are kept; None: without a limit
     mmproj: str | None
     mmproj_offload: bool
     loras: tuple[str, ...]
@@ -145,13 +145,12 @@ def _outputs(said: Said, parallel: int, batch: int) -> int:
     return min(batch, parallel * (1 + (_AHEAD if ahead is None else ahead)))
 
 
-def _cache_ram(said: Said) -> int:
+def _cache_ram(said: Said) -> int | None:
     number = said.number("--cache-ram")
     if number is None:
         known = said.table.find("--cache-ram") is not None
         return _CACHE_RAM_MIB * MIB if known else 0
-    # Without a limit it may take what there is: nobody can promise that away.
-    return number * MIB if number >= 0 else 0
+    return number * MIB if number >= 0 else None
 
 
 def _loras(said: Said) -> tuple[str, ...]:

@@ -66,7 +66,8 @@ class Footprint:
 
     needs: Mapping[str, Parts]  # by device
     source: Source
-    prompt_cache_limit: int = 0  # bytes of host memory that prompts may come to fill later (`--cache-ram`)
+    # Bytes of host memory that prompts may come to fill later (`--cache-ram`); None: all that there is.
+    prompt_cache_limit: int | None = 0
     doubts: tuple[str, ...] = field(default=())
 
     def totals(self) -> dict[str, int]:

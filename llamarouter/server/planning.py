@@ -16,7 +16,7 @@ from llamarouter.core.errors import payload_of
 from llamarouter.core.events import Appraised
 from llamarouter.core.explain import Explanation
 from llamarouter.core.flags import OptionTable
-from llamarouter.core.footprint import Footprint
+from llamarouter.core.footprint import HOST, Footprint
 from llamarouter.core.foresight import Foresight, Verdict, foresee
 from llamarouter.core.memory import Placement
 from llamarouter.core.placed import placed
@@ -68,10 +68,12 @@ def plan_of(
 def described(footprint: Footprint | None) -> Mapping[str, Any]:
     """Who says what a model needs, and what that is made of."""
     if footprint is None:
-        return {"source": None, "parts": {}, "doubts": []}
+        return {"source": None, "parts": {}, "may_grow": {}, "doubts": []}
+    limit = footprint.prompt_cache_limit
     return {
         "source": footprint.source.value,
         "parts": {name: asdict(parts) for name, parts in footprint.needs.items() if parts.total},
+        "may_grow": {HOST: limit} if limit != 0 else {},
         "doubts": list(footprint.doubts),
     }
 
