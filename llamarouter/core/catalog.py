@@ -40,6 +40,8 @@ class Catalog:
 
         `user/repo` without a tag means the quant that llama-server would take, or the only one.
         """
+        if asked in self._names:  # as nearly always: ids are asked for many times in each load
+            return self._names[asked]
         for name in spellings_of(asked):
             if name in self._names:
                 return self._names[name]

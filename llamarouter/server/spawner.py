@@ -24,7 +24,7 @@ class Spawner:
         self._settings = settings
         self._shelf = shelf
         self._folder = folder
-        self._environ = environ
+        self._environment = child_environment(environ)  # it takes a pattern for each variable, and does not change
 
     def prepare(self, model: str, started: float, placement: Placement | None = None) -> Child:
         """The child of a model as its launch stands now, in its place. Raises `RouterError` where it cannot be."""
@@ -41,7 +41,7 @@ class Spawner:
         spec = ChildSpec(
             model=child.model,
             command=child.command,
-            env=child_environment(self._environ) | child.launch.environment(),
+            env=self._environment | child.launch.environment(),
             unix_socket=child.engine.unix_socket,
             state_lines=child.engine.state_lines,
             stop_timeout=child.launch.stop_timeout,
