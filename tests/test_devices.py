@@ -15,6 +15,7 @@ from llamarouter.host.devices import listing
 from llamarouter.host.devices.drivers import Answer, Drivers
 from llamarouter.host.devices.machine import Machine
 from tests.fake_machine import GIB, FakeMachine, card, listed
+from tests.waiting import until
 
 RTX = "NVIDIA GeForce RTX 4090"
 
@@ -295,6 +296,20 @@ def test_an_integrated_gpu_of_amds_takes_the_hosts_memory(machine: FakeMachine) 
     found = survey(machine, engine)
     assert [found.memory_of(name) for name in ("Vulkan0", "Vulkan1")] == [HOST, "Vulkan1"]
     assert (found.devices["Vulkan0"].free, found.devices["Vulkan1"].free) == (20 * GIB, 15 * GIB)
+
+
+def test_a_driver_that_comes_up_after_the_router_is_found(machine: FakeMachine) -> None:
+    engine = machine.engine("rocm")
+
+    async def ask() -> None:
+        async with Machine(engine, machine.env, machine.roots, again=0.0) as asked:
+            assert (await asked.survey()).gpus == ()
+            machine.amd("card0", "0000:03:00.0", 16 * GIB, GIB)
+            machine.engine("rocm", listed("ROCm0", "AMD Radeon", 16 * GIB, 15 * GIB))
+            await until(lambda: asked.at_once() is None)  # there is a GPU, of which its driver is to be asked
+            assert (await asked.survey()).gpus == ("ROCm0",)
+
+    asyncio.run(ask())
 
 
 # --- what only the engine knows --------------------------------------------------------------------------------------

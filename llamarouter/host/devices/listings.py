@@ -4,7 +4,8 @@
     await known(engine)               the same, once it is known
     all()                             what all engines so far have said
 
-An engine that fails is asked again after a minute; what it said before holds.
+An engine that fails is asked again after a minute; what it said before holds. So is one that has no devices although
+a driver is there: it may have come up after the router.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ VARIABLES = (
     "ASCEND_RT_VISIBLE_DEVICES",
 )
 _SECONDS = 5.0
-_AGAIN = 60.0  # seconds after a failure
+AGAIN = 60.0  # seconds after a failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +43,19 @@ class Asked:
 class Listings:
     """The listings of all engines. `environ`: that of the children."""
 
-    def __init__(self, environ: Mapping[str, str], *, seconds: float = _SECONDS) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        *,
+        seconds: float = _SECONDS,
+        again: float = AGAIN,
+        may_have: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`may_have`: whether an engine that says it has no devices may have some by now."""
         self._environ = environ
         self._seconds = seconds
+        self._again = again
+        self._may_have = may_have
         self._known: dict[Asked, Listing] = {}
         self._running: dict[Asked, asyncio.Future[Listing]] = {}
 
@@ -63,10 +74,17 @@ class Listings:
         if known is None:
             self._begin(asked)
             return None
-        limit = _AGAIN if known.problem is not None else fresh
-        if limit is not None and time.monotonic() - known.at > limit:
+        if self._is_old(known, fresh):
             self._begin(asked)
         return known
+
+    def _is_old(self, known: Listing, fresh: float | None) -> bool:
+        age = time.monotonic() - known.at
+        if known.problem is not None:
+            return age > self._again
+        if not known.devices:
+            return age > self._again and self._may_have()
+        return fresh is not None and age > fresh
 
     def all(self) -> Mapping[Asked, Listing]:
         """What is known of all engines, in the order in which they answered."""
@@ -76,7 +94,7 @@ class Listings:
         """What the engine says, waited for where nothing is known yet or it is too old."""
         known = self.of(asked, fresh=fresh)
         running = self._running.get(asked)
-        if running is None or (known is not None and known.problem is not None):
+        if running is None or (known is not None and (known.problem is not None or not known.devices)):
             return known or Listing()
         await asyncio.shield(running)
         self._end(asked, running)

@@ -22,7 +22,7 @@ from llamarouter.core.footprint import HOST
 from llamarouter.core.physical import Listed, Physical, matched, named_without_engine
 from llamarouter.host.devices.drivers import LATE, OPENING, PAUSE, Answer, Drivers
 from llamarouter.host.devices.listing import Listing
-from llamarouter.host.devices.listings import Asked, Listings
+from llamarouter.host.devices.listings import AGAIN, Asked, Listings
 from llamarouter.host.devices.processes import families
 from llamarouter.host.devices.ram import host_device
 from llamarouter.host.devices.roots import Roots
@@ -49,12 +49,13 @@ class Machine:
         seconds: float = _SECONDS,
         pause: float = PAUSE,
         opening: float = OPENING,
+        again: float = AGAIN,
     ) -> None:
         self._roots = roots or Roots()
         self._environ = environ
         self._seconds = seconds
         self._drivers = Drivers(self._roots, pause=pause, opening=opening)
-        self._listings = Listings(environ)
+        self._listings = Listings(environ, again=again, may_have=lambda: self._drivers.are_there)
         self._engine = self._listings.asked(command, {})
         self._asking: asyncio.Future[Answer] | None = None
         self._closing = False
