@@ -94,10 +94,10 @@ class Box:
             first = happens if due is None else min(due, happens)
             if first > until or first == float("inf"):
                 return
+            if not self._calls and not self._agenda:  # nobody is left for whom what is due could matter
+                return
             self._now = max(self._now, first)
             if due is not None and due <= happens:
-                if not self._calls and not self._agenda:  # nobody is left for whom it could matter
-                    return
                 self._tell(TimePassed())
             else:
                 self._happen(heapq.heappop(self._agenda)[2])

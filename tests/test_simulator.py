@@ -74,6 +74,12 @@ def test_the_least_recently_used_of_two_goes_for_the_third(number: int) -> None:
     assert life.waits == pytest.approx([2.0, 2.0, 0.0, 2.0 + STOP_SECONDS, 0.0])
 
 
+@pytest.mark.parametrize("number", range(3))
+def test_a_life_ends_with_its_last_answer_whatever_would_be_due_later(number: int) -> None:
+    calls = [Call(0.0, "a", 3.0), Call(0.0, "a", 3.0)]  # the second one waits, with a time-out far away
+    assert lived(contenders(8 * GIB)[number], calls).ends_at == 8.0
+
+
 def test_one_slot_serves_one_after_the_other_wherever_they_queue() -> None:
     calls = [Call(0.0, "a", 3.0), Call(0.0, "a", 3.0)]
     assert [lived(each, calls).waits for each in contenders(8 * GIB)] == [[2.0, 5.0]] * 3

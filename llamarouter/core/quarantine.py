@@ -2,10 +2,10 @@
 
     a child crashes with one request inside -> its mark is held for ten minutes -> the same again is refused at once
 
-A *mark* is what is the same when a client asks the same again: the path and the body, byte for byte, whoever asks and
-by whatever name he calls the model. It is made of a request only where something is held, and of the one inside only
-after the crash. A request beside others is let go: nobody knows which one it was. What changes the model, and a reload,
-let everybody in again; so does a new start of the router, which remembers none.
+A *mark* is what is the same when a client asks the same again: the path and the body, byte for byte, whoever asks. (A
+body that calls the model by another name is another one.) It is made of a request only where something is held, and of
+the one inside only after the crash. A request beside others is let go: nobody knows which one it was. What changes the
+model, and a reload, let everybody in again; so does a new start of the router, which remembers none.
 """
 
 from __future__ import annotations
