@@ -4,8 +4,9 @@ Both let every request for a ready model in at once (its child queues what has n
 and neither keeps newcomers out of a hot one: a model that waits may wait for ever.
 
     StrictLru         by bytes: the least recently used idle models go until the oldest wanted one fits
-    ReferenceRouter   by count (`server_lru_sched` of llama.cpp b11434): only the head of the queue may load; as many
-                      idle models as queued ones lack places go, but none that is itself wanted
+    ReferenceRouter   by count (`server_lru_sched` of llama.cpp b11434): only the head of the queue may load, and stays
+                      the head until it is ready; as many idle models as queued ones lack places go, but none that is
+                      itself wanted
 """
 
 from __future__ import annotations
@@ -145,9 +146,10 @@ class ReferenceRouter(_Plain):
         self._places = places
 
     def _make_room(self, now: float) -> None:
-        wanted = [model for model in self.waiting if model not in self.residents]
-        if wanted and len(self.residents) < self._places:
-            self._start(wanted.pop(0), now)
+        head = next(iter(self.waiting), None)  # until it is ready: two loads at once are none of its
+        if head is not None and head not in self.residents and len(self.residents) < self._places:
+            self._start(head, now)
+        wanted = [model for model in self.waiting if self._phase(model) is not Phase.STARTING]
         stopping = sum(one.phase is Phase.STOPPING for one in self.residents.values())
         lacking = len(wanted) - stopping - max(0, self._places - len(self.residents))
         for victim in [one for one in self._idle() if one.model not in self.waiting][: max(0, lacking)]:

@@ -74,6 +74,11 @@ def test_the_least_recently_used_of_two_goes_for_the_third(number: int) -> None:
     assert life.waits == pytest.approx([2.0, 2.0, 0.0, 2.0 + STOP_SECONDS, 0.0])
 
 
+def test_only_llama_servers_router_loads_one_after_the_other_where_there_is_room_for_two() -> None:
+    calls = [Call(0.0, "a", 1.0), Call(0.0, "b", 1.0)]
+    assert [lived(each, calls).waits for each in contenders(8 * GIB)] == [[2.0, 2.0], [2.0, 2.0], [2.0, 4.0]]
+
+
 @pytest.mark.parametrize("number", range(3))
 def test_a_life_ends_with_its_last_answer_whatever_would_be_due_later(number: int) -> None:
     calls = [Call(0.0, "a", 3.0), Call(0.0, "a", 3.0)]  # the second one waits, with a time-out far away
