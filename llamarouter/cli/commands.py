@@ -48,6 +48,9 @@ COMMANDS = {
     "logs": Listed("Running", "llamarouter.cli.logs", "logs", "Print what a model's process wrote."),
     "run": Listed("Talking", "llamarouter.cli.run", "run", "Ask a model once, or chat with it."),
     "compare": Listed("Talking", "llamarouter.cli.compare", "compare", "Ask two models the same, side by side."),
+    "doctor": Listed(
+        "About", "llamarouter.cli.doctor", "doctor", "Look for what is wrong here, and say what mends it."
+    ),
     "engine": Listed("About", "llamarouter.cli.engine", "engine", "Show or build the llama-server that is used."),
     "version": Listed("About", "llamarouter.cli.version", "version", "Print the versions of lr and of the router."),
 }

@@ -14,7 +14,7 @@ import os
 import re
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 
 from llamarouter.core.errors import UsageError
@@ -80,7 +80,7 @@ def _bind_tcp(host: str, port: int, scheme: str, ours: set[str], *, v6only: bool
         listener.listen(_BACKLOG)
     except OSError as error:
         listener.close()
-        raise UsageError(_refusal(host, port, error, ours)) from error
+        raise UsageError(refusal_of(host, port, error, ours)) from error
     listener.setblocking(False)
     shown = f"[{host}]" if ":" in host else host
     return Bound(listener, f"{scheme}://{shown}:{listener.getsockname()[1]}")
@@ -134,8 +134,8 @@ def _why_not(path: str, error: OSError) -> str:
     return f"in use{f' by {owner}' if owner else ''}; choose another name"
 
 
-def _refusal(host: str, port: int, error: OSError, ours: set[str]) -> str:
-    """`ours`: the inodes of what is bound already."""
+def refusal_of(host: str, port: int, error: OSError, ours: Set[str] = frozenset()) -> str:
+    """Why an address cannot be had, in a line. `ours`: the inodes of what is bound already."""
     if error.errno == errno.EADDRINUSE:
         takers = _inodes_of_port(port)
         if takers and takers <= ours:

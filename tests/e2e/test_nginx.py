@@ -39,7 +39,7 @@ def fake(tmp_path: Path) -> Path:
     return program
 
 
-def configured(router: Router, folder: Path, port: int, rate: str, patience: str) -> str:
+def configured(router: Router, folder: Path, port: int, rate: str, patience: str, buffering: str) -> str:
     """docs/nginx.conf, for an ordinary user, in a folder and between two ports of this test."""
     text = (ROOT / "docs" / "nginx.conf").read_text()
     temporary = "".join(
@@ -54,6 +54,8 @@ def configured(router: Router, folder: Path, port: int, rate: str, patience: str
         "listen 80;": f"listen 127.0.0.1:{port};",
         "rate=20r/s": f"rate={rate}",
         "proxy_read_timeout 1900s": f"proxy_read_timeout {patience}",
+        "proxy_buffering off": f"proxy_buffering {buffering}",
+        "proxy_http_version 1.1": f"proxy_http_version {'1.1' if buffering == 'off' else '1.0'}",
     }.items():
         assert old in text, old
         text = text.replace(old, new)
@@ -65,17 +67,18 @@ def configured(router: Router, folder: Path, port: int, rate: str, patience: str
 def front(tmp_path: Path) -> Iterator[Front]:
     """Starts an nginx before a router, and gives a client that speaks to it."""
     started: list[tuple[subprocess.Popen[bytes], httpx.Client]] = []
-    folder = tmp_path / "nginx"
+    home = tmp_path / "nginx"
     program = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
     assert program is not None
 
-    def start(router: Router, rate: str = "5000r/s", patience: str = "1900s") -> httpx.Client:
-        folder.mkdir()
+    def start(router: Router, rate: str = "5000r/s", patience: str = "1900s", buffering: str = "off") -> httpx.Client:
+        folder = home / str(len(started))
+        folder.mkdir(parents=True)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         file = folder / "nginx.conf"
-        file.write_text(configured(router, folder, port, rate, patience))
+        file.write_text(configured(router, folder, port, rate, patience, buffering))
         process = subprocess.Popen(
             [program, "-p", str(folder), "-e", f"{folder}/start.log", "-c", str(file), "-g", "daemon off;"],
             stdin=subprocess.DEVNULL,
@@ -246,3 +249,38 @@ def test_with_the_time_outs_of_the_documentation_a_slow_load_says_how_long_it_to
     assert 900 <= int(answer.headers["x-lr-load-ms"]) < 5000
     assert answer.headers["server-timing"].startswith("queue;dur=")
     assert "x-lr-load-ms" not in client.post("/v1/chat/completions", json=SLOW).headers
+
+
+def doctor(router: Router, client: httpx.Client) -> tuple[int, list[dict[str, str]]]:
+    """What `lr doctor --url` says of the front: its exit code, and the findings there."""
+    done = subprocess.run(
+        [sys.executable, "-m", "llamarouter", "doctor", "--json", "--url", str(client.base_url)],
+        env=router.environ,
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    findings = json.loads(done.stdout)["findings"]
+    return done.returncode, [each for each in findings if each["area"] == "front"]
+
+
+def test_the_doctor_finds_the_documented_front_good_and_one_that_buffers_bad(
+    serve: Serve, front: Front, fake: Path, models_dir: Path
+) -> None:
+    fake.write_text(fake.read_text().replace('"$@"', '--fake-token-seconds 0.02 "$@"'))
+    router = serve(fake, "--models-dir", models_dir)
+    client = front(router)
+    client.post("/v1/chat/completions", json=SLOW)
+    _, good = doctor(router, client)
+    assert [each for each in good if each["severity"] != "fine"] == []
+    assert any("events came in" in each["what"] for each in good)
+    # As nginx is without a word on it: HTTP/1.0. The router's own `X-Accel-Buffering: no` would still save it.
+    buffering = front(router, buffering="on; proxy_ignore_headers X-Accel-Buffering; proxy_hide_header Content-Type")
+    status, found = doctor(router, buffering)
+    (bad,) = [each for each in found if each["severity"] == "error"]
+    assert status == 2
+    assert bad["what"].startswith("the proxy holds tokens back: ")
+    assert "proxy_buffering off" in bad["fix"]
+    (lost,) = [each for each in found if each["severity"] == "warning"]
+    assert lost["what"] == "headers of the router do not come through: content-type"
