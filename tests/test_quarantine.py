@@ -191,7 +191,14 @@ async def test_beside_others_nobody_is_blamed(tmp_path: Path) -> None:
 
 
 @anyio
-@pytest.mark.parametrize("faults", [("--fake-crash-signal", "0"), ("--fake-crash-signal", "KILL")])
+@pytest.mark.parametrize(
+    "faults",
+    [
+        ("--fake-crash-signal", "0"),
+        ("--fake-crash-signal", "KILL"),
+        ("--fake-last-words", "cudaMalloc failed: out of memory"),  # and then SIGSEGV
+    ],
+)
 async def test_an_end_that_is_no_crash_blames_nobody(tmp_path: Path, faults: tuple[str, ...]) -> None:
     add_model(tmp_path / "models", "m")
     async with house(tmp_path, preset=f"[m]\nlr-engine = {engine_with(tmp_path, *faults)}\n") as home:

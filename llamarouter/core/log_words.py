@@ -129,6 +129,11 @@ def cause_of_abort(lines: tuple[str, ...]) -> tuple[Cause, str] | None:
     return _first((*_MEMORY, _LIBRARY), lines[-_LATELY:])
 
 
+def tells_of_memory(words: tuple[str, ...]) -> bool:
+    """Whether the last words of a child are of memory that it did not get."""
+    return _first(_MEMORY, words) is not None
+
+
 def _first(rows: tuple[Row, ...], lines: tuple[str, ...]) -> tuple[Cause, str] | None:
     grave = [bare(line) for line in lines if _level_of(line) in (None, "E") and not _HARMLESS.search(line)]
     for row in rows:

@@ -6,6 +6,7 @@ import asyncio
 
 from llamarouter.core.causes import Cause
 from llamarouter.core.exits import Exit
+from llamarouter.core.log_words import tells_of_memory
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child import Child
@@ -22,6 +23,8 @@ class Warden:
     def failed(self, child: Child, end: Exit) -> None:
         """A child has ended unasked; what was inside is still there to be seen."""
         if end.cause is not Cause.SIGNAL or child.connections is None:
+            return
+        if tells_of_memory(end.last_words):  # it crashed over what it did not get: with more free it may not
             return
         inside = [exchange for exchange in self._traffic.running() if exchange.connections is child.connections]
         if len(inside) == 1 and inside[0].body:
