@@ -320,6 +320,20 @@ def test_what_needs_all_there_is_is_not_refused_because_others_have_taken_a_page
     )
 
 
+def test_whoever_would_be_refused_by_a_look_for_others_is_the_next_for_whom_somebody_looks() -> None:
+    play(
+        loaded("a", busy=True, max_wait=100),
+        (5, ask(1, "big"), Appraise("big")),
+        (5, answer("big", 14, ours=10)),
+        (5, ask(2, "x"), Appraise("x")),
+        (5, answer("x", 14, needs(24), ours=10)),
+        (5.1, ask(3, "small"), Appraise("small")),
+        (5.1, answer("small", 13, ours=10), start("small")),
+        (6.1, tick, Appraise("x")),
+        (6.1, answer("x", 13, needs(23), ours=10)),
+    )
+
+
 def test_what_can_never_fit_is_refused_at_once_with_the_numbers() -> None:
     scheduler = loaded("a")
     scheduler.handle(ask(1, "x"), 5)
