@@ -422,3 +422,19 @@ async def test_where_the_driver_does_not_say_only_what_is_loaded_counts_as_ours(
         assert (books.loaded, books.all) == ({"CUDA0": 400}, {"CUDA0": 700})
         home.node.supervisor.unload("b", 0.0)
         assert (await waiting)[0] == 503
+
+
+async def test_a_device_that_is_not_there_is_said_at_the_start_and_at_a_reload(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    names = {"a": "CUDA9", "b": "cuda0", "c": "none"}
+    models = {model: f"{takes(1)}\ndevice = {name}" for model, name in names.items()} | {"d": takes(1)}
+    async with home_of(machine, tmp_path, **models) as home:
+        await until(lambda: "no such device" in caplog.text)
+        line = f"{tmp_path / 'preset.ini'}:7"
+        reason = "device CUDA9: no such device; its engine has CUDA0"
+        assert [each for each in caplog.messages if "no such" in each] == [f"{line}: {reason}"]
+        answer = (await home.client.post("/models/reload")).json()
+        assert {"where": line, "reason": reason} in answer["warnings"]
+        await loaded(home, "d")

@@ -22,9 +22,11 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.errors import ModelNotFound
 from llamarouter.core.exits import Exit
 from llamarouter.core.explain import Explanation
+from llamarouter.core.model import Skipped
 from llamarouter.core.pins_together import Misfit, Pin, misfit_of
 from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
+from llamarouter.core.tuning import fixed_of
 from llamarouter.host.child_log import lines_of_process
 from llamarouter.server.appraiser import Appraiser, Footprints, Subject
 from llamarouter.server.child import Child, Stage
@@ -138,6 +140,25 @@ class Memory:
         rooms = rooms_of(await self._devices.survey(self._pids()), self._budgets, self._pids()) if seen else {}
         pins = [Pin(each.model, each.placements) for each in seen]
         return misfit_of(pins, {name: room.most for name, room in rooms.items()})
+
+    async def unknown_devices(self) -> tuple[Skipped, ...]:
+        """Devices that somebody has named and that the model's engine does not have: a line for each place."""
+        found: dict[str, Skipped] = {}
+        for entry in self._shelf.catalog.entries.values():
+            flags = {} if entry.launch is None else {flag.option: flag for flag in entry.launch.flags}
+            named = fixed_of(flags.values()).devices
+            if entry.launch is None or not named or "--rpc" in flags:  # that brings devices of its own
+                continue
+            asked = self._shelf.inventory.engine_of(entry.launch.engine_key).command, entry.launch.environment()
+            await self._devices.listed(*asked)
+            view = self._devices.view(*asked)
+            there = () if view is None else view.gpus
+            lacking = [name for name in named if name.casefold() not in map(str.casefold, there)]
+            if view is not None and lacking:
+                origin = flags["--device"].origin
+                reason = f"device {', '.join(lacking)}: no such device; its engine has {', '.join(there) or 'no GPU'}"
+                found.setdefault(origin, Skipped(origin, reason))
+        return tuple(found.values())
 
     async def plan(self, entry: Entry, explain: Callable[[Entry], Explanation]) -> Plan:
         """What would happen to a request for the model of `entry` now."""

@@ -97,8 +97,13 @@ class Node:
 
     async def _look_at_memory(self, memory: Memory) -> None:
         await memory.begin()
-        for warning in await self.doubts_of_pins():
+        for warning in await self.doubts_of_memory():
             log.warning("%s", warning)
+
+    async def doubts_of_memory(self) -> tuple[Skipped, ...]:
+        """What was said of devices and cannot be, where somebody looks at them."""
+        unknown = () if self.memory is None else await self.memory.unknown_devices()
+        return (*unknown, *await self.doubts_of_pins())
 
     async def doubts_of_pins(self) -> tuple[Skipped, ...]:
         """Pinned models that cannot all be in memory at once, where somebody looks at it."""
@@ -158,7 +163,7 @@ class Node:
         self.reception.quarantine.clear()
         self.reception.gate.look_again()
         changes = changes_between(before, self.shelf.catalog)
-        doubts = await self.doubts_of_pins()
+        doubts = await self.doubts_of_memory()
         changes = replace(changes, warnings=(*changes.warnings, *doubts), news=(*changes.news, *doubts))
         for warning in changes.news:
             log.warning("%s", warning)
