@@ -39,7 +39,7 @@ def serve(argv: list[str]) -> int:
     """Run the router with the arguments behind `serve`; returns the exit code. Raises `UsageError`."""
     # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
     from llamarouter.cli.serve_log import set_up_log
-    from llamarouter.core.settings import engine_of, parse_settings
+    from llamarouter.core.settings import engine_of, listening_on, parse_settings
     from llamarouter.host.child_environment import child_environment
     from llamarouter.host.config_file import read_config
     from llamarouter.host.devices.machine import Machine
@@ -48,6 +48,7 @@ def serve(argv: list[str]) -> int:
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
     from llamarouter.host.key_file import KEYS, KeyFile
+    from llamarouter.host.passed_sockets import take_passed
     from llamarouter.host.state import state_dir
     from llamarouter.server.appraiser import FOOTPRINTS
     from llamarouter.server.assembly import Plan
@@ -58,20 +59,16 @@ def serve(argv: list[str]) -> int:
 
         show_help()
         return 0
+    passed = take_passed(environ)  # before any child could inherit them
     # Nearly all that is made until it listens lasts: to look for cycles in it would cost a tenth of the start.
     gc.disable()
     engine = engine_for(engine_of(argv, environ), environ)
     config = read_config(environ)
     state = state_dir(environ)
     keys = KeyFile(state / KEYS)
-    settings = parse_settings(
-        argv,
-        environ,
-        engine.table,
-        lambda path: Path(path).read_text(encoding="utf-8"),
-        config,
-        keys_kept=bool(keys.read()),
-    )
+    keys_kept = bool(keys.read())
+    settings = parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=keys_kept)
+    settings = listening_on(settings, passed.hosts, passed.port, keys_kept=keys_kept)
     set_up_log(settings)
     headers = HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
@@ -88,10 +85,15 @@ def serve(argv: list[str]) -> int:
         keys=keys,
         devices=Machine(engine.command, child_environment(environ)),
         footprints=Estimator(environ, FootprintCache(state / FOOTPRINTS)),
+        passed=passed,
     )
     if doubt is not None:
         logging.getLogger("llamarouter").warning("%s", doubt)
     return _run(plan)
+
+
+def _read_text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
 
 
 def _check_named(settings: Settings, catalog: Catalog) -> str | None:

@@ -182,10 +182,18 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
     if len(routers) > 1:
         raise wrong_usage(f"several routers are running here, on ports {ports}: choose one with --port")
     if not routers:
-        return None
+        return _service() if port is None else None
     (router,) = routers
     shown = f"the router on port {router.port}" if router.port else "the router on UNIX sockets"
     return ServerClient(Address(shown, unix=router.admin_socket))
+
+
+def _service() -> ServerClient | None:
+    """The service of this machine, for root and whoever is in its group."""
+    path = os.environ.get("LR_ADMIN_SOCKET") or "/run/llamarouter-admin.sock"  # `ADMIN_SOCKET` of core/unit
+    if not os.access(path, os.W_OK):
+        return None
+    return ServerClient(Address("the service llamarouter", unix=path))
 
 
 def need_server(url: str | None = None, port: int | None = None) -> ServerClient:

@@ -302,6 +302,18 @@ def _checked(keys: list[str], where: str) -> list[str]:
     return keys
 
 
+def listening_on(settings: Settings, hosts: tuple[str, ...], port: int | None, *, keys_kept: bool) -> Settings:
+    """The settings of a router whose sockets somebody else has bound (none: it binds its own).
+
+    Raises UsageError where it may not have them.
+    """
+    if not hosts:
+        return settings
+    moved = replace(settings, host=hosts, port=settings.port if port is None else port)
+    _check_together(moved, keys_kept)
+    return moved
+
+
 def _check_together(settings: Settings, keys_kept: bool) -> None:
     addresses = [host for host in settings.host if not host.endswith(_SOCKET_SUFFIX)]
     if settings.port == 0 and len(addresses) > 1:
@@ -326,7 +338,7 @@ def _unused(settings: Settings) -> list[Skipped]:
 def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:
     """Variables that mean nothing here but look as if they did."""
     real = [env for row in OWN for env in row.option.envs if env.startswith("LR_")]
-    others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR")
+    others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR", "LR_ADMIN_SOCKET")
     found = []
     if environ.get("AIP_MODE") == "PREDICTION":
         reason = "the predict route of Vertex AI is not a feature of lr serve: ask /v1/chat/completions"

@@ -66,6 +66,18 @@ def bind(hosts: tuple[str, ...], port: int, scheme: str = "http") -> list[Bound]
     return bound
 
 
+def passed_on(listener: socket.socket, scheme: str = "http") -> Bound:
+    """A socket that somebody has bound for us, who keeps it when we are gone."""
+    host = listener.getsockname()
+    if listener.family == socket.AF_UNIX:
+        return Bound(listener, f"unix:{host}")
+    return Bound(listener, _url_of(scheme, host[0], host[1]))
+
+
+def _url_of(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
 def _bind_tcp(host: str, port: int, scheme: str, ours: set[str], *, v6only: bool) -> Bound:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -82,8 +94,7 @@ def _bind_tcp(host: str, port: int, scheme: str, ours: set[str], *, v6only: bool
         listener.close()
         raise UsageError(refusal_of(host, port, error, ours)) from error
     listener.setblocking(False)
-    shown = f"[{host}]" if ":" in host else host
-    return Bound(listener, f"{scheme}://{shown}:{listener.getsockname()[1]}")
+    return Bound(listener, _url_of(scheme, host, listener.getsockname()[1]))
 
 
 def _bind_unix(path: str) -> Bound:

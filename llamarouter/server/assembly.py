@@ -19,6 +19,7 @@ from llamarouter.host.incident_file import IncidentFile
 from llamarouter.host.inventory import Inventory
 from llamarouter.host.key_file import KeyFile
 from llamarouter.host.learnt_footprints import LearntFootprints
+from llamarouter.host.passed_sockets import Passed
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.host.usage_file import USAGE, UsageFile
 from llamarouter.relay.body_budget import BodyBudget
@@ -58,6 +59,7 @@ class Plan:
     keys: KeyFile | None = None  # None: there are those of the command line
     devices: Devices | None = None  # None: nobody looks at the memory
     footprints: Footprints | None = None
+    passed: Passed = Passed()  # noqa: RUF009 (frozen)
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:

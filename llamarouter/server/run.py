@@ -4,7 +4,8 @@
 
 The supervisor is the outer block, not uvicorn's lifespan: were it inside, a failure of it would leave `/health`
 answering with nobody behind. First SIGTERM or SIGINT drains, a second one hurries, SIGHUP reloads,
-the certificate too.
+the certificate too. A service manager is told of all of it. The sockets that it has passed are left alone from the
+first moment of the drain: who connects then is for the next router.
 """
 
 from __future__ import annotations
@@ -22,13 +23,16 @@ import uvicorn
 from llamarouter.core.errors import UsageError
 from llamarouter.core.model import Skipped
 from llamarouter.core.refusals import draining
+from llamarouter.core.scheduler import Phase
 from llamarouter.core.startup import loads_at_start
-from llamarouter.host.listening import Bound, bind
+from llamarouter.host.listening import Bound, bind, passed_on
+from llamarouter.host.notify import Notifier
 from llamarouter.host.runtime_folder import RuntimeFolder
 from llamarouter.host.tls import Tls
 from llamarouter.relay.silence import cutting_silent
 from llamarouter.server.assembly import Plan, assemble, environ_of
 from llamarouter.server.doors import admin_door, public_door
+from llamarouter.server.heartbeat import Heartbeat
 from llamarouter.server.node import Node
 
 log = logging.getLogger("llamarouter")
@@ -41,12 +45,19 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    def accept_no_more(self) -> None:
+        """What is connected stays; who connects from now on waits in the kernel for the next owner of the socket."""
+        for server in self.servers:
+            server.close()
+
 
 async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
     """Run the router until it is told to stop. Raises `UsageError` where it cannot start."""
     settings = plan.settings
     tls = None if settings.certificate is None else Tls(*settings.certificate)
-    bound = bind(settings.host, settings.port, "http" if tls is None else "https")
+    scheme = "http" if tls is None else "https"
+    passed = [passed_on(each, scheme) for each in plan.passed.public]
+    bound = passed or bind(settings.host, settings.port, scheme)
     port = next((each.port for each in bound if each.port is not None), None)
     with contextlib.ExitStack() as stack:
         for each in bound:
@@ -111,6 +122,9 @@ class _Life:
         self._node.listening = doors.urls(settings.api_prefix)
         self._node.renew_certificate = doors.renew
         self._supervisor = self._node.supervisor
+        self._passed = plan.passed
+        self._public: list[_Server] = []
+        self._heartbeat = Heartbeat(Notifier(plan.environ), self._supervisor.scheduler.deadline, self._in_a_line)
 
     async def run(self) -> None:
         """Serve until stopped; every child is gone on return."""
@@ -123,17 +137,19 @@ class _Life:
             self._load_on_startup()
             if self._node.shelf.inventory.unread:
                 self._tasks.create_task(self._node.shelf.look())
-            with cutting_silent(self._node.traffic, self._settings.timeout):
-                await self._stopping.wait()
-                await self._drain()
-            for server, _ in servers:
-                server.should_exit = True
-            await asyncio.wait(running)
+            with self._heartbeat.beating():
+                with cutting_silent(self._node.traffic, self._settings.timeout):
+                    await self._stopping.wait()
+                    await self._drain()
+                for server, _ in servers:
+                    server.should_exit = True
+                await asyncio.wait(running)
 
     def _servers(self) -> list[tuple[_Server, list[socket.socket]]]:
-        admin_socket = bind((self._folder.admin_socket,), 0)
-        configs = [*self._doors.configs(self._node), (admin_door(self._node), [each.socket for each in admin_socket])]
-        return [(_Server(config), sockets) for config, sockets in configs]
+        admin_sockets = [each.socket for each in bind((self._folder.admin_socket,), 0)]
+        public = [(_Server(config), sockets) for config, sockets in self._doors.configs(self._node)]
+        self._public = [server for server, _ in public]
+        return [*public, (_Server(admin_door(self._node)), [*admin_sockets, *self._passed.admin])]
 
     def _load_on_startup(self) -> None:
         places = self._settings.models_max
@@ -142,6 +158,14 @@ class _Life:
             log.warning("%s is not loaded at start: --models-max is %d", model, places)
         for model in wanted:
             self._node.load_unasked(model, "at start")
+
+    def _in_a_line(self) -> str:
+        """What a service manager shows of the router."""
+        scheduler, catalog = self._supervisor.scheduler, self._node.shelf.catalog
+        ready = sum(scheduler.phase_of(model) is Phase.READY for model in self._supervisor.children)
+        busy = sum(scheduler.in_flight(model) for model in self._supervisor.children)
+        word = "stopping: " if self._supervisor.closing else ""
+        return f"{word}{len(catalog.entries)} models, {ready} loaded, {busy} requests being answered"
 
     # --- the end ----------------------------------------------------------------------------------------------------
 
@@ -158,8 +182,12 @@ class _Life:
         self._stopping.set()
 
     def _asked_to_reload(self) -> None:
-        self._doors.renew()
-        self._tasks.create_task(self._node.reload())
+        self._tasks.create_task(self._reload())
+
+    async def _reload(self) -> None:
+        with self._heartbeat.reloading():
+            self._doors.renew()
+            await self._node.reload()
 
     async def _drain(self) -> None:
         busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.children)
@@ -168,6 +196,10 @@ class _Life:
         self._node.downloads.end()
         self._node.shelf.hurry()
         self._supervisor.close(self._settings.drain_timeout)
+        self._heartbeat.stopping()
+        if self._passed.public:
+            for server in self._public:
+                server.accept_no_more()
         await self._node.streams.stop_unheard()
         self._node.traffic.close(draining())
         await self._supervisor.lives.until_empty()
