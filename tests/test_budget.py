@@ -76,6 +76,12 @@ def test_what_is_refused(text: str, line: str) -> None:
     assert str(caught.value) == line
 
 
+def test_a_reserve_of_all_there_is_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--memory-reserve 100%: leaves nothing for any model"):
+        budgets(reserve="100%")
+    assert budgets(reserve="99%").reserve.everywhere == Amount(percent=99)
+
+
 def test_by_the_command_line_and_by_the_environment() -> None:
     assert settings("--memory-budget", "8GiB", LR_MEMORY_BUDGET="4GiB").budgets.budget == Allowance(
         "--memory-budget", Amount(bytes=8 * GIB)

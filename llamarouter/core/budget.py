@@ -169,6 +169,8 @@ def _amount_of(where: str, text: str, *, may_be_zero: bool) -> Amount:
         percent = float(share[1])
         if percent > 100:
             raise UsageError(f"{where} {text}: more than 100% of a device is not there")
+        if may_be_zero and percent == 100:
+            raise UsageError(f"{where} {text}: leaves nothing for any model; it takes {_SIZES}")
         amount = Amount(percent=percent)
     else:
         size = bytes_of(text)
