@@ -48,7 +48,9 @@ async def _all_at_once(router: Candidate) -> int:
     """How many of the herd were answered well."""
     clients = [await asyncio.open_connection("127.0.0.1", router.port) for _ in range(_HERD)]
     body = json.dumps({"model": "cold", "content": "x"}).encode()
-    head = f"POST /tokenize HTTP/1.1\r\nhost: bench\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    head = (
+        f"POST /tokenize HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    )
     for _, writer in clients:
         writer.write(head.encode() + b"\r\n\r\n" + body)
     good = 0

@@ -27,6 +27,6 @@ def of_a_connection(candidate: Candidate) -> float:
     with ExitStack() as stack:
         for _ in range(_CONNECTIONS):
             client = stack.enter_context(socket.create_connection(("127.0.0.1", candidate.port), timeout=10))
-            client.sendall(b"GET /health HTTP/1.1\r\nhost: bench\r\n\r\n")
+            client.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             client.recv(65536)
         return (resident(candidate) - before) * 1024 / _CONNECTIONS

@@ -77,7 +77,7 @@ async def _connections(router: Candidate) -> None:
     async with AsyncExitStack() as stack:
         for _ in range(_MANY):
             reader, writer = await stack.enter_async_context(_connected(router))
-            writer.write(b"GET /health HTTP/1.1\r\nhost: bench\r\n\r\n")
+            writer.write(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
             await reader.readuntil(b"}")
 
 
@@ -170,7 +170,7 @@ def _ask(writer: asyncio.StreamWriter, body: dict[str, object]) -> None:
 
 
 def _head(length: int) -> bytes:
-    lines = ("POST /v1/chat/completions HTTP/1.1", "host: bench", "content-type: application/json")
+    lines = ("POST /v1/chat/completions HTTP/1.1", "host: localhost", "content-type: application/json")
     return "\r\n".join([*lines, f"content-length: {length}", "", ""]).encode()
 
 

@@ -117,6 +117,7 @@ def plan_of(
     models = tmp_path / "models"
     models.mkdir(exist_ok=True)
     variables = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LLAMA_CACHE": str(tmp_path / "cache")}
+    variables["LR_ALLOWED_HOSTS"] = "h,router"  # what the tests' clients call it
     variables |= environ or {}
     # A router of one model looks nowhere else unless it is told to.
     words = [*argv] if {"-m", "-hf"} & set(argv) else ["--models-dir", str(models), *argv]

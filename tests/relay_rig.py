@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 
 from llamarouter.core.access import OPEN, Access
 from llamarouter.core.child_protocol import Address
+from llamarouter.core.door_limits import DoorLimits
 from llamarouter.core.errors import BadRequest, InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import RELAYED
@@ -303,7 +304,7 @@ async def relay(
     max_body: int = 100 << 20,
     bodies: int = BUDGET,
     extra: Callable[[Headers], bytes] | None = None,
-    keep_alive: float = 75,
+    limits: DoorLimits = DoorLimits(),  # noqa: B008 (frozen)
     wait_comment: float = 0.0,
 ) -> AsyncIterator[Rig]:
     """The relay in front of the child at `address`, for a test's duration."""
@@ -322,12 +323,14 @@ async def relay(
     ]
     app = Starlette(routes=[*routes, Route("/other", _other)])
     door = (
-        HttpToolsProtocol if way == "asgi" else fast_lane(board, DoorOptions(traffic, extra, wait_comment=wait_comment))
+        HttpToolsProtocol
+        if way == "asgi"
+        else fast_lane(board, DoorOptions(traffic, extra, wait_comment=wait_comment, limits=limits))
     )
     if way == "slow":
         door.routes = {}  # type: ignore[attr-defined]
     config = uvicorn.Config(app, http=door, log_config=None, lifespan="off", ws="none")
-    config.timeout_keep_alive = keep_alive  # type: ignore[assignment]  # uvicorn takes fractions as well
+    config.timeout_keep_alive = limits.keepalive_timeout  # type: ignore[assignment]  # uvicorn takes fractions as well
     config.load()
     state = ServerState()
     protocols: list[Any] = []

@@ -10,6 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http import httptools_impl
 
+from llamarouter.core.door_limits import DoorLimits
 from llamarouter.core.wire import Headers
 from llamarouter.relay.connections import ChildConnections
 from llamarouter.relay.door_options import DoorOptions
@@ -20,6 +21,7 @@ from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 DOORS = ("fast", "slow")
+SHORT = DoorLimits(header_timeout=0.1, body_timeout=0.1, send_timeout=0.1, keepalive_timeout=0.1)
 GET_OTHER = b"GET /other HTTP/1.1\r\nhost: h\r\n\r\n"
 
 
@@ -174,6 +176,9 @@ REFUSED = {
     ),
     "gzip": (b"POST /tokenize HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip, chunked\r\n\r\n", 400),
     "chunks in 1.0": (b"POST /tokenize HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "http/2 by its name": (b"GET /other HTTP/2.0\r\nhost: a\r\n\r\n", 505),
+    "a whole URL": (b"GET http://a/other HTTP/1.1\r\nhost: a\r\n\r\n", 400),
+    "no Host at all": (b"GET /other HTTP/1.1\r\nhost: a/b@c\r\n\r\n", 400),
     "connect": (b"CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 400),
     "http/2": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "garbage": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", 400),
@@ -276,7 +281,7 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         await child.say(whole(b"done"))
         await child.until_gone()
 
-    async with scripted_child(handle) as (path, _), relay("fast", path, keep_alive=0.1) as rig:
+    async with scripted_child(handle) as (path, _), relay("fast", path, limits=SHORT) as rig:
         silent, used, busy = await rig.client(), await rig.client(), await rig.client()
         busy.send(number(1))
         used.send(GET_OTHER)
@@ -299,7 +304,7 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
     ],
 )
 async def test_a_request_of_which_nothing_more_comes_is_given_up(begun: bytes, status: int | None) -> None:
-    async with relay("fast", "/nowhere", keep_alive=0.1) as rig:
+    async with relay("fast", "/nowhere", limits=SHORT) as rig:
         client = await rig.client()
         client.send(begun)
         if status is not None:
@@ -318,7 +323,7 @@ async def test_a_request_that_comes_slowly_is_waited_for(child: str, more: bytes
             client.send(piece)
             come += len(piece)
             await until(lambda come=come: (now := rig.protocols[0]._incoming) and now.body_bytes == come)  # type: ignore[misc]
-            rig.protocols[0]._idle._look()  # as the timer does: something has come since
+            rig.protocols[0]._deadlines._look()  # as the timer does: something has come since
         client.send(b"       }")
         assert (await client.answer()).status == 200
 

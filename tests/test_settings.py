@@ -9,8 +9,9 @@ import pytest
 from llamarouter.core.cors import Cors
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import OptionTable
+from llamarouter.core.hosts import is_loopback
 from llamarouter.core.own_options import OWN, OWN_TABLE
-from llamarouter.core.settings import Settings, engine_of, is_loopback, parse_settings
+from llamarouter.core.settings import Settings, engine_of, parse_settings
 from tests.engine_table import TABLE
 
 KEY = "sk-canary-1234567890"

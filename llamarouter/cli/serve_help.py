@@ -7,7 +7,8 @@ from itertools import groupby
 
 import click
 
-from llamarouter.core.own_options import OWN, OwnOption
+from llamarouter.core.own_option import OwnOption
+from llamarouter.core.own_options import OWN
 
 _COLUMN = 34
 _WIDTH = 100

@@ -4,11 +4,13 @@
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
     |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
-    |- RequestQuarantined 422    TooMany 429 (QueueFull RateLimited TokensUsedUp)    HeadersTooLarge 431
+    |- Misdirected 421        RequestQuarantined 422
+    |- TooMany 429 (QueueFull RateLimited TokensUsedUp)    HeadersTooLarge 431
     |- Internal 500 (ModelInvalid EngineUnavailable ReloadRefused)    ModelCrashed 502
     |- Unavailable 503        Cooldown InsufficientMemory NoPlace Draining QueueTimeout ModelUnloaded
-    |                         Downloading Offline
-    `- LoadTimeout 504        UpstreamTimeout 504    NoSpace 507    ModelTooLarge 507
+    |                         Downloading Offline Overloaded
+    |- LoadTimeout 504        UpstreamTimeout 504    VersionNotSupported 505
+    `- NoSpace 507            ModelTooLarge 507
 
 The body is llama-server's own shape with two words more: `param` (always null, as OpenAI's clients expect)
 and `reason`, which a program can compare. `UsageError` is not among them: it ends `lr` with exit code 2.
@@ -138,6 +140,14 @@ class HeadersTooLarge(RouterError):
     reason = "headers_too_large"
 
 
+class Misdirected(RouterError):
+    """The request is for a name that this router does not go by."""
+
+    status = 421
+    type = "invalid_request_error"
+    reason = "misdirected_request"
+
+
 class RequestQuarantined(RouterError):
     """The request crashed its model, alone: the same again would do the same."""
 
@@ -246,6 +256,19 @@ class Offline(Unavailable):
     """The router was told to stay off the network (`--offline`): trying again is pointless."""
 
     reason = "offline"
+    should_retry = False
+
+
+class Overloaded(Unavailable):
+    """There are more connections than there may be."""
+
+    reason = "overloaded"
+
+
+class VersionNotSupported(RouterError):
+    status = 505
+    type = "invalid_request_error"
+    reason = "version_not_supported"
     should_retry = False
 
 

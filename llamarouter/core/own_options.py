@@ -6,48 +6,13 @@ others are called `LR_*` in the environment. `lr serve --help` is printed from t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from llamarouter.core.flags import Option, OptionTable
-
-
-@dataclass(frozen=True, slots=True)
-class OwnOption:
-    """One row. `default` is for people; the value itself is the field's in `Settings`.
-
-    `shared`: the router reads it and every child gets it as well, where its engine knows it.
-    """
-
-    group: str
-    option: Option
-    default: str = ""
-    shared: bool = False
-
-
-def _row(
-    group: str,
-    spellings: str,
-    hint: str,
-    env: str,
-    default: str,
-    text: str,
-    *,
-    negatives: str = "",
-    shared: bool = False,
-) -> OwnOption:
-    option = Option(
-        names=tuple(spellings.split()),
-        negatives=tuple(negatives.split()),
-        arity=1 if hint else 0,
-        envs=tuple(env.split()),
-        hint=hint,
-        help=text,
-    )
-    return OwnOption(group, option, default, shared)
-
+from llamarouter.core.door_limits import LIMITS
+from llamarouter.core.flags import OptionTable
+from llamarouter.core.own_option import LISTEN as _LISTEN
+from llamarouter.core.own_option import OwnOption
+from llamarouter.core.own_option import row as _row
 
 _MODELS = "Models"
-_LISTEN = "Listening"
 _WAIT = "Waiting and stopping (seconds)"
 _ENGINE = "Engine and machine"
 _LOG = "Log"
@@ -209,6 +174,7 @@ OWN: tuple[OwnOption, ...] = (
         negatives="--no-cors-credentials",
     ),
     _row(_LISTEN, "--allow-open", "", "LR_ALLOW_OPEN", "off", "listen beyond this machine although there is no key"),
+    *LIMITS,
     _row(
         _LISTEN,
         "--ui --webui",

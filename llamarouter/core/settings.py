@@ -9,7 +9,6 @@ is llama-server's, for every child; what cannot be either is refused by name, wi
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,9 +17,11 @@ from typing import Any
 from llamarouter.core.budget import Budgets, budgets_of
 from llamarouter.core.config_ini import own_of
 from llamarouter.core.cors import Cors
+from llamarouter.core.door_limits import DoorLimits, limits_of
 from llamarouter.core.door_values import api_prefix_of, certificate_of, cors_of, ui_config_of
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
+from llamarouter.core.hosts import SOCKET_SUFFIX, Hosts, hosts_of, is_loopback
 from llamarouter.core.ini import Ini
 from llamarouter.core.model import Skipped
 from llamarouter.core.one_model import OneModel, one_model_of
@@ -31,7 +32,6 @@ from llamarouter.core.pins import NamedPins
 from llamarouter.core.policy_rules import DURATIONS, QUEUE, QUEUE_TIMEOUT, TTL, Rule, rule_of
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-_SOCKET_SUFFIX = ".sock"
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
 _LEAST_BYTES = 1 << 20  # what the fast lane takes at once, before anybody counts it
@@ -58,6 +58,8 @@ class Settings:
     api_prefix: str = ""  # before every path: "" or "/some/path"
     certificate: tuple[str, str] | None = None  # the files of key and certificate: TLS where it is not None
     cors: Cors = Cors()  # noqa: RUF009 (frozen)
+    names: Hosts = Hosts()  # noqa: RUF009 (frozen)
+    limits: DoorLimits = DoorLimits()  # noqa: RUF009 (frozen)
     max_wait: float = 10.0
     queue_timeout: float = 300.0
     queue_per_model: int = 1024
@@ -148,7 +150,11 @@ def parse_settings(
         warnings=(*warnings, *_misspelt(environ)),
     )
     _check_together(settings, keys_kept)
-    return replace(settings, warnings=(*settings.warnings, *_unused(settings)))
+    return replace(_at_the_door(settings, values), warnings=(*settings.warnings, *_unused(settings)))
+
+
+def _at_the_door(settings: Settings, values: OwnValues) -> Settings:
+    return replace(settings, names=hosts_of(values, settings.host), limits=limits_of(values))
 
 
 def engine_of(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...] | None:
@@ -162,16 +168,6 @@ def engine_of(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...
         if name == _ENGINE:
             text = value if equals else "".join(argv[at + 1 : at + 2])
     return _command(text)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach an entry of `--host`."""
-    if host.endswith(_SOCKET_SUFFIX) or host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _take_apart(
@@ -271,7 +267,7 @@ def _hosts(text: str | None) -> tuple[str, ...]:
     for host in hosts:
         if not host or any(letter.isspace() for letter in host):
             raise UsageError(f"--host {text}: an address, several by commas, or a path that ends in .sock")
-        if host.endswith(_SOCKET_SUFFIX) and len(host.encode("utf-8", "surrogateescape")) > _MAX_SOCKET_PATH:
+        if host.endswith(SOCKET_SUFFIX) and len(host.encode("utf-8", "surrogateescape")) > _MAX_SOCKET_PATH:
             raise UsageError(f"--host {host}: longer than the {_MAX_SOCKET_PATH} bytes that a socket's path may have")
     return hosts
 
@@ -315,7 +311,7 @@ def listening_on(settings: Settings, hosts: tuple[str, ...], port: int | None, *
 
 
 def _check_together(settings: Settings, keys_kept: bool) -> None:
-    addresses = [host for host in settings.host if not host.endswith(_SOCKET_SUFFIX)]
+    addresses = [host for host in settings.host if not host.endswith(SOCKET_SUFFIX)]
     if settings.port == 0 and len(addresses) > 1:
         raise UsageError("--port 0 finds a port for one address: give one --host, or a port")
     if settings.api_keys or settings.allow_open or keys_kept:

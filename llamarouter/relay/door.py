@@ -20,20 +20,22 @@ from typing import Any, cast
 import httptools
 
 from llamarouter.core.body import model_of_json
-from llamarouter.core.errors import BadRequest, RequestTimeout, RouterError, UnnamedModel
+from llamarouter.core.errors import BadRequest, Misdirected, Overloaded, RequestTimeout, RouterError, UnnamedModel
 from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.closing import SoftClosing, close_idle
+from llamarouter.relay.deadlines import Deadlines
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
-from llamarouter.relay.idle import IdleTimer
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming
 from llamarouter.relay.queued import Queued
+from llamarouter.relay.slow_reader import SlowReader
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
 
+_COME_AGAIN = 5.0  # seconds
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
 
@@ -55,26 +57,23 @@ class Door(WayOut):
         self._feeding = 0  # bytes in the read that is being parsed
         self._ended_one = False  # a request ended within that read
         self._advancing = False
-        self._idle = IdleTimer(
-            self.loop,
-            self.timeout_keep_alive,
-            busy=self._is_busy,
-            reading=self._reading,
-            closed=self.timeout_keep_alive_handler,
-            stalled=self._stalled,
-        )
+        self._deadlines = Deadlines(self.loop, self.options.limits, self)
+        self._slow_reader = SlowReader(self.loop, self.options.limits.send_timeout, self._unsent, self._hang_up)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.transport.set_write_buffer_limits(high=_WRITE_HIGH)
-        self._idle.restart()
+        self._deadlines.begin()
+        if len(self.connections) > self.options.limits.max_connections:
+            self._turn_away(Overloaded("there are as many connections as there may be", retry_after=_COME_AGAIN))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
         super().connection_lost(exc)
-        self._idle.cancel()
+        self._deadlines.cancel()
+        self._slow_reader.cancel()
         self._forget_later()
         if self._exchange is not None:
             self._exchange.client_left()
@@ -96,30 +95,43 @@ class Door(WayOut):
             self.flow.resume_writing()
         self.transport.abort()
 
-    def _is_busy(self) -> bool:
-        return self._current is not None or self._incoming is not None
-
-    def _reading(self) -> tuple[Incoming, bool, int] | None:
-        """How far the request is that is being read; None where none is, or the one before it is answered."""
+    def reading(self) -> Incoming | None:
+        """The request that is being read, if it is its turn."""
         incoming = self._incoming
-        if incoming is None or self._current not in (None, incoming):
-            return None
-        return incoming, incoming.head_complete, incoming.body_bytes
+        return incoming if incoming is None or self._current in (None, incoming) else None
 
-    def _stalled(self) -> None:
-        """Nothing more has come of a request: give its place up."""
+    def is_idle(self) -> bool:
+        return self._current is None and self._incoming is None
+
+    def is_held(self) -> bool:
+        """Whether it is us who do not read on."""
+        return bool(self.flow.read_paused)
+
+    def idled(self) -> None:
+        if self._unsent():  # it has not even taken its last answer
+            self.transport.abort()
+        else:
+            self.timeout_keep_alive_handler()
+
+    def stalled(self) -> None:
+        """A request does not come in time: give its place up."""
         if self._current is None:
-            self._turn_away(RequestTimeout("the rest of the request did not come"))
+            self._turn_away(RequestTimeout("the rest of the request did not come in time"))
         else:
             self._hang_up()  # the application waits for its body, and is told so
 
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
     def pause_writing(self) -> None:
         super().pause_writing()
+        self._slow_reader.begin()
         if self._exchange is not None:
             self._exchange.pause()
 
     def resume_writing(self) -> None:
         super().resume_writing()
+        self._slow_reader.end()
         if self._exchange is not None:
             self._exchange.resume()
 
@@ -176,11 +188,18 @@ class Door(WayOut):
             raise
         except httptools.HttpParserError:
             self.send_400_response("the request is not valid HTTP")
-        incoming = self._incoming
-        if incoming is not None and not incoming.head_complete and not self._ended_one:
-            incoming.bytes_before += len(data)
+        if self._incoming is not None:
+            self._expect_more(self._incoming, len(data))
+
+    def _expect_more(self, incoming: Incoming, read: int) -> None:
+        """A request came with this read, and is not whole."""
+        if not incoming.head_complete and not self._ended_one:
+            incoming.bytes_before += read
             if incoming.bytes_before > MAX_HEAD and (refusal := incoming.too_large(read=incoming.bytes_before)):
                 self._turn_away(refusal)
+                return
+        if self._current in (None, incoming):
+            self._deadlines.expect_more(incoming)
 
     def _feed_without_upgrade(self, behind: bytes) -> None:
         """The parser lets go of a request that would switch protocols, body and all: read it again as a plain one."""
@@ -194,7 +213,7 @@ class Door(WayOut):
     # --- the parser's callbacks ---------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._incoming = Incoming()
+        self._incoming = Incoming(self.loop.time())
 
     def on_url(self, url: bytes) -> None:
         if self._incoming is not None:
@@ -209,10 +228,19 @@ class Door(WayOut):
         if incoming is None or self._deaf:
             return
         refusal = incoming.complete_head(self.parser, self._feeding, self.routes)
+        if refusal is None:
+            refusal = self._misdirected(incoming)
         if refusal is not None:
             self._turn_away(refusal)
         elif not incoming.plain and not incoming.upgrading and self._current is None:
             self._hand_over(incoming)
+
+    def _misdirected(self, incoming: Incoming) -> RouterError | None:
+        try:
+            self.options.names.check(self.server, incoming.host)
+        except Misdirected as error:
+            return error
+        return None
 
     def on_body(self, body: bytes) -> None:
         incoming = self._incoming
@@ -320,8 +348,9 @@ class Door(WayOut):
         if self._deaf or self.transport.is_closing():
             self._deaf = True
             self._forget_later()
+            self._slow_reader.begin()  # a close waits for whoever reads
             return
-        self._idle.restart()
+        self._deadlines.restart()
         if self._advancing:  # called from below: the loop there goes on
             return
         self._advancing = True
@@ -336,6 +365,8 @@ class Door(WayOut):
             else:
                 break
         self._advancing = False
+        if self._current is None and self._incoming is not None:  # begun behind the one that is answered now
+            self._deadlines.expect_more(self._incoming)
 
     def _forget_later(self) -> None:
         self._later.clear()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from llamarouter.core.door_limits import DoorLimits
+from llamarouter.core.hosts import Hosts
 from llamarouter.core.wire import Headers
 from llamarouter.relay.traffic import Traffic
 
@@ -20,3 +22,5 @@ class DoorOptions:
     extra_headers: Callable[[Headers], bytes] | None = None
     prefix: str = ""
     wait_comment: float = 0.0
+    limits: DoorLimits = DoorLimits()  # noqa: RUF009 (frozen)
+    names: Hosts = Hosts(())  # noqa: RUF009 (frozen)

@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from llamarouter.core.body import is_multipart
-from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError, UriTooLong
+from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError, UriTooLong, VersionNotSupported
+from llamarouter.core.hosts import name_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
 
@@ -49,12 +50,14 @@ class Incoming:
         "head_complete",
         "head_start",
         "headers",
+        "host",
         "hosts",
         "keep_alive",
         "method",
         "plain",
         "problem",
         "route",
+        "since",
         "upgrade",
         "upgrading",
         "url",
@@ -63,7 +66,8 @@ class Incoming:
         "x_api_key",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, since: float = 0.0) -> None:
+        self.since = since  # when its first byte came, in the loop's time
         self.url = b""
         self.headers: Headers = []
         self.method = b""
@@ -82,6 +86,7 @@ class Incoming:
         self.upgrade = False  # it has an Upgrade header
         self.upgrading = False  # the parser is about to let go of it
         self.hosts = 0
+        self.host: bytes | None = None
         self.problem: str | None = None
         self.head_start: bytes | None = None  # what the child's head begins with, once it was made
         self.door_headers: Headers | None = None  # what the server said at that time in every answer
@@ -92,6 +97,8 @@ class Incoming:
     # --- while it is parsed -------------------------------------------------------------------------------------------
 
     def add_header(self, name: bytes, value: bytes) -> None:
+        if b"_" in name:  # as nginx: some read it as the same name with a dash
+            return
         self.headers.append((name, value))
         if name in _TELLING:
             self._note(name, value)
@@ -99,6 +106,7 @@ class Incoming:
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
             self.hosts += 1
+            self.host = value
         elif name == b"content-length":
             self.plain = self.plain and len(value) < 8 and value.isdigit() and int(value) <= MAX_FAST_BODY
         elif name == b"content-type":
@@ -131,19 +139,27 @@ class Incoming:
             return refusal
         if len(self.headers) > _MAX_HEADERS:
             return HeadersTooLarge(f"the request has more than {_MAX_HEADERS} headers")
-        if self.method == b"CONNECT" or self.version not in ("1.1", "1.0"):
-            return BadRequest("the router speaks HTTP/1.1")
-        if self.version == "1.0":
-            self.plain = False
-            if any(name == b"transfer-encoding" for name, _ in self.headers):
-                self.problem = "a request of HTTP/1.0 cannot have a transfer-encoding"
-        elif self.hosts != 1:
-            self.problem = "the request needs exactly one Host header"
+        if self.version not in ("1.1", "1.0"):
+            return VersionNotSupported("the router speaks HTTP/1.1")
+        self._look_for_problems()
         if self.problem is not None:
             return BadRequest(self.problem)
         self.upgrading = self.upgrade and parser.should_upgrade()
         self._find_route(routes)
         return None
+
+    def _look_for_problems(self) -> None:
+        """What no proxy in front may understand otherwise than the router and its children do."""
+        if self.version == "1.0":
+            self.plain = False
+            if any(name == b"transfer-encoding" for name, _ in self.headers):
+                self.problem = "a request of HTTP/1.0 cannot have a transfer-encoding"
+        if self.hosts > 1 or (self.hosts == 0 and self.version != "1.0"):
+            self.problem = "the request needs exactly one Host header"
+        elif self.host is not None and name_of(self.host) is None:
+            self.problem = "the request's Host is not a name or address with a port"
+        elif self.url[:1] != b"/" and (self.url != b"*" or self.method != b"OPTIONS"):
+            self.problem = "the request's target must be a path"  # a whole URL or CONNECT is for a proxy
 
     def too_large(self, *, read: int = 0) -> RouterError | None:
         """What of the head is too large, of which at least `read` bytes have come."""

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llamarouter.core.access import OPERATOR
+from llamarouter.core.access import OPERATOR, Access
 from llamarouter.core.errors import NotFound, RouterError
 from llamarouter.core.key_rules import PUBLIC, Right, needs_admin, right_of
 from llamarouter.core.wire import header_of
@@ -32,6 +32,7 @@ class Guard:
         self._trusted = trusted
         self._prefix = "" if trusted else node.settings.api_prefix
         self._cors = node.settings.cors
+        self._names = node.settings.names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -46,17 +47,8 @@ class Guard:
         if scope["method"] == "OPTIONS":
             await self._answer_to_options()(scope, receive, send_with_cors)
             return
-        inner = self._inner(scope)
         try:
-            access = OPERATOR
-            if not self._trusted and (inner is None or not self._public(inner)):
-                headers = scope["headers"]
-                gate = self._node.reception.gate
-                access = gate.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
-            if inner is None:
-                raise NotFound("File Not Found")
-            if not access.admin:
-                self._check_right(inner)
+            inner, access = self._let_in(scope)
         except RouterError as error:
             await answer(error)(scope, receive, send_with_cors)
             return
@@ -64,6 +56,22 @@ class Guard:
             await _to_folder(scope)(scope, receive, send_with_cors)
             return
         await self._app({**inner, ACCESS: access}, receive, send_with_cors)
+
+    def _let_in(self, scope: Scope) -> tuple[Scope, Access]:
+        """The request as it is behind the guard, and whose it is. Raises `RouterError`."""
+        headers = scope["headers"]
+        if not self._trusted:
+            self._names.check(scope.get("server"), header_of(headers, b"host"))
+        inner = self._inner(scope)
+        access = OPERATOR
+        if not self._trusted and (inner is None or not self._public(inner)):
+            gate = self._node.reception.gate
+            access = gate.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+        if inner is None:
+            raise NotFound("File Not Found")
+        if not access.admin:
+            self._check_right(inner)
+        return inner, access
 
     def _inner(self, scope: Scope) -> Scope | None:
         """The request without the prefix; None where it has another. Its path is empty where it is the prefix alone."""

@@ -149,7 +149,7 @@ def test_a_client_that_never_speaks_tls_is_let_go(serve: Serve, models_dir: Path
     router = serve(COMPILED, "--models-dir", models_dir, "--ssl-key-file", key, "--ssl-cert-file", cert)
     port = int(router.url.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port)) as silent, socket.create_connection(("127.0.0.1", port)) as raw:
-        raw.sendall(b"GET /health HTTP/1.1\r\nhost: h\r\n\r\n")
+        raw.sendall(b"GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n")
         raw.settimeout(5)
         assert b"HTTP/1.1 200" not in raw.recv(4096)
         with client_of(router) as client:

@@ -203,7 +203,7 @@ def test_a_full_queue_is_a_rate_limit(serve: Serve, tmp_path: Path) -> None:
     write_slow(tmp_path / "models")
     router = serve(COMPILED, "--models-dir", tmp_path / "models", "--parallel", 1, "--threads", 1)
     body = json.dumps({"model": "slow", "prompt": "x", "ignore_eos": True}).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode()
     address = httpx.URL(router.url)
     with ExitStack() as waiting, client_of(router, max_retries=0) as client:
         for number in range(1 + QUEUE):  # one is answered, the others wait for its slot

@@ -43,7 +43,9 @@ def held_slot(router: Router) -> Iterator[Callable[[], None]]:
     body = json.dumps({"model": "slow", "prompt": "x", "ignore_eos": True, "stream": True}).encode()
     address = urlsplit(router.url)
     with socket.create_connection((address.hostname, address.port or 80)) as holder:
-        holder.sendall(b"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        holder.sendall(
+            b"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+        )
         heard = b""
         while b"data: " not in heard:  # a token: comments come without a slot, too
             part = holder.recv(1 << 16)
