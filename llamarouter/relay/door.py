@@ -115,10 +115,7 @@ class Door(WayOut):
 
     def stalled(self) -> None:
         """A request does not come in time: give its place up."""
-        if self._current is None:
-            self._turn_away(RequestTimeout("the rest of the request did not come in time"))
-        else:
-            self._hang_up()  # the application waits for its body, and is told so
+        self._turn_away(RequestTimeout("the rest of the request did not come in time"))
 
     def _unsent(self) -> int:
         return self.transport.get_write_buffer_size()
@@ -374,13 +371,26 @@ class Door(WayOut):
 
     def _turn_away(self, error: RouterError) -> None:
         """Refuse what cannot be read any further, and close; an answer that runs is let go on to its end."""
-        self._incoming = None
+        incoming, self._incoming = self._incoming, None
         if self._deaf:
             return
-        if self._current is not None:
+        if self._current is not None and self._current is incoming:
+            self._break_in(error)
+        elif self._current is not None:
             self._end_behind(self._current)
             self._forget_later()
-            return
-        self._current = Incoming()
-        self.refuse(error)
-        self._deaf = True
+        else:
+            self._current = Incoming()
+            self.refuse(error)
+            self._deaf = True
+
+    def _break_in(self, error: RouterError) -> None:
+        """Refuse a request whose body the application is reading: it hears that its client has left."""
+        begun = self.cycle.response_started
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if begun:
+            self._hang_up()
+        else:
+            self.refuse(error)
+            self._deaf = True

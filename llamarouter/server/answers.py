@@ -63,11 +63,14 @@ async def object_of(request: Request) -> dict[str, Any]:
     Raises `BadRequest` and its kin.
     """
     data = bytearray()
+    announced = request.headers.get("content-length", "")
+    if announced.isdecimal() and int(announced[:20]) > _MAX_BODY:
+        raise _too_large()
     try:
         async for part in request.stream():
             data += part
             if len(data) > _MAX_BODY:
-                raise RequestTooLarge("the body of the request is larger than 1 MiB")
+                raise _too_large()
     except ClientDisconnect as error:
         raise BadRequest("the client left before its request was whole") from error
     try:
@@ -79,8 +82,14 @@ async def object_of(request: Request) -> dict[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
+def _too_large() -> RequestTooLarge:
+    return RequestTooLarge("the body of the request is larger than 1 MiB")
+
+
 def answer(error: RouterError) -> Response:
     """The answer that an error is."""
     response = Response(body_of(error), error.status)
     response.raw_headers = [*headers_of(error), (b"content-length", str(len(response.body)).encode())]
+    if isinstance(error, RequestTooLarge):  # the rest of it is not waited for
+        response.raw_headers.append((b"connection", b"close"))
     return response
