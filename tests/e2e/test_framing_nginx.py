@@ -39,14 +39,16 @@ def asking(name: str) -> bytes:
     return b"%bcontent-length: %d\r\n\r\n%b" % (line, len(body), body)
 
 
-def test_no_row_makes_nginx_and_the_router_disagree(serve: Serve, front: Front, fake: Path, models_dir: Path) -> None:
+def test_no_row_makes_nginx_and_the_router_disagree(
+    serve: Serve, front: Front, fake: Path, models_dir: Path, tmp_path: Path
+) -> None:
     router = serve(fake, "--models-dir", models_dir)
     client = front(router)
     address = (client.base_url.host, client.base_url.port or 80)
     for number, (name, (request, _)) in enumerate(ROWS.items()):
         asked = request.replace(b"{line}", b"POST /v1/embeddings")
         answer = told(address, asked + asking(f"smuggled-{number}"))
-        # nginx reads some rows leniently, and sends what it understood in words of its own: then it knows both requests.
+        # nginx reads some rows leniently and sends on what it understood, in its own words: then it knows both.
         logged = (tmp_path / "nginx" / "access.log").read_text().count(f"?smuggled-{number} ")
         assert answer.count(b"'smuggled-%d'" % number) <= logged, name
         for probe in range(4):
