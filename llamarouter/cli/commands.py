@@ -40,6 +40,8 @@ COMMANDS = {
     "explain": Listed("Models", "llamarouter.cli.explain", "explain", "Show how a model is started, and why so."),
     "plan": Listed("Models", "llamarouter.cli.plan", "plan", "Show what a request for a model would meet with now."),
     "ps": Listed("Running", "llamarouter.cli.ps", "ps", "Show the models that are in memory and what they do."),
+    "top": Listed("Running", "llamarouter.cli.top", "top", "Watch models, queues and devices live."),
+    "events": Listed("Running", "llamarouter.cli.events", "events", "Print what happens, as it happens."),
     "load": Listed("Running", "llamarouter.cli.load", "load", "Load models now instead of at their first request."),
     "unload": Listed("Running", "llamarouter.cli.unload", "unload", "End models' processes and free their memory."),
     "pin": Listed("Running", "llamarouter.cli.pin", "pin", "Keep models in memory: they make room for no other."),

@@ -63,6 +63,7 @@ class Row:
     held: Mapping[str, int] | None = None  # what that holds, bytes by device
     shortfalls: tuple[str, ...] = ()  # what it came up with less of than it was to have
     stopped: str | None = None  # why the router stopped it: expired, evicted, unloaded
+    stopped_ago: float | None = None  # seconds
 
     @property
     def shown_state(self) -> str:
@@ -159,6 +160,7 @@ def row_of(item: object) -> Row | None:
         held=more.get("held"),
         shortfalls=tuple(str(each) for each in more.get("shortfalls") or ()),
         stopped=(more.get("stopped") or {}).get("reason"),
+        stopped_ago=(more.get("stopped") or {}).get("seconds_ago"),
     )
 
 
