@@ -1,5 +1,5 @@
-"""The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser`, `cc` or
-`ui`.
+"""The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser`, `cc`,
+`systemd` or `ui`.
 
 Where the program is missing, its tier is left out as a whole (deselected, not skipped one by one), and the end of the
 report names it with what would bring it in: a run that left something out never looks like one that did not.
@@ -40,6 +40,8 @@ def why_missing(tier: str) -> str | None:
             there, remedy = found, "no Chromium: apt-get install chromium"
         case "cc":
             there, remedy = shutil.which("cc") is not None, "no C compiler: apt-get install gcc"
+        case "systemd":
+            there, remedy = shutil.which("systemd-analyze") is not None, "no systemd-analyze: apt-get install systemd"
         case "ui":
             return _why_no_ui()
         case _:
@@ -55,7 +57,7 @@ def _why_no_ui() -> str | None:
     return None
 
 
-TIERS = ("compiled", "nginx", "browser", "cc", "ui")
+TIERS = ("compiled", "nginx", "browser", "cc", "systemd", "ui")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

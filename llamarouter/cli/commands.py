@@ -34,6 +34,7 @@ COMMANDS = {
         "Serve", "llamarouter.cli.reload", "reload", "Have the router read presets, folders and its certificate again."
     ),
     "key": Listed("Serve", "llamarouter.cli.key", "key", "Make, list and take away keys for the router."),
+    "service": Listed("Serve", "llamarouter.cli.service", "service", "Run the router as a service of systemd."),
     "ls": Listed("Models", "llamarouter.cli.ls", "ls", "List the models that can be asked for."),
     "pull": Listed("Models", "llamarouter.cli.pull", "pull", "Fetch a model from Hugging Face."),
     "rm": Listed("Models", "llamarouter.cli.rm", "rm", "Delete a fetched model's files."),
