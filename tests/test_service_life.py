@@ -108,12 +108,12 @@ def listener() -> socket.socket:
     return bound
 
 
-def ask(address: object, path: str = "/health", family: int = socket.AF_INET) -> bytes:
+def ask(address: object, path: str = "/health", family: int = socket.AF_INET, host: str = "localhost") -> bytes:
     """The whole answer to a GET."""
     with socket.socket(family) as client:
         client.settimeout(20)
         client.connect(address)  # type: ignore[arg-type]
-        client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         return b"".join(iter(lambda: client.recv(65536), b""))
 
 
@@ -220,6 +220,13 @@ def test_a_passed_socket_that_all_machines_reach_wants_a_key_as_any_other(manage
             said, _ = process.communicate(timeout=20)
             assert process.returncode == 2
             assert "lr: --host 0.0.0.0 can be reached from other machines and there is no key" in said
+
+
+def test_a_passed_socket_is_guarded_by_its_own_address_whatever_the_command_line_says(manager: Manager) -> None:
+    with listener() as bound, manager.service("--host", "0.0.0.0", "--allow-open", sockets=[("x", bound)]):
+        manager.hear("READY=1")
+        assert ask(bound.getsockname()).startswith(b"HTTP/1.1 200")
+        assert ask(bound.getsockname(), host="evil.example").startswith(b"HTTP/1.1 421")
 
 
 def test_a_passed_socket_that_does_not_listen_is_refused_in_a_line(manager: Manager) -> None:

@@ -196,7 +196,7 @@ def _listen_of(settings: Settings) -> tuple[str, ...]:
 
 
 def _is_loopback(host: str) -> bool:
-    from llamarouter.core.settings import is_loopback
+    from llamarouter.core.hosts import is_loopback
 
     return is_loopback(host)
 

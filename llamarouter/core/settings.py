@@ -305,7 +305,8 @@ def listening_on(settings: Settings, hosts: tuple[str, ...], port: int | None, *
     """
     if not hosts:
         return settings
-    moved = replace(settings, host=hosts, port=settings.port if port is None else port)
+    names = replace(settings.names, own=hosts)
+    moved = replace(settings, host=hosts, port=settings.port if port is None else port, names=names)
     _check_together(moved, keys_kept)
     return moved
 
