@@ -54,3 +54,9 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="directory"):
         write_atomically(tmp_path / "target", b"new")  # a folder cannot be replaced by a file
     assert [entry.name for entry in tmp_path.iterdir()] == ["target"]
+
+
+def test_every_folder_that_is_made_on_the_way_is_private(tmp_path: Path) -> None:
+    write_atomically(tmp_path / "state" / "engines" / "x.json", b"x")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("state", "state/engines")]
+    assert modes == [0o700, 0o700]

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 _LEAST_APART = 0.5  # seconds between two pictures
 _MOST_APART = 1.0
 _FEED_AGAIN = 2.0
+_WIDTH_OF_A_PIPE = 120
 _KEY = re.compile(r"\x1b[\[O].|.", re.DOTALL)
 _UP, _DOWN = ("\x1b[A", "\x1bOA", "k"), ("\x1b[B", "\x1bOB", "j")
 
@@ -64,7 +65,9 @@ def top(once: bool, url: str | None, port: int | None) -> None:
 
     server = need_server(url, port)
     if once:
-        console = Console(no_color=not is_colourful(), highlight=False)
+        # Where no terminal says how wide it is, nothing is cut for the usual one.
+        width = None if sys.stdout.isatty() or os.environ.get("COLUMNS") else _WIDTH_OF_A_PIPE
+        console = Console(no_color=not is_colourful(), highlight=False, width=width)
         scene = scene_of(server, ())
         from llamarouter.cli.top_frame import frame_of
 

@@ -33,7 +33,7 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
 
     Raises OSError; then nothing of the new content is left.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_private(path.parent)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -47,6 +47,13 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
             os.unlink(temporary)
         raise
     _sync_folder(path.parent)
+
+
+def _make_private(folder: Path) -> None:
+    """Make what is missing of a path, all of it 0700: `mkdir(parents=True)` leaves the upper ones open."""
+    if not folder.parent.exists():
+        _make_private(folder.parent)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _folder(environ: Mapping[str, str], own: str, xdg: str, below_home: str) -> Path:

@@ -20,6 +20,7 @@ from llamarouter.host.state import state_dir
 AREA = "folders"
 LITTLE_ROOM = 2 << 30  # bytes: less than the smallest useful model takes
 NO_ROOM = 64 << 20
+_RUNTIME = "runtime folder"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,7 @@ class Folder:
 def folders_of(environ: Mapping[str, str], hub_cache: str | None = None) -> list[Folder]:
     """Those of this user; `hub_cache`: the one that the running router reads."""
     return [
-        Folder("runtime folder", base_of(environ), True, "LR_RUNTIME_DIR"),
+        Folder(_RUNTIME, base_of(environ), True, "LR_RUNTIME_DIR"),
         Folder("state folder", str(state_dir(environ)), True, "LR_STATE_DIR"),
         Folder("models' cache", hub_cache or places_of(environ, None).hub_cache, False, "HF_HOME"),
     ]
@@ -80,7 +81,10 @@ def _wrongs(folder: Folder, found: os.stat_result) -> Iterator[Finding]:
     if folder.private and found.st_uid not in (os.geteuid(), 0):
         yield _wrong(folder, f"belongs to another user (uid {found.st_uid})", f"set {folder.setting} to one of yours")
     elif folder.private and mode & 0o077:
-        yield _wrong(folder, f"is open to other users (mode {mode:04o})", f"chmod 700 {folder.path}")
+        # The files of the state folder are 0600: who looks in learns names, but who may write replaces them.
+        severity = Severity.ERROR if mode & 0o022 or folder.name == _RUNTIME else Severity.WARNING
+        what = f"the {folder.name} is open to other users (mode {mode:04o})"
+        yield Finding(AREA, severity, what, folder.path, f"chmod 700 {folder.path}")
     if not os.access(folder.path, os.R_OK | os.X_OK):
         yield _wrong(folder, "cannot be read by this user", f"set {folder.setting}, or run as uid {found.st_uid}")
     elif not os.access(folder.path, os.W_OK):

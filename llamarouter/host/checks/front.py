@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from llamarouter.core.findings import Finding, Severity
+from llamarouter.core.hosts import is_loopback
 from llamarouter.core.stream_findings import AREA, Stream, stream_findings
 
 SECONDS = 10.0  # for an answer that costs nothing
@@ -113,7 +114,8 @@ def _of_rights(url: str, way: Way) -> Iterator[Finding]:
         return
     if status == 200:
         what = "administration is open to everybody: /lr/status is answered without a key"
-        yield Finding(AREA, Severity.ERROR, what, url, "`lr key add NAME`; pass on /v1/ and /health alone")
+        severity = Severity.NOTE if is_loopback(urlsplit(url).hostname or "") else Severity.ERROR
+        yield Finding(AREA, severity, what, url, "`lr key add NAME`; pass on /v1/ and /health alone")
     if listed == 401 and way.key:
         what = "the key of LR_API_KEY is refused: it is none, or the proxy takes `Authorization` away"
         yield Finding(AREA, Severity.ERROR, what, url, "`proxy_set_header Authorization $http_authorization;`")
