@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import tempfile
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from llamarouter.host.notify import Notifier
+from llamarouter.server.heartbeat import Heartbeat
 
 
 @pytest.fixture
@@ -58,3 +60,25 @@ def test_the_watchdog_is_for_one_process(runtime: Path, usec: str, pid: str, sec
     )
     assert notifier.watchdog == seconds
     notifier.close()
+
+
+@pytest.mark.parametrize(("late", "beats"), [(None, True), (-60.0, True), (5.0, True), (11.0, False)])
+def test_a_scheduler_that_nobody_calls_is_not_well(runtime: Path, late: float | None, beats: bool) -> None:
+    path = str(runtime / "notify")
+
+    async def live() -> None:
+        loop = asyncio.get_running_loop()
+        notifier = Notifier({"NOTIFY_SOCKET": path, "WATCHDOG_USEC": "30000000"})
+        heart = Heartbeat(notifier, lambda: None if late is None else loop.time() - late, lambda: "here")
+        with heart.beating(), heart.reloading(), heart.reloading():
+            pass
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as heard:
+        heard.bind(path)
+        heard.settimeout(5)
+        asyncio.run(live())
+        messages = [heard.recv(100).decode().split("\n")[0] for _ in range(6 if beats else 5)]
+    assert messages[0] == "READY=1"
+    assert ("WATCHDOG=1" in messages) is beats
+    # Of two reloads at once the last one ends it.
+    assert messages[-4:] == ["STATUS=here", "RELOADING=1", "RELOADING=1", "READY=1"]

@@ -181,7 +181,7 @@ def test_who_connects_during_the_drain_is_left_to_the_next_one(manager: Manager)
             manager.hear("WATCHDOG=1")
             newcomer.settimeout(20)
             newcomer.connect(bound.getsockname())
-            newcomer.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            newcomer.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             first.send_signal(signal.SIGTERM)  # it hurries
             assert first.wait(20) == 0
         manager.forget()
