@@ -456,6 +456,21 @@ def test_a_section_that_became_wrong_keeps_its_last_good_version() -> None:
     assert "a" not in catalog_of("[b]\nmodel = b.gguf\n", previous=good).entries
 
 
+def test_a_wrong_word_about_how_long_it_stays_keeps_the_last_good_one() -> None:
+    good = catalog_of("[a]\nmodel = a.gguf\nlr-pin = on\nlr-ttl = 2h\n")
+    later = catalog_of("[a]\nmodel = a.gguf\nlr-pin = onn\nlr-ttl = soon\nlr-priority = high\n", previous=good)
+    policy = entry_of(later, "a").policy
+    assert (policy.pinned, policy.ttl, policy.priority) == (True, 7200.0, 0)
+    assert warnings_of(later) == [
+        "p.ini:3: lr-pin must be true or false, not 'onn': [a] keeps its last good lr-pin = true",
+        "p.ini:4: lr-ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not 'soon': "
+        "[a] keeps its last good lr-ttl = 2h",
+        "p.ini:5: lr-priority must be a whole number from -1000000 to 1000000, not 'high': the default stays",
+    ]
+    again = catalog_of("[a]\nmodel = a.gguf\nlr-pin = onn\n", previous=later)
+    assert (entry_of(again, "a").policy.pinned, entry_of(again, "a").policy.ttl) == (True, None)
+
+
 def test_the_same_input_gives_the_same_catalogue() -> None:
     text = "[*]\nc = 1\n[a]\nmodel = a.gguf\nalias = x\n"
     assert catalog_of(text, models=[LOCAL]).entries == catalog_of(text, models=[LOCAL]).entries

@@ -101,7 +101,7 @@ async def test_a_reload_changes_how_long_a_model_stays_and_leaves_its_process_al
             "lr-ttl must be at least a second, "
         ]
         assert home.node.supervisor.children["a"] is child
-        assert [(await ours(home, "a"))[key] for key in ("pinned", "ttl")] == [True, None]
+        assert [(await ours(home, "a"))[key] for key in ("pinned", "ttl")] == [True, 3600.0]
         answer = await home.client.post("/tokenize", json={"model": "b", "content": "x"})
         error = answer.json()["error"]
         assert (answer.status_code, error["reason"]) == (503, "no_place")

@@ -48,6 +48,7 @@ class Assembly:
         self.deduplicating: set[str] = set()
         self.spoiled: set[str] = set()
         self.alias_origins: dict[str, str] = {}
+        self.wrong_rules: dict[str, dict[str, Skipped]] = {}
         self.pins_said: set[str] = set()
 
     def entry(self, name: str, known: Model | None, section: Section | None) -> Entry:
@@ -91,6 +92,7 @@ class Assembly:
 
     def _note(self, name: str, wishes: Wishes, common: Common) -> None:
         self.alias_origins[name] = wishes.alias_where
+        self.wrong_rules[name] = wishes.wrong_rules
         if wishes.dedup if wishes.dedup is not None else common.everyone.dedup:
             self.deduplicating.add(name)
         if any(rule.key == PIN for rule in wishes.rules):

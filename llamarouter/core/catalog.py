@@ -21,6 +21,7 @@ from llamarouter.core.layers import Layers
 from llamarouter.core.model import Model, Skipped, Source
 from llamarouter.core.names import hide_duplicates, names_of, with_folder_names, without_conflicts
 from llamarouter.core.pins import with_pins
+from llamarouter.core.policy_rules import merged
 from llamarouter.core.preset import Preset, engine_key_of, preset_of
 from llamarouter.core.settings import Settings
 
@@ -89,7 +90,10 @@ def build_catalog(
     entries: dict[str, Entry] = {}
     for name, section in sections.items():
         entry = assembly.entry(name, known.get(name), section)
-        entries[name] = _last_good(entry, previous, layers) if name in assembly.spoiled else entry
+        if name in assembly.spoiled:
+            entries[name] = _last_good(entry, previous, layers)
+        else:
+            entries[name] = _with_last_rules(entry, assembly.wrong_rules.get(name, {}), previous, layers)
     if one is not None:
         entries[one.id] = _with_cached_name(entries[one.id])
     for name, model in known.items():
@@ -130,6 +134,18 @@ def _last_good(entry: Entry, previous: Catalog | None, layers: Layers) -> Entry:
     where = (entry.problem or "").partition(": ")[0]
     layers.warn(Skipped(where, f"[{entry.id}] keeps its last good version"))
     return before
+
+
+def _with_last_rules(entry: Entry, wrong: Mapping[str, Skipped], previous: Catalog | None, layers: Layers) -> Entry:
+    """The entry with what it last said under the keys that cannot be read now: a slip must not cost a pin."""
+    before = previous.entries.get(entry.id) if previous is not None else None
+    kept = {rule.key: rule for rule in before.rules if rule.key in wrong} if before is not None else {}
+    for key, doubt in wrong.items():
+        if key in kept:
+            what = doubt.reason.rpartition(": ")[0]
+            doubt = Skipped(doubt.where, f"{what}: [{entry.id}] keeps its last good {key} = {kept[key].text}")
+        layers.warn(doubt)
+    return replace(entry, rules=merged(entry.rules, kept.values())) if kept else entry
 
 
 def _with_cached_name(entry: Entry) -> Entry:

@@ -48,6 +48,7 @@ class Wishes:
     alias_where: str = ""  # the `file:line` of them
     tags: tuple[str, ...] = ()
     rules: list[Rule] = field(default_factory=list)
+    wrong_rules: dict[str, Skipped] = field(default_factory=dict)  # by key, those that cannot be read
     stop_timeout: float | None = None
     dedup: bool | None = None
     variables: tuple[Variable, ...] = ()
@@ -89,6 +90,7 @@ def read_for_everyone(sections: Iterable[Section], table: OptionTable) -> Wishes
             problem = _read_key(key, table, wishes)
             if problem is not None:
                 wishes.warnings.append(Skipped(key.where, f"left out: {problem}"))
+    wishes.warnings += wishes.wrong_rules.values()
     for name, given in tuple(wishes.sources.items()):
         if name not in DRAFTS:
             reason = f"left out: {given.written} belongs into a model's own section"
@@ -195,7 +197,8 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
     if name in RULES:
         rule, doubt = rule_of(name, key.value, key.where)
         wishes.rules += [rule] if rule is not None else []
-        wishes.warnings += [Skipped(key.where, doubt)] if doubt is not None else []
+        if doubt is not None:
+            wishes.wrong_rules[name] = Skipped(key.where, doubt)
         return None
     truth = boolean_of(key.value)
     if truth is None:
