@@ -306,6 +306,19 @@ def test_a_place_that_becomes_free_is_not_for_an_invalid_model_if_another_wants_
     )
 
 
+def test_an_invalid_model_is_refused_at_once_also_behind_a_crowd_for_which_nothing_can_be_done() -> None:
+    scheduler = play(
+        _with_an_invalid_model(),
+        (50, ask(3, "good"), grant(3, "good")),
+        (50, ask(4, "second")),
+        (50, ask(5, "third")),
+        (51, ask(6, "fourth")),  # nobody looks at that one yet
+        (51, ask(7, "bad"), refuse(7, "model_invalid")),
+    )
+    assert scheduler.waiting("bad") == 0
+    assert scheduler.waiting("fourth") == 1
+
+
 def test_a_reload_forgets_that_a_model_was_invalid() -> None:
     play(_with_an_invalid_model(), (50, forget("bad", 5)), (51, ask(3, "bad"), evict("good")))
 

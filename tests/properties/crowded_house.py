@@ -132,6 +132,8 @@ class CrowdedHouse(House):
     def _gone(self, child: Child) -> None:
         for device in self.devices.values():
             device.leave(child.model, self.now)
+        if self._look is not None and self._look.at == self.now:  # a real clock would have gone on between the two,
+            self._look = None  # and told a look before an end from one after it
         super()._gone(child)
 
     # --- checks -------------------------------------------------------------------------------------------------------

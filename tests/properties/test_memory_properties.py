@@ -79,3 +79,23 @@ class LifeOfACrowdedHouse(LifeOfAHouse):
 
 LifeOfACrowdedHouse.TestCase.settings = SETTINGS
 test_a_life_of_a_crowded_house = LifeOfACrowdedHouse.TestCase
+
+
+def test_a_house_that_looks_and_hears_of_an_end_in_one_moment_looks_again() -> None:
+    """Its clock stands still between the two: by the look from before, what has gone would be there and not ours."""
+    house = CrowdedHouse(
+        Limits(by_memory=True),
+        dict.fromkeys(MODELS, 4.0),
+        {"CUDA0": Device(24, others=8)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 8), ("b", 10), ("c", 8))},
+        cached=1.0,
+    )
+    house.ask("a")
+    house.advance(10.0)
+    house.ask("b")  # takes the room of `a`, which ends at 12
+    house.crowd("CUDA0", 4)
+    house.ask("c")
+    house.advance(2.0)
+    assert set(house.children) == {"b", "c"}
+    assert house.children["b"].started == 11.0  # there was room by then
+    assert house.children["c"].started == 12.0  # at once, by a look of its own
