@@ -158,3 +158,21 @@ def test_a_look_from_before_an_end_says_nothing_of_it(ours: int | None) -> None:
     holdings.ended(one, 6.0)
     holdings.saw({GPU: Room(24, 14, ours)}, [other], 5.5)  # it is told of later, and the other had not begun then
     assert spaces(holdings, other, now=6.5) == (6, 16, 24)
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        (5.5, (2, 22, 22)),  # it loaded then: 10 of the 12 in use may have been its own, or not
+        (4.5, (2, 12, 12)),  # it had not begun: all 12 are others'
+    ],
+)
+def test_a_look_from_before_the_end_of_a_load_does_not_take_all_its_bytes_for_taken(
+    at: float, expected: tuple[int, int, int]
+) -> None:
+    one = child(10, Phase.STARTING)
+    one.started_at = 5.0
+    holdings = seen(Room(24, 12, None), at=4.0)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 12, None)}, [], at)
+    assert spaces(holdings, now=6.1) == expected

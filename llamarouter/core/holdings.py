@@ -27,12 +27,16 @@ from llamarouter.core.space import Space, Spaces
 
 @dataclass(slots=True)
 class _Ended:
-    """What a child held that is gone."""
+    """A child that is gone, and since when."""
 
-    needs: Mapping[str, int]
+    resident: Resident
     at: float
     before: Mapping[str, int]  # what others held, by device, as it was known then
     unseen: bool = True  # nobody has looked at the devices since
+
+    @property
+    def needs(self) -> Mapping[str, int]:
+        return self.resident.needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +71,8 @@ class Holdings:
         if at < self.seen_at:
             return
         self.seen_at = at
-        held, loading = _held_at(residents, at)
-        for one in self._ended:
-            if at < one.at:  # it lived then
-                _add(held, one.needs)
+        since_ended = (one.resident for one in self._ended if at < one.at)  # they lived then
+        held, loading = _held_at((*residents, *since_ended), at)
         self._views = {
             device: _view_of(room, held.get(device, 0), loading.get(device, 0)) for device, room in rooms.items()
         }
@@ -82,7 +84,7 @@ class Holdings:
         """A child is gone."""
         if any(resident.needs.values()):
             before = {device: view.others - view.loading for device, view in self._views.items()}
-            self._ended.append(_Ended(resident.needs, now, before))
+            self._ended.append(_Ended(resident, now, before))
 
     def spaces(self, residents: Iterable[Resident], now: float) -> Spaces:
         """What there is of each device that has been seen."""
