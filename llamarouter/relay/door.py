@@ -30,7 +30,6 @@ from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming
 from llamarouter.relay.queued import Queued
-from llamarouter.relay.slow_reader import SlowReader
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
@@ -58,7 +57,6 @@ class Door(WayOut):
         self._ended_one = False  # a request ended within that read
         self._advancing = False
         self._deadlines = Deadlines(self.loop, self.options.limits, self)
-        self._slow_reader = SlowReader(self.loop, self.options.limits.send_timeout, self._unsent, self._hang_up)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -116,21 +114,6 @@ class Door(WayOut):
     def stalled(self) -> None:
         """A request does not come in time: give its place up."""
         self._turn_away(RequestTimeout("the rest of the request did not come in time"))
-
-    def _unsent(self) -> int:
-        return self.transport.get_write_buffer_size()
-
-    def pause_writing(self) -> None:
-        super().pause_writing()
-        self._slow_reader.begin()
-        if self._exchange is not None:
-            self._exchange.pause()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        self._slow_reader.end()
-        if self._exchange is not None:
-            self._exchange.resume()
 
     def shutdown(self) -> None:
         """The server ends: an idle connection is closed, a busy one after its answer."""
@@ -194,6 +177,12 @@ class Door(WayOut):
             incoming.bytes_before += read
             if incoming.bytes_before > MAX_HEAD and (refusal := incoming.too_large(read=incoming.bytes_before)):
                 self._turn_away(refusal)
+                return
+        if self._current is None and incoming.head_complete and not self._deaf:
+            try:  # nobody collects the body of a stranger
+                self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
+            except RouterError as error:
+                self._turn_away(error)
                 return
         if self._current in (None, incoming):
             self._deadlines.expect_more(incoming)

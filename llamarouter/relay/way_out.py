@@ -13,6 +13,7 @@ from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange
 from llamarouter.relay.incoming import Incoming
 from llamarouter.relay.queued import Queued
+from llamarouter.relay.slow_reader import SlowReader
 
 
 class WayOut(HttpToolsProtocol):
@@ -26,6 +27,19 @@ class WayOut(HttpToolsProtocol):
         self._exchange: Exchange | Queued | None = None  # answering `_current`, or waiting to
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
+        self._slow_reader = SlowReader(self.loop, self.options.limits.send_timeout, self._unsent, self._hang_up)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._slow_reader.begin()
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._slow_reader.end()
+        if self._exchange is not None:
+            self._exchange.resume()
 
     @property
     def behind(self) -> bool:
@@ -100,6 +114,13 @@ class WayOut(HttpToolsProtocol):
         else:
             self.flow.resume_reading()
             close_softly(self.transport, self.loop)
+
+    def _unsent(self) -> int:
+        return self.transport.get_write_buffer_size()
+
+    def _hang_up(self) -> None:
+        """The client is gone, or is to be: leave nothing running for it."""
+        raise NotImplementedError
 
     def _over(self) -> None:
         """The current answer is complete: on to the next request, if the connection lives."""
