@@ -97,8 +97,6 @@ class Incoming:
     # --- while it is parsed -------------------------------------------------------------------------------------------
 
     def add_header(self, name: bytes, value: bytes) -> None:
-        if b"_" in name:  # as nginx: some read it as the same name with a dash
-            return
         self.headers.append((name, value))
         if name in _TELLING:
             self._note(name, value)
