@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -372,6 +373,36 @@ async def _known(machine: Machine, command: tuple[str, ...], env: dict[str, str]
     async with asyncio.timeout(10):
         await machine.listed(command, env)
     return machine.view(command, env)
+
+
+# --- when it was so ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.cc
+def test_figures_that_are_used_again_are_as_old_as_the_question(machine: FakeMachine) -> None:
+    """Or whoever has come up or gone meanwhile would count as seen."""
+    machine.nvidia(*card(1, 24 * GIB, 9 * GIB))
+    _used_again(machine, machine.engine("cuda", listed("CUDA0", RTX, 24 * GIB, 1)))
+
+
+def test_what_only_the_engine_knows_is_as_old_as_its_list(machine: FakeMachine) -> None:
+    _used_again(machine, machine.engine("vulkan", listed("Vulkan0", "Intel Arc A770", 16 * GIB, 15 * GIB)))
+
+
+def _used_again(machine: FakeMachine, engine: tuple[str, ...]) -> None:
+    async def ask() -> tuple[float, Survey, float, Survey | None]:
+        async with Machine(engine, machine.env, machine.roots) as asked:
+            await asked.survey()
+            before = time.monotonic()
+            asked.forget()
+            first = await asked.survey()
+            return before, first, time.monotonic(), asked.at_once()
+
+    before, first, answered, again = asyncio.run(ask())
+    assert again is not None
+    assert again.at == first.at < answered
+    assert len(first.gpus) == 1
+    assert first.at >= before - 1.0  # a list holds for a second
 
 
 # --- what does not answer --------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ _FRESH = 0.1  # seconds that figures are good for a decision: many come at once,
 _LISTED_FRESH = 1.0  # likewise, of what only the engine knows, for that is slow to say it
 _SECONDS = 2.0  # that a driver may take
 _MORE = 0.25  # that is left to the one who asks them to say that they do not answer
+_OLDEST = 2.5  # seconds that figures are said to be old at most: of what answers no more, the last ones hold
 _NEVER = 1e9  # seconds ago
 _HOST_MEMORY = ("MTL", "Metal")  # backends whose devices have no memory of their own
 
@@ -64,7 +65,9 @@ class Machine:
         self._cards: tuple[Physical, ...] = ()
         self._gpus: dict[str, Device] = {}
         self._only_listed = False  # there is a GPU of which no driver knows
-        self._at = -_NEVER  # when the drivers were asked last
+        self._at = -_NEVER  # when the drivers answered last
+        self._begun = -_NEVER  # when they were asked: what has come up or gone since may not be in their answer
+        self._seen_at: float | None = None  # the time for which the figures hold; None: no GPU has any
         self._problems: tuple[str, ...] = ()
 
     async def __aenter__(self) -> Machine:
@@ -103,7 +106,7 @@ class Machine:
                 await self._ask(ours)
         except TimeoutError:
             self._late = self._asking is not None
-            self._note(Answer(problems=(LATE,)), {})
+            self._note(Answer(problems=(LATE,)), {}, time.monotonic())
         return self._survey(ours)
 
     def view(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> View | None:
@@ -136,7 +139,7 @@ class Machine:
         An answer that comes too late for whoever has asked is taken all the same.
         """
         if not self._drivers.are_there:
-            self._note(Answer(), {})
+            self._note(Answer(), {}, time.monotonic())
             return
         while (asking := self._asking) is not None and not self._kin.keys() >= set(pids):
             await asyncio.shield(asking)  # it is asked of others
@@ -147,7 +150,7 @@ class Machine:
 
     def _begin(self, pids: tuple[int, ...]) -> asyncio.Future[Answer]:
         if self._asking is None:
-            self._kin = families(self._roots, pids)
+            self._kin, self._begun = families(self._roots, pids), time.monotonic()
             wanted = [pid for family in self._kin.values() for pid in family]
             loop = asyncio.get_running_loop()
             self._asking = loop.run_in_executor(None, self._drivers.ask, wanted, self._seconds)
@@ -167,7 +170,7 @@ class Machine:
             return
         self._asking, self._late = None, False
         if not asking.cancelled():
-            self._note(asking.result(), self._kin)
+            self._note(asking.result(), self._kin, self._begun)
 
     # --- what was said ----------------------------------------------------------------------------------------------
 
@@ -178,7 +181,7 @@ class Machine:
             return dict(named_without_engine(self._cards, environ))
         return matched(listing.devices, self._cards, environ)
 
-    def _note(self, answer: Answer, kin: Mapping[int, tuple[int, ...]]) -> None:
+    def _note(self, answer: Answer, kin: Mapping[int, tuple[int, ...]], at: float) -> None:
         self._at = time.monotonic()
         listings = self._listings.all()
         engine = listings.get(self._engine)
@@ -202,6 +205,8 @@ class Machine:
                 elif name in listed:
                     self._gpus[name] = _of_engine(listed[name], stale=silent, unified=card is not None)
                     self._only_listed = True
+                    at = min(at, listings[asked].at)
+        self._seen_at = at if self._gpus else None
 
     def _complain(self, problems: tuple[str, ...]) -> None:
         """Say once what does not answer, and once that it does again."""
@@ -214,7 +219,9 @@ class Machine:
 
     def _survey(self, pids: tuple[int, ...]) -> Survey:
         host = host_device(self._roots, families(self._roots, pids))
-        return Survey(devices={**self._gpus, HOST: host}, at=time.monotonic(), problems=self._problems)
+        now = time.monotonic()
+        at = now if self._seen_at is None else max(self._seen_at, now - _OLDEST)
+        return Survey(devices={**self._gpus, HOST: host}, at=at, problems=self._problems)
 
 
 def _of_card(name: str, card: Physical, kin: Mapping[int, tuple[int, ...]]) -> Device:
