@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -239,3 +241,12 @@ def test_a_front_that_lets_everybody_administer_and_refuses_the_key() -> None:
         "the key of LR_API_KEY is refused: it is none, or the proxy takes `Authorization` away",
         "the proxy gave up waiting (504)",
     ]
+
+
+def test_what_hangs_for_ever_does_not_keep_the_process() -> None:
+    code = (
+        "from threading import Event; from llamarouter.cli.examination import examine;"
+        "print(examine([('disk', 0.1, lambda: Event().wait() and [])])[0].area)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=15, check=True)
+    assert done.stdout == "disk\n"
