@@ -74,6 +74,12 @@ def test_each_bad_setting_of_a_unit(setting: tuple[str, str], severity: Severity
     assert fix in found.fix
 
 
+def test_a_folder_that_is_bound_into_the_units_view_is_not_hidden() -> None:
+    said = GOOD | {"ProtectHome": "tmpfs", "BindReadOnlyPaths": "/home/a/models:/home/a/models:rbind"}
+    assert severities(unit_findings("u", said, has_gpu=False, below_home=("/home/a/models/x",))) == [FINE]
+    assert severities(unit_findings("u", said, has_gpu=False, below_home=("/home/a/models2",))) == [ERROR]
+
+
 def test_what_hides_nothing_is_no_finding() -> None:
     said = GOOD | {"PrivateDevices": "yes", "ProtectHome": "yes", "StateDirectoryMode": "0700"}
     assert severities(unit_findings("u", said, has_gpu=False, below_home=())) == [FINE]

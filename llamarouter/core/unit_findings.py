@@ -10,7 +10,16 @@ from llamarouter.core.findings import Finding, Severity
 AREA = "systemd"
 PROPERTIES = (
     *("LoadState", "ActiveState", "Type", "KillMode", "OOMPolicy", "Restart", "User"),
-    *("PrivateDevices", "ProtectHome", "RuntimeDirectoryMode", "StateDirectoryMode", "MemoryMax", "TimeoutStopUSec"),
+    *(
+        "BindPaths",
+        "BindReadOnlyPaths",
+        "PrivateDevices",
+        "ProtectHome",
+        "RuntimeDirectoryMode",
+        "StateDirectoryMode",
+        "MemoryMax",
+        "TimeoutStopUSec",
+    ),
 )
 
 
@@ -51,16 +60,25 @@ def unit_findings(
     if has_gpu and said.get("PrivateDevices") == "yes":
         bad = True
         yield _finding(unit, Severity.ERROR, "PrivateDevices=yes hides the GPU", "PrivateDevices=no")
-    if below_home and said.get("ProtectHome") in ("yes", "tmpfs"):
+    hidden = _hidden(said, below_home)
+    if hidden:
         bad = True
-        yield _finding(
-            unit,
-            Severity.ERROR,
-            f"ProtectHome={said['ProtectHome']} hides {', '.join(below_home)}",
-            "BindReadOnlyPaths=FOLDER (with ProtectHome=tmpfs), or move the models",
-        )
+        what = f"ProtectHome={said['ProtectHome']} hides {', '.join(hidden)}"
+        yield _finding(unit, Severity.ERROR, what, "BindReadOnlyPaths=FOLDER with ProtectHome=tmpfs")
     if not bad:
         yield Finding(AREA, Severity.FINE, "the unit's settings suit a router", unit)
+
+
+def _hidden(said: Mapping[str, str], below_home: tuple[str, ...]) -> list[str]:
+    """The folders that the unit does not see: below a home, and not bound into its view."""
+    if said.get("ProtectHome") not in ("yes", "tmpfs"):
+        return []
+    bound = [
+        each.partition(":")[0].rstrip("/")
+        for name in ("BindPaths", "BindReadOnlyPaths")
+        for each in said.get(name, "").split()
+    ]
+    return [folder for folder in below_home if not any(f"{folder}/".startswith(f"{each}/") for each in bound)]
 
 
 def _finding(unit: str, severity: Severity, what: str, setting: str) -> Finding:

@@ -9,9 +9,9 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 
 from llamarouter.core.findings import Finding, Severity
+from llamarouter.core.unit import SERVICE
 from llamarouter.core.unit_findings import AREA, PROPERTIES, unit_findings
 
-SERVICE = "llamarouter.service"
 _SECONDS = 5.0
 _MOST_LINES = 64
 
