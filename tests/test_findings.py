@@ -9,7 +9,9 @@ from llamarouter.core.limit_findings import ProcessLimits, limit_findings
 from llamarouter.core.model import Skipped, Source
 from llamarouter.core.model_findings import Seen, Unfinished, model_findings, unfinished_findings
 from llamarouter.core.stream_findings import Stream, stream_findings
+from llamarouter.core.unit import SERVICE, units_of
 from llamarouter.core.unit_findings import unit_findings
+from tests.test_service import PLAIN
 
 FINE, NOTE, WARNING, ERROR = Severity
 
@@ -151,3 +153,9 @@ def test_what_cannot_be_told_is_not_claimed() -> None:
 def test_what_comes_together_is_one_arrival() -> None:
     assert Stream([(1.0, 1), (1.002, 1), (1.02, 3)]).arrivals == 2
     assert Stream([]).lasted == 0.0
+
+
+def test_the_unit_that_lr_installs_suits_a_router() -> None:
+    text = units_of(PLAIN)[SERVICE]
+    said = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    assert severities(unit_findings(SERVICE, said, has_gpu=True, below_home=())) == [FINE]
