@@ -78,6 +78,11 @@ class CrowdedHouse(House):
             {name: dict(device.taken) for name, device in self.devices.items()},
             frozenset(child.model for child in self.children.values() if child.phase is Phase.STARTING),
             any(self.now < until for device in self.devices.values() for until, _ in device.ghosts),
+            any(
+                until - device.lag + self.limits.lag <= self.now < until
+                for device in self.devices.values()
+                for until, _ in device.ghosts
+            ),
         )
 
     def _before(self, event: Event) -> None:
@@ -195,6 +200,8 @@ class CrowdedHouse(House):
     def _check_overtaking(self, model: str, placement: Placement) -> None:
         """Whoever has wanted room for longest, and for `max_wait`, has it beside a younger one in the end."""
         if self.delay or self.cached:  # it may not be known yet what he needs
+            return
+        if self._seen is not None and self._seen.belated:  # he may be on his way to a refusal
             return
         held = self.scheduler.living()
         wanting = [one for one in self.hunger if one in self._known - self.doomed and one not in held]

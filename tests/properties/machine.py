@@ -54,3 +54,4 @@ class Look:
     taken: Mapping[str, Mapping[str, int]]
     loading: frozenset[str]
     haunted: bool  # some bytes of the dead were not free yet
+    belated: bool  # some of them had not been for longer than the scheduler waits: it takes them for others'
