@@ -150,6 +150,33 @@ def test_where_nobody_looks_again_bytes_are_forgiven_all_the_same() -> None:
     assert spaces(holdings, now=10.0) == (14, 14, 14)
 
 
+@pytest.mark.parametrize(
+    ("ours", "most"),
+    [
+        (15, 20),  # 4 are others' in any case
+        (None, 24),  # whose the 9 are of which the books know nothing, this driver does not say
+    ],
+)
+def test_what_an_ended_child_held_beyond_the_books_may_be_had_until_somebody_has_looked(
+    ours: int | None, most: int
+) -> None:
+    one = child(10)
+    holdings = seen(Room(24, 5, ours), one)
+    assert spaces(holdings, one) == (5, 5, 15)
+    holdings.ended(one, 6.0)
+    assert spaces(holdings, now=6.0) == (5, 15, most)
+    holdings.saw({GPU: Room(24, 20, 0 if ours else None)}, [], 6.1)
+    assert spaces(holdings, now=6.1) == (20, 20, 20)
+
+
+def test_of_an_ended_child_that_began_after_the_look_nothing_is_in_it() -> None:
+    one = child(10)
+    one.started_at = 5.5
+    holdings = seen(Room(24, 5, None))
+    holdings.ended(one, 6.0)
+    assert spaces(holdings, now=6.0) == (-5, 5, 5)
+
+
 @pytest.mark.parametrize("ours", [10, None])
 def test_a_look_from_before_an_end_says_nothing_of_it(ours: int | None) -> None:
     one, other = child(10), child(8, Phase.STARTING)
@@ -163,7 +190,7 @@ def test_a_look_from_before_an_end_says_nothing_of_it(ours: int | None) -> None:
 @pytest.mark.parametrize(
     ("at", "expected"),
     [
-        (5.5, (2, 22, 22)),  # it loaded then: 10 of the 12 in use may have been its own, or not
+        (5.5, (2, 22, 24)),  # it loaded then: 10 of the 12 in use may have been its own, or not; at most all of them
         (4.5, (2, 12, 12)),  # it had not begun: all 12 are others'
     ],
 )

@@ -2,7 +2,7 @@
 
     sure = min(budget - ended, total - others - unseen) - ours - reserve        what may be taken now
     hope = the same without what is ending: children that are being stopped, and bytes that may be nobody's
-    most = the same with nothing left of ours but what is pinned
+    most = the same with nothing left of ours but what is pinned, nor of what may have been an ended child's
 
 `ours` is what the living hold, each from start to end as it was appraised or weighed, whatever it has taken yet;
 `others` what the device's use leaves unexplained.
@@ -13,6 +13,9 @@ Two things make that uncertain, and both count as others' until it is known bett
 - a driver may show the bytes of a child that has ended for a while. They are held (as *ended*) until a look at the
   devices finds them free, at most for `lag` seconds after the end, and then until the next look (it is asked for, and
   comes within as much again); `unseen` are those since whose end nobody looked.
+
+A child may hold more than our books say; that is as good as others'. When it has ended, a look from before its end
+still shows it: until there is a new one nobody can say that there will be no room (only `most` allows for that).
 """
 
 from __future__ import annotations
@@ -38,6 +41,10 @@ class _Ended:
     def needs(self) -> Mapping[str, int]:
         return self.resident.needs
 
+    def is_in_look_of(self, at: float) -> bool:
+        """Whether it lived when somebody looked."""
+        return self.unseen and self.resident.started_at <= at
+
 
 @dataclass(frozen=True, slots=True)
 class _View:
@@ -46,6 +53,7 @@ class _View:
     room: Room
     others: int
     loading: int = 0  # of `others`, what may be that of our children that load
+    beyond: int = 0  # of `others`, what may be that of our children, though our books know nothing of it
 
     @property
     def limit(self) -> int:
@@ -100,10 +108,13 @@ class Holdings:
                 _add(pinned, resident.needs)
         ended: Space = {}
         unseen: Space = {}
+        seen_alive: Space = {}
         for one in self._ended:
             _add(ended, one.needs)
             if one.unseen:
                 _add(unseen, one.needs)
+            if one.is_in_look_of(self.seen_at):
+                _add(seen_alive, one.needs)
         sure: Space = {}
         hope: Space = {}
         most: Space = {}
@@ -117,9 +128,10 @@ class Holdings:
             sure[device] = seen - hidden - held - reserve
             if view.room.budget is not None:
                 sure[device] = min(sure[device], view.room.budget - gone - held - reserve)
-            left = min(view.limit, seen + phantom) - reserve
-            hope[device] = left - held + stopping.get(device, 0)
-            most[device] = left - pinned.get(device, 0)
+            hope[device] = min(view.limit, seen + phantom) - reserve - held + stopping.get(device, 0)
+            if seen_alive.get(device):
+                phantom = min(view.others, phantom + view.beyond)
+            most[device] = min(view.limit, seen + phantom) - reserve - pinned.get(device, 0)
         return Spaces(sure, hope, most)
 
     def next_change(self) -> float | None:
@@ -161,9 +173,10 @@ def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:
 def _view_of(room: Room, held: int, loading: int) -> _View:
     used = max(0, room.total - room.free)
     if room.ours is not None:  # what exceeds our books is as good as others'
-        return _View(room, max(0, used - min(room.ours, held + loading)))
+        others = max(0, used - min(room.ours, held + loading))
+        return _View(room, others, beyond=max(0, room.ours - held - loading))
     others = max(0, used - held)
-    return _View(room, others, min(others, loading))
+    return _View(room, others, min(others, loading), beyond=others)
 
 
 def _add(space: Space, needs: Mapping[str, int]) -> None:
