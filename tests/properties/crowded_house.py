@@ -78,11 +78,7 @@ class CrowdedHouse(House):
             {name: dict(device.taken) for name, device in self.devices.items()},
             frozenset(child.model for child in self.children.values() if child.phase is Phase.STARTING),
             any(self.now < until for device in self.devices.values() for until, _ in device.ghosts),
-            any(
-                until - device.lag + self.limits.lag <= self.now < until
-                for device in self.devices.values()
-                for until, _ in device.ghosts
-            ),
+            {name: device.late(self.now, self.limits.lag) for name, device in self.devices.items()},
         )
 
     def _before(self, event: Event) -> None:
@@ -181,8 +177,8 @@ class CrowdedHouse(House):
                 )
             assert short, f"{model} was refused though it might have had room"
 
-    def _most(self, name: str) -> int:
-        """What could be had of a device if everything of ours went that may."""
+    def _most(self, name: str, late: int = 0) -> int:
+        """What could be had of a device if everything of ours went that may, and others held `late` more."""
         assert self._seen is not None
         device = self.devices[name]
         unknown = sum(
@@ -191,7 +187,7 @@ class CrowdedHouse(House):
             if model in self.children
         )
         pinned = sum(child.needs.get(name, 0) for child in self.children.values() if self._stays(child))
-        others = self._seen.others[name] + unknown
+        others = self._seen.others[name] + unknown + late
         return min(device.limit, device.total - others - device.reserve) - pinned
 
     def _stays(self, child: Child) -> bool:
@@ -201,8 +197,6 @@ class CrowdedHouse(House):
         """Whoever has wanted room for longest, and for `max_wait`, has it beside a younger one in the end."""
         if self.delay or self.cached:  # it may not be known yet what he needs
             return
-        if self._seen is not None and self._seen.belated:  # he may be on his way to a refusal
-            return
         held = self.scheduler.living()
         wanting = [one for one in self.hunger if one in self._known - self.doomed and one not in held]
         oldest = min(wanting, key=lambda one: self.hunger[one].since, default=model)
@@ -210,6 +204,8 @@ class CrowdedHouse(House):
         # Its hunger may have begun anew, as the oldest who waited for it has left; its right is that of the next one.
         mine = min(one.arrived for lane in self.waiting[model].values() for one in lane.values())
         if oldest == model or since >= mine or self.now <= since + self.limits.max_wait:
+            return
+        if not self._might_be_served(oldest):
             return
         taken = {name: size for name, size in placement.needs.items() if size}
         beside = any(
@@ -219,6 +215,17 @@ class CrowdedHouse(House):
             for one in self.placements[oldest]
         )
         assert beside, f"{model} took what {oldest} has waited for since {since}"
+
+    def _might_be_served(self, model: str) -> bool:
+        """Else it is on its way to a refusal, and nobody takes anything from it: what others hold (or seem to, where
+        a driver is late) does not leave as much as it needs. That comes when it is looked at, after those that start.
+        """
+        assert self._seen is not None
+        late = self._seen.late
+        return any(
+            all(size <= self._most(name, late[name]) for name, size in one.needs.items() if size)
+            for one in self.placements[model]
+        )
 
     def _check_priority(self, victim: Child) -> None:
         """Nobody goes whose bytes another one of lower priority has too, on every device."""

@@ -39,6 +39,10 @@ class Device:
         if size and self.lag:
             self.ghosts.append((now + self.lag, size))
 
+    def late(self, now: float, lag: float) -> int:
+        """The bytes of the dead that are not free though they have been dead for `lag`."""
+        return sum(size for until, size in self.ghosts if until - self.lag + lag <= now < until)
+
     def room(self, now: float) -> Room:
         ours = sum(self.taken.values()) if self.says_whose else None
         return Room(self.total, self.free(now), ours, self.budget, self.reserve)
@@ -54,4 +58,4 @@ class Look:
     taken: Mapping[str, Mapping[str, int]]
     loading: frozenset[str]
     haunted: bool  # some bytes of the dead were not free yet
-    belated: bool  # some of them had not been for longer than the scheduler waits: it takes them for others'
+    late: Mapping[str, int]  # of those, the bytes that the scheduler waits for no longer: it takes them for others'

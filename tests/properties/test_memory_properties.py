@@ -99,3 +99,41 @@ def test_a_house_that_looks_and_hears_of_an_end_in_one_moment_looks_again() -> N
     assert set(house.children) == {"b", "c"}
     assert house.children["b"].started == 11.0  # there was room by then
     assert house.children["c"].started == 12.0  # at once, by a look of its own
+
+
+def test_nobody_is_refused_for_bytes_that_a_child_held_beyond_its_estimate_and_that_has_ended_since_the_look() -> None:
+    house = CrowdedHouse(
+        Limits(by_memory=True),
+        dict.fromkeys(MODELS, 1.0),
+        {"CUDA0": Device(16, reserve=2)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 10), ("b", 4))},
+        errors={"a": 150},
+        cached=1.0,
+    )
+    for _ in range(3):
+        house.ask("a", seconds=6.0)  # two slots: the third waits
+    house.advance(3.0)
+    house.ask("b")  # so somebody looks, while `a` holds 15
+    house.advance(0.5)
+    house.crash("a")
+    house.advance(1.0)
+    assert set(house.children) == {"a", "b"}  # by a new look there is room for both
+
+
+def test_who_cannot_be_served_for_what_others_hold_is_not_overtaken() -> None:
+    """They take as much as somebody else was loading: for a while it looks as if his bytes were still to come."""
+    house = CrowdedHouse(
+        Limits(max_wait=0.0, by_memory=True),
+        dict.fromkeys(MODELS, 4.0),
+        {"CUDA0": Device(24, says_whose=False)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 2), ("b", 10), ("c", 16))},
+    )
+    house.ask("c")
+    house.ask("b")
+    house.advance(1.0)
+    house.crowd("CUDA0", 20)
+    house.ask("a")
+    house.crash("c")
+    assert set(house.children) == {"a"}
+    house.rest()
+    assert house.ended == {"model_crashed": 1, "insufficient_memory": 1, "served": 1}
