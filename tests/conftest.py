@@ -9,7 +9,7 @@ import pytest
 
 from tests.chromium import Browser
 
-pytest_plugins = ("tests.tiers",)
+pytest_plugins = ("tests.bounds", "tests.tiers")
 
 
 @pytest.fixture
