@@ -36,7 +36,15 @@ ODD_HEADERS = (
     b"Cookie: secret=1\r\nOrigin: http://x\r\nX-Forwarded-For: 1.2.3.4\r\nX_Under: 1\r\nAccept-Encoding: gzip\r\n",
 )
 # What the wire and the door say themselves.
-_FRAMING = {"connection", "keep-alive", "transfer-encoding", "server", "date", "access-control-allow-origin"}
+_FRAMING = {
+    "connection",
+    "keep-alive",
+    "transfer-encoding",
+    "server",
+    "date",
+    "access-control-allow-origin",
+    "x-request-id",
+}
 # What stays at the door, or is said anew behind it.
 _NOT_FOR_THE_CHILD = _FRAMING | {"host", "content-length", "cookie", "origin", "accept-encoding", "expect"}
 

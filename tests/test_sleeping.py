@@ -176,7 +176,7 @@ async def test_those_who_waited_for_it_to_wake_begin_to_wait_for_their_answer(tm
         await until(lambda: child.stage.value == "loading")
         connections = child.connections
         assert connections is not None
-        connections._last_heard -= 100
+        connections.last_heard -= 100
         await until(lambda: child.stage.value == "loaded")
         assert 0.0 < connections.silence() < 50.0
         client.close()

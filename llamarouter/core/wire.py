@@ -40,9 +40,10 @@ _KEPT_FROM_CHILD = frozenset(
         b"expect",
         b"forwarded",
         b"http2-settings",
+        b"x-request-id",  # ours says it again, where the client's can be said
     )
 )
-_SPECIAL_IN_ANSWER = frozenset((*_HOP_BY_HOP, b"content-length", b"content-type", b"server"))
+_SPECIAL_IN_ANSWER = frozenset((*_HOP_BY_HOP, b"content-length", b"content-type", b"server", b"x-request-id"))
 
 
 class BrokenAnswerError(Exception):
@@ -97,17 +98,21 @@ def head_start_for_child(method: bytes, target: bytes, headers: Headers) -> byte
 
 
 def head_for_child(
-    start: bytes, body_length: int | None, authorization: bytes | None = None, *, close: bool = False
+    start: bytes, body_length: int | None, authorization: bytes | None = None, *, id: bytes = b"", close: bool = False
 ) -> bytes:
     """The whole head of the request to the child.
 
-    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key. `close`: the
-    child is to close the connection behind its answer.
+    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key. `id`: what the
+    request is called. `close`: the child is to close the connection behind its answer.
     """
     if authorization is not None:
         start += b"authorization: %b\r\n" % authorization
     if close:
         start += b"connection: close\r\n"
+    if id:
+        if body_length is not None:
+            return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, id, body_length)
+        start = b"%bx-request-id: %b\r\n" % (start, id)
     return start + b"\r\n" if body_length is None else b"%bcontent-length: %d\r\n\r\n" % (start, body_length)
 
 

@@ -19,13 +19,14 @@ from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, 
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import AnswerHead, Headers, header_of
 from llamarouter.relay.body_budget import Reading
+from llamarouter.relay.call import Call
 from llamarouter.relay.detached import Conversations, Detached
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
 from llamarouter.relay.patience import Patience, WaitableSink
 from llamarouter.relay.screening import lease_for, screen
 from llamarouter.relay.switchboard import Ask, Lease, Switchboard, default_for
-from llamarouter.relay.takeover import EXTENSION
+from llamarouter.relay.takeover import EXTENSION, call_of
 from llamarouter.relay.traffic import Traffic
 
 Message = MutableMapping[str, Any]
@@ -65,13 +66,18 @@ class RelayEndpoint:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         sink = sink_of(scope, send)
+        journal = self._traffic.journal
+        call = call_of(scope, journal)
+        call.path = self._route.path
+        call.relayed = True
         try:
-            request, ask = await self._read(scope, receive)
+            request, ask = await self._read(scope, receive, call)
         except RouterError as error:
             sink.refuse(error)
+            journal.refused(call, error)
             await sink.until_ended()
         except ClientLeftError:
-            pass
+            journal.left(call)
         else:
             patience = Patience(sink, request, self._route, self._traffic, self._wait_comment)
             try:
@@ -81,13 +87,16 @@ class RelayEndpoint:
                     await self._answer_detached(request, ask, patience, receive)
             finally:
                 patience.close()
+                if request.conversation is None:  # else it goes on
+                    journal.left(call)
 
-    async def _read(self, scope: Message, receive: Receive) -> tuple[Request, Ask]:
+    async def _read(self, scope: Message, receive: Receive, call: Call) -> tuple[Request, Ask]:
         headers: Headers = scope["headers"]
         access = OPERATOR
         if not self._trusted:
             credentials = header_of(headers, b"authorization"), header_of(headers, b"x-api-key")
             access = self._switchboard.authorize(*credentials)
+        call.access = access
         length = header_of(headers, b"content-length") or b"0"
         if not length.isdigit() or int(length) > self._max_body:
             raise self._too_large()
@@ -96,6 +105,7 @@ class RelayEndpoint:
         self._traffic.bodies.check(int(length))
         with self._traffic.bodies.reading() as reading:
             body = await self._body_of(receive, reading)
+            call.bytes_in = len(body)
             try:
                 model = await self._model_of(scope["method"], headers, query, body)
             except UnnamedModel as error:
@@ -105,7 +115,8 @@ class RelayEndpoint:
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
         request.conversation = conversation
         request.access = access
-        ask = Ask(model, self._route, len(body), autoload_of(query), access)
+        request.call = call
+        call.ask = ask = Ask(model, self._route, len(body), autoload_of(query), access)
         await screen(self._switchboard, ask, request)
         return request, ask
 

@@ -30,7 +30,9 @@ class ChildConnections:
         *,
         clock: Callable[[], float],
         keep_idle: float = 4.0,
+        model: str = "",
     ) -> None:
+        self.model = model  # its id
         self.authorization = None if api_key is None else b"Bearer " + api_key.encode()
         self.in_flight = 0  # requests inside the child
         self.opened = 0  # connections ever made
@@ -42,7 +44,7 @@ class ChildConnections:
         self._open: set[Upstream] = set()
         self._connecting: set[asyncio.Task[None]] = set()
         self._expiry: asyncio.TimerHandle | None = None
-        self._last_heard = 0.0
+        self.last_heard = 0.0  # when bytes of an answer came
         self._closed = False
 
     @property
@@ -61,7 +63,7 @@ class ChildConnections:
         """
         if self.in_flight <= sum(upstream.paused for upstream in self._open):
             return 0.0
-        return self._clock() - self._last_heard
+        return self._clock() - self.last_heard
 
     def close(self) -> None:
         """Cut everything, for good: requests inside are told that the child is gone."""
@@ -77,7 +79,7 @@ class ChildConnections:
     def enter(self, exchange: Exchange) -> None:
         """Carry a request: on a kept connection at once, else on a new one."""
         if not self.in_flight:
-            self._last_heard = self._clock()
+            self.last_heard = self._clock()
         self.in_flight += 1
         while self._idle:
             upstream = self._idle.pop()
@@ -100,7 +102,7 @@ class ChildConnections:
 
     def heard(self) -> float:
         """Bytes of an answer came; it is the time."""
-        self._last_heard = now = self._clock()
+        self.last_heard = now = self._clock()
         return now
 
     def now(self) -> float:

@@ -83,6 +83,7 @@ class Detached:
         self._request: Request | None = request  # until it is sent
         self._sink: Sink = sink
         self._patience: Patience | None = sink  # while it may say something
+        self._call = request.call
         self._told = sink.wait
         self._switchboard = switchboard
         self._traffic = traffic
@@ -172,6 +173,8 @@ class Detached:
             self._request = None
             self._conversations.refused(self)
             self._sink.refuse(error)
+            if self._call is not None:
+                self._traffic.journal.refused(self._call, error)
 
     def over(self) -> None:
         """Its lease has ended."""

@@ -24,6 +24,7 @@ from llamarouter.core.errors import BadRequest, Misdirected, Overloaded, Request
 from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
+from llamarouter.relay.call import Call
 from llamarouter.relay.closing import SoftClosing, close_idle
 from llamarouter.relay.deadlines import Deadlines
 from llamarouter.relay.exchange import Exchange, Request
@@ -152,6 +153,7 @@ class Door(WayOut):
         """Serve a request whose head was seen on this connection before, without the parser; it is between two."""
         familiar = self._familiar
         if familiar is not None and (body := familiar.body_of(data)) is not None:
+            familiar.means.since = self.loop.time()
             self._relay(familiar.means, body)
             return True
         self._unknown = data
@@ -275,13 +277,16 @@ class Door(WayOut):
         route = incoming.route
         assert route is not None
         board = self.switchboard
+        id = incoming.request_id or self.options.traffic.journal.new_id()
+        self._call = call = Call(id, incoming.since, self.client, b"POST", route.path)
+        call.bytes_in = len(body)
         try:
-            access = board.authorize(incoming.authorization, incoming.x_api_key)
+            call.access = access = board.authorize(incoming.authorization, incoming.x_api_key)
             try:
                 model = model_of_json(body)
             except UnnamedModel as unnamed:
                 model = default_for(board, access, unnamed)
-            ask = Ask(model, route, len(body), incoming.autoload, access)
+            call.ask = ask = Ask(model, route, len(body), incoming.autoload, access)
             if board.quarantine.models:
                 board.screen(ask, mark_of(incoming.url[len(self.options.prefix) :], body))
             lease = board.lease_now(ask)
@@ -292,7 +297,7 @@ class Door(WayOut):
             target = incoming.url[len(self.options.prefix) :]
             incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
         options = self.options
-        request = Request(b"POST", incoming.head_start, body, route.dialect, None, access)
+        request = Request(b"POST", incoming.head_start, body, route.dialect, None, access, call)
         if lease is None:
             self._exchange = Queued(request, ask, self, board, options.traffic, options.wait_comment)
         else:
@@ -301,6 +306,7 @@ class Door(WayOut):
     def _hand_over(self, incoming: Incoming) -> None:
         """Give a request, as far as it is here, to uvicorn and so to Starlette."""
         self._current = incoming
+        self._call = self._call_of(incoming)
         incoming.handed_over = True
         parser = self.parser
         self.parser = cast(Any, incoming)
@@ -370,6 +376,7 @@ class Door(WayOut):
             self._forget_later()
         else:
             self._current = Incoming()
+            self._call = self._call_of(incoming or Incoming(self.loop.time()))
             self.refuse(error)
             self._deaf = True
 

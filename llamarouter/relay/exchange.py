@@ -20,6 +20,7 @@ from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
 from llamarouter.core.sse import end_of_events, error_event
 from llamarouter.core.wire import AnswerHead, Headers, head_start_for_child
+from llamarouter.relay.call import Call
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
@@ -61,6 +62,7 @@ class Request(msgspec.Struct, gc=False):
     # Where it has one, its client may come back for the rest: the child is read to its end (see `Detached`).
     conversation: str | None = None
     access: Access = OPEN  # whose it is
+    call: Call | None = None  # what is to be known of it in the end
 
     @property
     def target(self) -> bytes:
@@ -82,6 +84,7 @@ class Exchange:
     """One request inside a child; `start` it once."""
 
     __slots__ = (
+        "_bytes",
         "_conversation",
         "_dialect",
         "_event_stream",
@@ -98,6 +101,7 @@ class Exchange:
         "_traffic",
         "access",
         "body",
+        "call",
         "connections",
         "head_start",
         "method",
@@ -108,6 +112,7 @@ class Exchange:
 
     def __init__(self, request: Request, lease: Lease, sink: Sink, traffic: Traffic) -> None:
         self.access = request.access
+        self.call = request.call or Call(b"", 0.0)
         self.connections = lease.connections
         self.method = request.method
         self.head_start = request.head_start
@@ -115,6 +120,7 @@ class Exchange:
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
+        self._bytes = 0  # of the answer's body
         self._conversation = request.conversation is not None
         self._dialect = request.dialect
         self._lease = lease
@@ -168,11 +174,13 @@ class Exchange:
         """One read of the child's answer."""
         if head is not None:
             self._status = head.status
+            self.call.first = self.connections.last_heard
             # An error event fits only between chunks: a body of a known length has no room for one.
             self._event_stream = head.event_stream and head.length is None
             if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
                 self.body = b""
         if payload:
+            self._bytes += len(payload)
             tail = self._tail
             tail.append(payload)
             if len(tail) > _PIECES or len(payload) > _TAIL:
@@ -214,7 +222,7 @@ class Exchange:
         if self.upstream is not None:
             self.upstream.drop()
         sink = self._sink
-        self._end(complete=False, client_left=sink is None)
+        self._end(complete=False, client_left=sink is None, error=error)
         if sink is None:
             return
         if not self._status:
@@ -285,7 +293,7 @@ class Exchange:
         self._held = payload[end:]
         return payload[:end]
 
-    def _end(self, *, complete: bool, client_left: bool) -> None:
+    def _end(self, *, complete: bool, client_left: bool, error: RouterError | None = None) -> None:
         self.over = True
         self.upstream = None
         if self._failing is not None:
@@ -296,4 +304,25 @@ class Exchange:
         if len(tail) > _TAIL:
             self._head = self._head or tail[:_HEAD]
             tail = tail[-_TAIL:]
-        self._lease.end(Outcome(self._status, complete, client_left, tail, self._head, self._events))
+        outcome = Outcome(self._status, complete, client_left, tail, self._head, self._events)
+        self._lease.end(outcome)
+        self._note(outcome, error)
+
+    def _note(self, outcome: Outcome, error: RouterError | None) -> None:
+        """It is over, for whoever counts or writes down requests."""
+        call, connections, journal = self.call, self.connections, self._traffic.journal
+        if call.over:  # its client was sent away before
+            return
+        call.model = connections.model
+        call.bytes_out = self._bytes
+        call.status = self._status
+        call.outcome = outcome
+        if outcome.client_left:
+            journal.left(call)
+        elif outcome.complete:
+            call.ended = connections.last_heard
+            journal.over(call)
+        elif self._status:
+            journal.broken(call, error, begun=True)
+        elif error is not None:
+            journal.refused(call, error)

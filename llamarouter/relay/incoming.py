@@ -11,6 +11,7 @@ from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError, Ur
 from llamarouter.core.hosts import name_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
+from llamarouter.relay.call import REQUEST_ID, sane_id
 
 MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
 MAX_HEAD = 64 << 10  # bytes: more than the longest target and a good many headers
@@ -56,6 +57,7 @@ class Incoming:
         "method",
         "plain",
         "problem",
+        "request_id",
         "route",
         "since",
         "upgrade",
@@ -87,6 +89,7 @@ class Incoming:
         self.upgrading = False  # the parser is about to let go of it
         self.hosts = 0
         self.host: bytes | None = None
+        self.request_id: bytes | None = None  # the client's own, if it is sane
         self.problem: str | None = None
         self.head_start: bytes | None = None  # what the child's head begins with, once it was made
         self.door_headers: Headers | None = None  # what the server said at that time in every answer
@@ -100,6 +103,8 @@ class Incoming:
         self.headers.append((name, value))
         if name in _TELLING:
             self._note(name, value)
+        elif name == REQUEST_ID:
+            self.request_id = self.request_id or sane_id(value)
 
     def _note(self, name: bytes, value: bytes) -> None:
         if name == b"host":
@@ -192,6 +197,11 @@ class Incoming:
         """The body as far as it is here; it is not kept."""
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    @property
+    def path(self) -> str:
+        """Without the query, which may hold what is nobody's business."""
+        return self.url.partition(b"?")[0].decode("latin-1")
 
     @property
     def head_only(self) -> bool:

@@ -98,6 +98,8 @@ class Patience:
 
     def attach(self, exchange: Exchange) -> None:
         self._inside = True
+        if (call := self._request.call) is not None:
+            call.queue, call.load = self.wait.seconds - self.wait.load_seconds, self.wait.load_seconds
         if not self._begun and self.wait.waking is not None and len(exchange.body) <= _SMALL:
             self._streams = asks_for_stream(exchange.body)
         if self._request.conversation is not None or not (self._begun or self._streams):
@@ -116,6 +118,8 @@ class Patience:
 
     def refuse(self, error: RouterError) -> None:
         self._hush()
+        if (call := self._request.call) is not None:
+            self._traffic.journal.refused(call, error)
         if self._begun:
             self._sink.abort(error_event(self._request.dialect, error))
         else:

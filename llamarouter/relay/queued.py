@@ -49,6 +49,7 @@ class Queued:
         wait_comment: float,
     ) -> None:
         self._door = door
+        self._call = request.call
         self._traffic = traffic
         self._exchange: Exchange | None = None
         self._patience = Patience(self, request, ask.route, traffic, wait_comment)
@@ -79,6 +80,8 @@ class Queued:
             self._exchange.client_left()
         else:
             self._task.cancel()
+            if self._call is not None:
+                self._traffic.journal.left(self._call)
 
     def pause(self) -> None:
         if self._exchange is not None:

@@ -15,6 +15,7 @@ from llamarouter.relay.asgi import Message, Receive, Send, carry, sink_of, while
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.patience import WaitableSink
 from llamarouter.relay.switchboard import Lease
+from llamarouter.relay.takeover import call_of
 from llamarouter.relay.traffic import Traffic
 
 
@@ -35,14 +36,19 @@ class ReplayEndpoint:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         sink = sink_of(scope, send)
+        journal = self._traffic.journal
+        call = call_of(scope, journal)
+        call.relayed = True
         try:
             request, lease, before = self._readers.open(
                 scope["method"].encode(), scope["headers"], scope["query_string"]
             )
         except RouterError as error:
             sink.refuse(error)
+            journal.refused(call, error)
             await sink.until_ended()
         else:
+            request.call = call
             if before:
                 sink = _Begun(sink, before)
             await while_connected(carry(request, lease, sink, self._traffic), sink, receive)

@@ -7,16 +7,34 @@ door puts a `Takeover` into the scope's extensions; who finds none sends by ASGI
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from collections.abc import MutableMapping
+from typing import TYPE_CHECKING, Any
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.wire import AnswerHead
+from llamarouter.relay.call import Call, id_in
+from llamarouter.relay.journal import Journal
 
 if TYPE_CHECKING:
     from llamarouter.relay.door import Door
     from llamarouter.relay.exchange import Exchange
 
 EXTENSION = "llamarouter.takeover"
+CALL = "llamarouter.call"  # where a scope says what is known of its request
+
+
+def call_of(scope: MutableMapping[str, Any], journal: Journal) -> Call:
+    """What is known of the request of a scope: what our own door has put there, or it begins here."""
+    call: Call | None = scope.get(CALL)
+    if call is None:
+        takeover = scope.get("extensions", {}).get(EXTENSION)
+        call = scope[CALL] = takeover.call if takeover is not None else _new_call(scope, journal)
+    return call
+
+
+def _new_call(scope: MutableMapping[str, Any], journal: Journal) -> Call:
+    id = id_in(scope["headers"]) or journal.new_id()
+    return Call(id, asyncio.get_running_loop().time(), scope.get("client"), scope["method"].encode(), scope["path"])
 
 
 class Takeover:
@@ -24,6 +42,7 @@ class Takeover:
 
     def __init__(self, door: Door) -> None:
         self._door = door
+        self.call = door.call
         self.broken_off = False  # for ASGI to know; here the connection is broken off at once
         self._ended = asyncio.Event()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from llamarouter.core.errors import RouterError
 from llamarouter.relay.body_budget import BodyBudget
+from llamarouter.relay.journal import Journal
 
 if TYPE_CHECKING:
     from llamarouter.relay.exchange import Exchange
@@ -21,6 +22,7 @@ class Traffic:
 
     def __init__(self, bodies: BodyBudget | None = None) -> None:
         self.bodies = bodies or BodyBudget()
+        self.journal = Journal()
         self.closing = False
         self.total = 0  # requests that ever reached a child
         self._running: set[Exchange] = set()

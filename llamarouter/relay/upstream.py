@@ -77,7 +77,8 @@ class Upstream(asyncio.Protocol):
         exchange.upstream = self
         body = exchange.body
         body_length = None if exchange.method in _BODILESS else len(body)
-        head = head_for_child(exchange.head_start, body_length, self._connections.authorization, close=one_request)
+        authorization, id = self._connections.authorization, exchange.call.id
+        head = head_for_child(exchange.head_start, body_length, authorization, id=id, close=one_request)
         if len(body) < _JOIN_BELOW:
             self.transport.write(head + body)
         else:

@@ -8,6 +8,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of
+from llamarouter.relay.call import Call
 from llamarouter.relay.closing import close_by_reset, close_softly
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange
@@ -25,6 +26,7 @@ class WayOut(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self._current: Incoming | None = None  # being answered
         self._exchange: Exchange | Queued | None = None  # answering `_current`, or waiting to
+        self._call = Call(b"", 0.0)  # what is known of `_current`
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
         self._slow_reader = SlowReader(self.loop, self.options.limits.send_timeout, self._unsent, self._hang_up)
@@ -75,6 +77,8 @@ class WayOut(HttpToolsProtocol):
             return
         current.keep_alive &= current.whole  # else the rest of its body would be read as the next request
         head, body = error_answer_of(error)
+        self._call.bytes_out = len(body)
+        self.options.traffic.journal.refused(self._call, error)
         self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
         self._answered(current)
 
@@ -98,7 +102,18 @@ class WayOut(HttpToolsProtocol):
             extra = b"" if extra_headers is None else extra_headers(current.headers)
             lines = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
             current.door_lines = lines + extra + b"\r\n"
-        return current.door_lines if current.keep_alive else b"connection: close\r\n" + current.door_lines
+        close = b"" if current.keep_alive else b"connection: close\r\n"
+        return b"%bx-request-id: %b\r\n%b" % (close, self._call.id, current.door_lines)
+
+    def _call_of(self, incoming: Incoming) -> Call:
+        """What is known of a request as it comes."""
+        id = incoming.request_id or self.options.traffic.journal.new_id()
+        return Call(id, incoming.since, self.client, incoming.method, incoming.path)
+
+    @property
+    def call(self) -> Call:
+        """What is known of the request that is being answered."""
+        return self._call
 
     def _answered(self, current: Incoming) -> None:
         self.server_state.total_requests += 1

@@ -19,6 +19,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from llamarouter.core.errors import MethodNotAllowed, NotFound, RouterError
 from llamarouter.core.routes import RELAYED
 from llamarouter.relay.asgi import MAX_BODY, RelayEndpoint
+from llamarouter.relay.call import Call
+from llamarouter.relay.takeover import CALL
 from llamarouter.server.answers import Json, answer
 from llamarouter.server.api import control_routes
 from llamarouter.server.guard import Guard
@@ -73,7 +75,15 @@ class _Props:
 
 async def _render(request: Request, error: Exception) -> Response:
     assert isinstance(error, RouterError)
+    _note(request, error)
     return answer(error)
+
+
+def _note(request: Request, error: RouterError) -> None:
+    """For the log: the word for what is wrong; without our guard in front nobody keeps one."""
+    call: Call | None = request.scope.get(CALL)
+    if call is not None:
+        call.reason = error.reason
 
 
 async def _render_http(request: Request, error: Exception) -> Response:
@@ -81,12 +91,14 @@ async def _render_http(request: Request, error: Exception) -> Response:
     if error.status_code == 405:
         allow = _allowed(request)
         message = f"{request.method} is not allowed here; allowed: {', '.join(allow)}"
-        return answer(MethodNotAllowed(message, allow=allow))
-    return answer(NotFound("File Not Found"))
+        return await _render(request, MethodNotAllowed(message, allow=allow))
+    return await _render(request, NotFound("File Not Found"))
 
 
 async def _render_bug(request: Request, error: Exception) -> Response:
-    return answer(RouterError("internal error; the router's log has the details"))
+    bug = RouterError("internal error; the router's log has the details")
+    _note(request, bug)
+    return answer(bug)
 
 
 def _allowed(request: Request) -> tuple[str, ...]:

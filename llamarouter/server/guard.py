@@ -2,8 +2,9 @@
 
 Every path is closed without a key unless it is on the public list or an asset of the page; what has a route never is
 one, whatever the page's files are called. What a key may do stands in `core.key_rules`; whose request it is stands in
-the scope from here on (`access_of`). Every answer carries its CORS headers. Behind the guard nobody knows of a
-prefix: not the routes, not the page, and no child.
+the scope from here on (`access_of`). Every answer carries its CORS headers and the id of its request, and what the
+relay does not answer is noted in the journal here. Behind the guard nobody knows of a prefix: not the routes, not the
+page, and no child.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from llamarouter.core.access import OPERATOR, Access
 from llamarouter.core.errors import NotFound, RouterError
 from llamarouter.core.key_rules import PUBLIC, Right, needs_admin, right_of
 from llamarouter.core.wire import header_of
+from llamarouter.relay.call import REQUEST_ID, Call
+from llamarouter.relay.takeover import call_of
 from llamarouter.server.answers import ACCESS, answer
 from llamarouter.server.node import Node
 
@@ -29,6 +32,7 @@ class Guard:
         self._app = app
         self._routes = tuple(routes)
         self._node = node
+        self._journal = node.traffic.journal
         self._trusted = trusted
         self._prefix = "" if trusted else node.settings.api_prefix
         self._cors = node.settings.cors
@@ -37,25 +41,43 @@ class Guard:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
-        extra = self._cors.headers_for(header_of(scope["headers"], b"origin"))
+        call = call_of(scope, self._journal)
+        extra = [*self._cors.headers_for(header_of(scope["headers"], b"origin")), (REQUEST_ID, call.id)]
 
-        async def send_with_cors(message: Message) -> None:
-            if message["type"] == "http.response.start" and extra:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *extra]}
+                call.status = message["status"]
+            else:
+                call.bytes_out += len(message.get("body", b""))
+                call.whole = not message.get("more_body", False)
             await send(message)
 
+        try:
+            await self._answer(scope, receive, send_with_headers, call)
+        finally:
+            if not call.relayed:
+                self._journal.answered(call)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
         if scope["method"] == "OPTIONS":
-            await self._answer_to_options()(scope, receive, send_with_cors)
+            await self._answer_to_options()(scope, receive, send)
             return
         try:
-            inner, access = self._let_in(scope)
+            inner, call.access = self._let_in(scope)
         except RouterError as error:
-            await answer(error)(scope, receive, send_with_cors)
+            call.reason = error.reason
+            await answer(error)(scope, receive, send)
             return
         if not inner["path"]:
-            await _to_folder(scope)(scope, receive, send_with_cors)
+            await _to_folder(scope)(scope, receive, send)
             return
-        await self._app({**inner, ACCESS: access}, receive, send_with_cors)
+        if (route := self._route_of(inner)) is not None:
+            call.path = route.path
+        await self._app({**inner, ACCESS: call.access}, receive, send)
+
+    def _route_of(self, inner: Scope) -> Route | None:
+        return next((route for route in self._routes if route.matches(inner)[0] is Match.FULL), None)
 
     def _let_in(self, scope: Scope) -> tuple[Scope, Access]:
         """The request as it is behind the guard, and whose it is. Raises `RouterError`."""
@@ -93,11 +115,9 @@ class Guard:
 
     def _check_right(self, inner: Scope) -> None:
         """Raise `Forbidden` where the route is not for somebody who uses models. What has no route has no secret."""
-        for route in self._routes:
-            if route.matches(inner)[0] is Match.FULL:
-                if right_of(inner["method"], route.path) is Right.ADMIN:
-                    raise needs_admin()
-                return
+        route = self._route_of(inner)
+        if route is not None and right_of(inner["method"], route.path) is Right.ADMIN:
+            raise needs_admin()
 
     def _answer_to_options(self) -> Response:
         response = Response(headers={"content-type": "text/html"})  # there is no text to have a character set

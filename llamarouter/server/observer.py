@@ -49,7 +49,8 @@ class Observer:
         child = self._child
         child.ready = ready
         child.stage = Stage.LOADED
-        child.connections = ChildConnections(ready.address, ready.api_key, clock=asyncio.get_running_loop().time)
+        clock = asyncio.get_running_loop().time
+        child.connections = ChildConnections(ready.address, ready.api_key, clock=clock, model=child.model)
         child.awake = child.connections
         self._tell({"status": "loaded", "info": child.info})
         self._dispatch(Ready(child.model, max(1, ready.slots), load_seconds=ready.load_seconds))
