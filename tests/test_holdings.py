@@ -10,7 +10,7 @@ from llamarouter.core.memory import Room
 from llamarouter.core.policy import Policy
 from llamarouter.core.residents import Leaving, Phase, Resident
 
-GPU = "CUDA0"
+GPU, OTHER = "CUDA0", "CUDA1"
 
 
 def child(size: int, phase: Phase = Phase.READY, *, ready_at: float = 1.0, pinned: bool = False) -> Resident:
@@ -100,6 +100,42 @@ def test_what_a_driver_still_shows_counts_as_being_freed_until_it_is_late() -> N
     assert spaces(holdings, now=6.4) == (18, 24, 24)
     holdings.saw({GPU: Room(24, 20, 0)}, [], 6.5)  # more than half of it is free: the rest is somebody else's
     assert spaces(holdings, now=6.5) == (20, 20, 20)
+
+
+def test_what_one_device_still_shows_says_nothing_of_another() -> None:
+    one = child(10)
+    one.needs = {GPU: 10, OTHER: 8}
+    holdings = Holdings(lag=2.0)
+    holdings.saw({GPU: Room(24, 14, 10), OTHER: Room(24, 12, 8, budget=16)}, [one], 5.0)
+    holdings.ended(one, 6.0)
+    holdings.saw({GPU: Room(24, 14, 0), OTHER: Room(24, 20, 0, budget=16)}, [], 6.1)
+    found = holdings.spaces([], 6.1)
+    assert found.hope == {GPU: 24, OTHER: 16}
+    assert found.sure == {GPU: 14, OTHER: 16}  # the budget bears no dead there any more
+    assert found.firm == {GPU: 14, OTHER: 16}
+    assert holdings.lagging
+
+
+def test_a_prompt_device_shows_nothing_of_the_dead() -> None:
+    one = child(10)
+    holdings = seen(Room(24, 14, 10, prompt=True), one)
+    holdings.ended(one, 6.0)
+    assert holdings.lagging  # but not before somebody has looked: then it may be others' already
+    assert spaces(holdings, now=6.0) == (14, 24, 24)
+    holdings.saw({GPU: Room(24, 14, 0, prompt=True)}, [], 6.1)
+    assert spaces(holdings, now=6.1) == (14, 14, 14)
+    assert not holdings.lagging
+
+
+def test_what_is_ending_is_firm_and_what_may_be_nobodys_is_hoped_for() -> None:
+    dead, stopping = child(10), child(4, Phase.STOPPING)
+    holdings = seen(Room(24, 10, 14), dead, stopping)
+    holdings.ended(dead, 6.0)
+    found = holdings.spaces([stopping], 6.0)
+    assert (found.sure, found.firm, found.hope) == ({GPU: 10}, {GPU: 24}, {GPU: 24})
+    holdings.saw({GPU: Room(24, 10, 4)}, [stopping], 6.1)  # 10 are late, or others'
+    found = holdings.spaces([stopping], 6.1)
+    assert (found.sure, found.firm, found.hope) == ({GPU: 10}, {GPU: 14}, {GPU: 24})
 
 
 def test_a_budget_holds_for_the_dead_too() -> None:

@@ -35,6 +35,12 @@ def test_a_driver_that_names_none_of_ours_does_not_say() -> None:
     assert rooms_of(SURVEY, Budgets(), (1234,))["CUDA0"].ours is None
 
 
+def test_host_is_prompt_where_no_gpu_shares_it() -> None:
+    rooms = rooms_of(Survey(devices={k: v for k, v in SURVEY.devices.items() if k != "MTL0"}), Budgets(), ())
+    assert {name: room.prompt for name, room in rooms.items()} == {"CUDA0": False, "CUDA1": False, HOST: True}
+    assert not rooms_of(SURVEY, Budgets(), ())[HOST].prompt
+
+
 def test_an_integrated_gpu_takes_from_the_host() -> None:
     assert SURVEY.gpus == ("CUDA0", "CUDA1", "MTL0")
     assert SURVEY.needs({"MTL0": 3, HOST: 4, "CUDA1": 5}) == {HOST: 7, "CUDA1": 5}

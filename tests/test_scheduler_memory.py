@@ -412,6 +412,42 @@ def test_bytes_that_are_being_freed_for_one_are_not_taken_by_a_younger_one() -> 
 # --- a second try ---
 
 
+def test_beside_bytes_that_may_be_nobodys_a_younger_one_takes_nothing_that_an_older_one_may_need() -> None:
+    """14 are in use: 10 of the dead and 4 of others, or 6 and 8. Then there is room for the older one, not for both."""
+    world = World(sizes={"a": 10, "big": 16, "small": 4})
+    play(
+        loaded("a", world=world),
+        (5, unload("a", 9), stop("a")),
+        (6, gone("a")),
+        (6, ask(1, "big"), Appraise("big")),
+        (6, world.answer("big", 10, ours=0)),
+        (6, ask(2, "small"), Appraise("small")),
+        (6, world.answer("small", 10, ours=0)),
+        (6.1, tick, Appraise("big")),
+        (6.1, world.answer("big", 16, ours=0), world.start("big")),
+    )
+
+
+def test_on_a_prompt_device_nobody_hurries_to_look_for_bytes_of_the_dead() -> None:
+    """What it shows is others': there is a look after the end, and then one each second, as without."""
+
+    def answer(model: str, free: int, ours: int) -> Event:
+        return Appraised(model, (WORLD.way(model),), {GPU: Room(32, free, ours, prompt=True)})
+
+    play(
+        loaded("b"),
+        (5, ask(1, "a"), Appraise("a")),
+        (5, answer("a", 22, 10), start("a")),
+        (6, ready("a"), grant(1, "a")),
+        (7, ask(2, "big"), Appraise("big")),
+        (7, answer("big", 12, 20), evict("b")),
+        (7.5, gone("b"), Appraise("big")),
+        (7.5, answer("big", 12, 10)),  # somebody else has taken its bytes at once
+        (8.4, tick),
+        (8.5, tick, Appraise("big")),
+    )
+
+
 def test_a_load_that_dies_of_memory_evicts_one_more_and_asks_for_more() -> None:
     scheduler = play(
         loaded("a"),

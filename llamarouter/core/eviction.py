@@ -89,6 +89,7 @@ def _spaces_of(residents: Sequence[Resident], places: int | None, devices: Space
     kept = sum(one.policy.pinned and one.leaving is None for one in residents)
     return Spaces(
         sure={PLACES: free, **devices.sure},
+        firm={PLACES: free + stopping, **devices.firm},
         hope={PLACES: free + stopping, **devices.hope},
         most={PLACES: places - kept, **devices.most},
     )
@@ -123,7 +124,9 @@ class _Sharing:
         self._ahead = ahead
         self._max_wait, self._now = max_wait, now
         self._sure: Space = dict(spaces.sure)
-        self._later: Space = dict(spaces.hope)  # what there will be, less what has been promised
+        # What there will be for certain, and what there may be, less what has been promised.
+        self._firm: Space = dict(spaces.firm)
+        self._later: Space = dict(spaces.hope)
         self._most = spaces.most
         loads = [one for one in residents if one.phase is Phase.STARTING]
         opened = [one for one in residents if one.is_open]
@@ -185,7 +188,7 @@ class _Sharing:
         if want.model in self._here:
             return False
         for way in ways:
-            if fits(way.needs, self._sure) and fits(way.needs, self._later):
+            if fits(way.needs, self._sure) and fits(way.needs, self._firm):
                 self._promise(way.needs, sure=True)
                 if want.fresh:
                     self._start[want.model] = way.placement
@@ -272,12 +275,14 @@ class _Sharing:
     def _use(self, residents: Iterable[Resident]) -> None:
         """What they hold is spoken for."""
         for one in residents:
+            give(self._firm, held_by(one))
             give(self._later, held_by(one))
             for pool in (self._idle, self._going, self._busy, self._unripe):
                 if one in pool:
                     pool.remove(one)
 
     def _promise(self, needs: Mapping[str, int], *, sure: bool = False) -> None:
+        take(self._firm, needs)
         take(self._later, needs)
         if sure:
             take(self._sure, needs)

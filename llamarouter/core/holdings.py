@@ -1,7 +1,8 @@
 """Holdings: who holds what of each device, as far as it can be known, and so what our children may still take.
 
     sure = min(budget - ended, total - others - unseen) - ours - reserve        what may be taken now
-    hope = the same without what is ending: children that are being stopped, and bytes that may be nobody's
+    firm = the same when what is ending has ended: children that are being stopped, and those that are gone
+    hope = the same if the bytes are nobody's that may be nobody's
     most = the same with nothing left of ours but what is pinned, nor of what may have been an ended child's
 
 `ours` is what the living hold, each from start to end as it was appraised or weighed, whatever it has taken yet;
@@ -10,9 +11,10 @@
 Two things make that uncertain, and both count as others' until it is known better:
 - a child that loads has taken some of its bytes; where the driver does not say whose bytes are whose, they look like
   somebody else's until it is ready;
-- a driver may show the bytes of a child that has ended for a while. They are held (as *ended*) until a look at the
-  devices finds them free, at most for `lag` seconds after the end, and then until the next look (it is asked for, and
-  comes within as much again); `unseen` are those since whose end nobody looked.
+- a driver may show the bytes of a child that has ended for a while. They are held (as *ended*), on each device until a
+  look finds them free there, at most for `lag` seconds after the end, and then until the next look (it is asked for,
+  and comes within as much again); `unseen` are those since whose end nobody looked. A device that is prompt shows
+  nothing of the dead: what it shows is others'.
 
 A child may hold more than our books say; that is as good as others'. When it has ended, a look from before its end
 still shows it: until there is a new one nobody can say that there will be no room (only `most` allows for that).
@@ -35,11 +37,8 @@ class _Ended:
     resident: Resident
     at: float
     before: Mapping[str, int]  # what others held, by device, as it was known then
+    needs: Mapping[str, int]  # what it held, of those devices that may show it still
     unseen: bool = True  # nobody has looked at the devices since
-
-    @property
-    def needs(self) -> Mapping[str, int]:
-        return self.resident.needs
 
     def is_in_look_of(self, at: float) -> bool:
         """Whether it lived when somebody looked."""
@@ -86,13 +85,15 @@ class Holdings:
         }
         for one in self._ended:
             one.unseen = at < one.at
-        self._ended = [one for one in self._ended if at < one.at or self._is_shown(one)]
+            if not one.unseen:
+                one.needs = self._shown_of(one)
+        self._ended = [one for one in self._ended if one.needs]
 
     def ended(self, resident: Resident, now: float) -> None:
         """A child is gone."""
         if any(resident.needs.values()):
             before = {device: view.others - view.loading for device, view in self._views.items()}
-            self._ended.append(_Ended(resident, now, before))
+            self._ended.append(_Ended(resident, now, before, resident.needs))
 
     def spaces(self, residents: Iterable[Resident], now: float) -> Spaces:
         """What there is of each device that has been seen."""
@@ -116,6 +117,7 @@ class Holdings:
             if one.is_in_look_of(self.seen_at):
                 _add(seen_alive, one.needs)
         sure: Space = {}
+        firm: Space = {}
         hope: Space = {}
         most: Space = {}
         for device, view in self._views.items():
@@ -128,11 +130,13 @@ class Holdings:
             sure[device] = seen - hidden - held - reserve
             if view.room.budget is not None:
                 sure[device] = min(sure[device], view.room.budget - gone - held - reserve)
-            hope[device] = min(view.limit, seen + phantom) - reserve - held + stopping.get(device, 0)
+            coming = stopping.get(device, 0) - held - reserve
+            firm[device] = min(view.limit, seen) + coming
+            hope[device] = min(view.limit, seen + phantom) + coming
             if seen_alive.get(device):
                 phantom = min(view.others, phantom + view.beyond)
             most[device] = min(view.limit, seen + phantom) - reserve - pinned.get(device, 0)
-        return Spaces(sure, hope, most)
+        return Spaces(sure, firm, hope, most)
 
     def next_change(self) -> float | None:
         """When bytes that a driver still shows stop counting; None: there are none."""
@@ -148,15 +152,15 @@ class Holdings:
         by = one.at + self.lag
         return by if self.seen_at >= by else by + self.lag
 
-    def _is_shown(self, one: _Ended) -> bool:
-        """Whether a device still seems to hold what an ended child held: half of it or more is unexplained."""
-        for device, size in one.needs.items():
-            view = self._views.get(device)
-            if view is None or not size:
-                continue
-            if view.others - one.before.get(device, view.others) >= size / 2:
-                return True
-        return False
+    def _shown_of(self, one: _Ended) -> Mapping[str, int]:
+        """What devices still seem to hold of an ended child: where half of it or more is unexplained."""
+        return {device: size for device, size in one.needs.items() if size and self._is_shown(one, device, size)}
+
+    def _is_shown(self, one: _Ended, device: str, size: int) -> bool:
+        view = self._views.get(device)
+        if view is None or view.room.prompt:
+            return False
+        return view.others - one.before.get(device, view.others) >= size / 2
 
 
 def _held_at(residents: Iterable[Resident], at: float) -> tuple[Space, Space]:

@@ -35,6 +35,7 @@ class Room:
     ours: int | None = None  # what the driver attributes to our children; None: it does not say
     budget: int | None = None  # what our children may hold together; None: all of it
     reserve: int = 0  # what is never to be held
+    prompt: bool = False  # what a process held is free as soon as it is gone: no driver is late
 
     @property
     def most(self) -> int:

@@ -2,7 +2,8 @@
 
     rooms_of(survey, settings.budgets, pids of all children) -> {"CUDA0": Room, "Host": Room}
 
-An integrated GPU has no room of its own: what is held there is held of `Host` (`Survey.needs` says it so).
+An integrated GPU has no room of its own: what is held there is held of `Host` (`Survey.needs` says it so), and its
+driver may show it for longer than the process lives. The kernel does not.
 """
 
 from __future__ import annotations
@@ -18,8 +19,16 @@ def rooms_of(survey: Survey, budgets: Budgets, pids: Iterable[int]) -> dict[str,
     """By device. `pids`: of all our children, with what they have forked."""
     ours = tuple(pids)
     shares = budgets.shares(totals_of(survey))
+    plain = not any(device.shares_host for device in survey.devices.values())
     return {
-        name: Room(device.total, device.free, device.held_by(ours), shares[name].budget, shares[name].reserve)
+        name: Room(
+            device.total,
+            device.free,
+            device.held_by(ours),
+            shares[name].budget,
+            shares[name].reserve,
+            prompt=plain and not device.is_gpu,
+        )
         for name, device in survey.devices.items()
         if name in shares
     }

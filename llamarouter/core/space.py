@@ -22,7 +22,8 @@ class Spaces:
     """What our children may still take of each device; bytes, below zero where they hold more than they may."""
 
     sure: Mapping[str, int] = field(default_factory=dict)  # now
-    hope: Mapping[str, int] = field(default_factory=dict)  # when what is ending has ended
+    firm: Mapping[str, int] = field(default_factory=dict)  # when what is ending has ended, if all the rest is others'
+    hope: Mapping[str, int] = field(default_factory=dict)  # the same, if what may be nobody's is nobody's
     most: Mapping[str, int] = field(default_factory=dict)  # when everything of ours is gone that may ever go
 
 

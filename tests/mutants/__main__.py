@@ -17,7 +17,7 @@ from pathlib import Path
 from tests.mutants.scheduler import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
-STORIES = ("appraisals", "holdings", "victims", "eviction", "foresight")
+STORIES = ("appraisals", "holdings", "rooms", "victims", "eviction", "foresight")
 ROUNDS = (
     [
         *(f"tests/test_{name}.py" for name in STORIES),

@@ -18,14 +18,20 @@ MUTANTS = (
     Mutant(
         "a younger one takes what was promised",
         "eviction.py",
-        "if fits(way.needs, self._sure) and fits(way.needs, self._later):",
+        "if fits(way.needs, self._sure) and fits(way.needs, self._firm):",
         "if fits(way.needs, self._sure):",
     ),
     Mutant(
         "what is being freed is taken as free",
         "eviction.py",
+        "if fits(way.needs, self._sure) and fits(way.needs, self._firm):",
+        "if fits(way.needs, self._firm):",
+    ),
+    Mutant(
+        "a younger one takes what the older one needs if late bytes are others'",
+        "eviction.py",
+        "if fits(way.needs, self._sure) and fits(way.needs, self._firm):",
         "if fits(way.needs, self._sure) and fits(way.needs, self._later):",
-        "if fits(way.needs, self._later):",
     ),
     Mutant(
         "a partial placement is as good as any",
@@ -160,6 +166,25 @@ MUTANTS = (
         "phantom = min(view.others, view.loading + gone - hidden)",
         "phantom = 0",
     ),
+    Mutant(
+        "what may be nobody's is firm",
+        "holdings.py",
+        "firm[device] = min(view.limit, seen) + coming",
+        "firm[device] = min(view.limit, seen + phantom) + coming",
+    ),
+    Mutant(
+        "what one device shows of the dead all do",
+        "holdings.py",
+        "if size and self._is_shown(one, device, size)}",
+        "if any(self._is_shown(one, *each) for each in one.needs.items())}",
+    ),
+    Mutant(
+        "a prompt device shows the dead, too",
+        "holdings.py",
+        "if view is None or view.room.prompt:",
+        "if view is None:",
+    ),
+    Mutant("a GPU that shares Host is prompt", "rooms.py", "prompt=plain and not device", "prompt=not device"),
     Mutant("a late driver is believed for ever", "holdings.py", "if now < self._forgiven_at(one)]", "if True]"),
     Mutant(
         "an end frees its bytes at once",
@@ -170,8 +195,8 @@ MUTANTS = (
     Mutant(
         "pinned models are thought to go",
         "holdings.py",
-        "most[device] = left - pinned.get(device, 0)",
-        "most[device] = left",
+        "most[device] = min(view.limit, seen + phantom) - reserve - pinned.get(device, 0)",
+        "most[device] = min(view.limit, seen + phantom) - reserve",
     ),
     Mutant(
         "a model is never weighed", "allotment.py", "            resident.needs = event.needs\n", "            pass\n"

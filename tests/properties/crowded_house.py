@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from llamarouter.core.appraisals import REFRESH, STANDS
 from llamarouter.core.errors import InsufficientMemory, ModelTooLarge
-from llamarouter.core.events import Appraised, Command, Event, Forgotten, Refuse, Weighed
+from llamarouter.core.events import Appraised, Command, Event, Exited, Forgotten, Ready, Refuse, Weighed
 from llamarouter.core.memory import Placement
 from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import House
@@ -39,8 +40,13 @@ class CrowdedHouse(House):
         self._look: Look | None = None
         self._seen: Look | None = None  # the last one that the scheduler was told of
         self._looks: dict[int, tuple[Appraised, Look]] = {}  # by the answer that the scheduler is still to be told
-        self._known: set[str] = set()  # whose needs the scheduler has been told of, since their last start
+        self._known: set[str] = set()  # whose needs the scheduler has been told of, since their last start or refusal
         self._others_grew_at = float("-inf")
+        self._asked_of: set[str] = set()  # of whom an answer is on its way; it counts for nothing for those who have
+        self._void: set[str] = set()  # become others since
+        self._told: dict[str, float] = {}  # by model: when the scheduler was told of its needs
+        self._calm = False  # no child has come up or gone since the last question
+        self._never_late = not cached and all(device.prompt for device in devices.values())
 
     # --- other programs -----------------------------------------------------------------------------------------------
 
@@ -57,6 +63,11 @@ class CrowdedHouse(House):
     # --- appraisals ---------------------------------------------------------------------------------------------------
 
     def _appraise(self, model: str) -> None:
+        calm = self._calm and model in self._known and self.now < self._told[model] + STANDS
+        hurried = calm and self.now < max(self._told.values()) + REFRESH
+        assert not hurried or not self._never_late, "looked again for the bytes of the dead where no device is late"
+        self._calm = True
+        self._asked_of.add(model)
         if self.delay:
             self._later(self.delay, lambda: self._answer(model))
         else:
@@ -84,15 +95,23 @@ class CrowdedHouse(House):
     def _before(self, event: Event) -> None:
         if isinstance(event, Forgotten):
             self._known.discard(event.model)
+            self._void |= self._asked_of & {event.model}
+        if isinstance(event, Ready | Exited):
+            self._calm = False
         if id(event) in self._looks:
-            self._known.add(self._looks[id(event)][0].model)
-            _, self._seen = self._looks.pop(id(event))
+            answer, self._seen = self._looks.pop(id(event))
+            self._asked_of.discard(answer.model)
+            self._told[answer.model] = self.now
+            if answer.model not in self._void:
+                self._known.add(answer.model)
+            self._void.discard(answer.model)
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, Refuse) and command.error is not EXITS[Fate.MEMORY][0]:
             model = self.requests[command.ticket].model
             if type(command.error) in (InsufficientMemory, ModelTooLarge):
                 self._check_refusal(model, too_large=isinstance(command.error, ModelTooLarge))
+                self._known.discard(model)
         super()._obey(command)
 
     # --- children -----------------------------------------------------------------------------------------------------

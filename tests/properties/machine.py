@@ -15,9 +15,14 @@ class Device:
     budget: int | None = None
     reserve: int = 0
     lag: float = 0.0  # for so long after an end its bytes are not free yet
+    prompt: bool = False  # it is never late, and says so
     others: int = 0  # what other programs hold
     taken: dict[str, int] = field(default_factory=dict)  # by our children
     ghosts: list[tuple[float, int]] = field(default_factory=list)  # bytes of the dead, and until when
+
+    def __post_init__(self) -> None:
+        if self.prompt:
+            self.lag = 0.0
 
     @property
     def limit(self) -> int:
@@ -45,7 +50,7 @@ class Device:
 
     def room(self, now: float) -> Room:
         ours = sum(self.taken.values()) if self.says_whose else None
-        return Room(self.total, self.free(now), ours, self.budget, self.reserve)
+        return Room(self.total, self.free(now), ours, self.budget, self.reserve, self.prompt)
 
 
 @dataclass(frozen=True)
