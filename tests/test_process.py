@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.host import probe
 from llamarouter.host.child_process import pdeathsig_of
-from tests.child_kit import children, exists, fake_spec, is_alive, living, proc
+from tests.child_kit import Life, children, exists, fake_spec, is_alive, living, proc
 from tests.node_kit import house
 from tests.waiting import until
 
@@ -138,6 +139,22 @@ async def test_cancelled_while_it_spawns(turns: int, tmp_path: Path) -> None:
         assert life.task.cancelled()
         assert not any(is_alive(int(line.split()[0])) for line in log.read_text().splitlines())
         assert not children()
+
+
+def sockets_of(life: Life) -> list[Path]:
+    return list(Path(life.folder.path).glob("c-*.sock"))
+
+
+async def test_cancelled_while_it_spawns_it_leaves_no_socket_although_it_was_quicker() -> None:
+    async with living(fake_spec("load-seconds=30")) as life:
+        patience = threading.Event()
+        for _ in range(3):
+            await asyncio.sleep(0)  # noqa: TID251 (one turn of the loop)
+        # The loop is busy elsewhere meanwhile, and has not heard yet that the process is there.
+        assert any(sockets_of(life) or patience.wait(0.01) for _ in range(1000))
+        assert life.watcher.spawns == 0
+        await life.stop()
+        assert sockets_of(life) == []
 
 
 async def test_cancelled_while_it_loads_it_ends_by_sigterm_at_once() -> None:

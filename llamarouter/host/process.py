@@ -120,7 +120,7 @@ class _Life:
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
         self._since = log.total
-        self._address: Address
+        self._address: Address = ("127.0.0.1", 0)  # until it has a place
         self._api_key: str | None = None
         self._info: Mapping[str, object] = {}
         self._unknown: set[str] = set()  # states that mean nothing to us
@@ -130,6 +130,14 @@ class _Life:
         self._watching: Watching
 
     async def run(self) -> Exit:
+        try:
+            return await self._run()
+        finally:  # also where it was cancelled while it was being spawned: it may have been quicker
+            if isinstance(self._address, str):
+                with contextlib.suppress(OSError):
+                    os.unlink(self._address)
+
+    async def _run(self) -> Exit:
         spec, log = self._spec, self._log
         kills = out_of_memory_kills()
         try:
@@ -335,9 +343,6 @@ class _Life:
             child.signal_group(signal.SIGKILL)  # what it has forked
             await _within(child.drained, _LAST_WORDS_WITHIN)
             child.release()
-            if isinstance(self._address, str):
-                with contextlib.suppress(OSError):
-                    os.unlink(self._address)
 
     async def _ask(self) -> None:
         """Ask the child to go, by the means that it heeds in its state, up to the stop time-out."""
