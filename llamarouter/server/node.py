@@ -298,6 +298,7 @@ class Node:
             "preset": self.settings.preset,
             "models_max": self.settings.models_max,
             "draining": self.supervisor.closing,
+            "tasks": len(asyncio.all_tasks()),
             "key_file": None if (file := self.reception.gate.file) is None else str(file.path),
         }
 
