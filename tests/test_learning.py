@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,6 +71,32 @@ def test_what_was_seen_is_what_is_said_the_next_time_and_after_a_restart(tmp_pat
             "Vulkan0": Parts(weights=5 * GIB, other=GIB),
             HOST: Parts(weights=GIB, mapped=GIB, other=2 * GIB),
         }
+
+
+@pytest.mark.parametrize(("role", "size"), [("0", 24 * GIB + 1), (HOST, 10**30)])
+def test_what_cannot_be_is_a_line_and_forgotten_and_the_rest_is_used(
+    role: str, size: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "learnt.toml"
+    learning = Learning(LearntFootprints.read(path))
+    learning.came_up(load(), pid=7, logged={}, seconds=3.0)
+    learning.came_up(load("other"), pid=7, logged={}, seconds=3.0)
+    asyncio.run(learning.keep())
+    before, key, after = path.read_text().partition('key = "s"')
+    path.write_text(before + key + re.sub(rf"^{role} = .*$", f"{role} = {size}", after, count=1, flags=re.MULTILINE))
+    learning = Learning(LearntFootprints.read(path))
+    for _ in range(2):
+        assert learning.parts_of("s", SURVEY, estimated)(LAYOUT) == PARTS
+        assert learning.is_known("s", SURVEY, LAYOUT) is None
+    name = {"0": "Vulkan0"}.get(role, role)
+    [said] = caplog.messages
+    assert said.startswith(f"{path}: m needs {size} bytes of {name}, which has ")
+    assert learning.is_known("other", SURVEY, LAYOUT) is True
+    assert learning.load_seconds() == {"m": 3.0}
+    learning.came_up(load(), pid=7, logged={}, seconds=3.0)
+    asyncio.run(learning.keep())
+    assert Learning(LearntFootprints.read(path)).parts_of("s", SURVEY, estimated)(LAYOUT) != PARTS
+    assert str(size) not in path.read_text()
 
 
 def test_of_another_subject_or_place_the_estimate_holds() -> None:

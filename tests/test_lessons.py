@@ -316,6 +316,18 @@ def test_a_time_that_is_none_is_not_known(tmp_path: Path, seconds: str) -> None:
     assert LearntFootprints.read(path).lessons.all() == [("s", Subject())]
 
 
+def test_a_load_that_took_for_ever_is_a_line_and_the_rest_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "learnt.toml"
+    text = '[[subjects]]\nkey = "s"\nmodel = "m"\nloads = 3\nload_seconds = {}\n'
+    path.write_text(f"version = 1\n{text.format('1e300')}")
+    assert LearntFootprints.read(path).lessons.all() == [("s", Subject("m", loads=3))]
+    assert caplog.messages == [f"{path}: a load of m took 1e+300 seconds: that is not used"]
+    path.write_text(f"version = 1\n{text.format('3600')}")
+    assert LearntFootprints.read(path).lessons.load_seconds() == {"m": 3600.0}
+
+
 def test_two_routers_that_share_a_folder_keep_what_each_has_learnt(tmp_path: Path) -> None:
     path = tmp_path / "learnt.toml"
     one, other = LearntFootprints.read(path), LearntFootprints.read(path)

@@ -78,10 +78,21 @@ class Lessons:
         """As they are now."""
         return list(self._subjects.items())
 
+    def model_of(self, subject: str) -> str:
+        """Which model a subject was when it was loaded last."""
+        return self._subjects[subject].model
+
     def recall(self, subject: str, place: Place) -> Lesson | None:
         """What is known of a subject in a place."""
         known = self._subjects.get(subject)
         return None if known is None else known.places.get(place)
+
+    def forget(self, subject: str, place: Place) -> None:
+        """What is known of a subject in a place cannot be so."""
+        known = self._subjects[subject]
+        places = {each: lesson for each, lesson in known.places.items() if each != place}
+        self._subjects[subject] = replace(known, places=places)
+        self.changed = True
 
     def load_seconds(self) -> dict[str, float]:
         """How long the loads of each model take, the newest ones weighing most; as it was started last."""
@@ -155,6 +166,16 @@ class Lessons:
         for oldest in list(self._subjects)[: max(0, len(self._subjects) - SUBJECTS_MAX)]:
             del self._subjects[oldest]
         self.changed = True
+
+
+def impossible_in(lesson: Lesson, layout: Layout, survey: Survey) -> str | None:
+    """What a lesson says that no load can have shown, in words: more bytes of a device than it has. `survey`: as it is
+    seen by the model's engine."""
+    for name, size in lesson.at(layout).items():
+        device = survey.devices.get(survey.memory_of(name))
+        if device is not None and size > device.total:
+            return f"{size} bytes of {name}, which has {device.total}"
+    return None
 
 
 def subject_of(files: Iterable[object], flags: Iterable[str], engine: Iterable[str]) -> str:

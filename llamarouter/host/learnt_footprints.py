@@ -12,6 +12,7 @@ models, for people who look.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import threading
@@ -26,8 +27,11 @@ from llamarouter.core.lessons import PLACES_MAX, SUBJECTS_MAX, Lesson, Lessons, 
 from llamarouter.host.header_cache import open_plain
 from llamarouter.host.state import write_atomically
 
+log = logging.getLogger("llamarouter")
+
 _VERSION = 1
 _Stamp = tuple[int, int, int]
+_LONGEST_LOAD = 86_400.0  # seconds; a fresh model keeps its place for as long as it took to load
 _FILE_MAX = 16 << 20  # bytes; a longer file is not ours
 
 
@@ -109,10 +113,10 @@ def _lessons_of(path: Path) -> Lessons:
         return Lessons()
     if kept.version != _VERSION:
         return Lessons()
-    return Lessons({each.key: _subject_of(each) for each in kept.subjects[-SUBJECTS_MAX:]})
+    return Lessons({each.key: _subject_of(each, path) for each in kept.subjects[-SUBJECTS_MAX:]})
 
 
-def _subject_of(kept: _Subject) -> Subject:
+def _subject_of(kept: _Subject, path: Path) -> Subject:
     places = {
         Place(tuple(each.kinds), tuple(each.split), each.layers): Lesson(
             {role: max(0, size) for role, size in each.needs.items()}, each.measured
@@ -121,6 +125,9 @@ def _subject_of(kept: _Subject) -> Subject:
     }
     told = kept.load_seconds
     seconds = max(0.0, told) if told is not None and math.isfinite(told) else None
+    if seconds is not None and seconds > _LONGEST_LOAD:
+        log.warning("%s: a load of %s took %g seconds: that is not used", path, kept.model, seconds)
+        seconds = None
     return Subject(kept.model, seconds, max(0, kept.loads), places)
 
 

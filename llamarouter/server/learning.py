@@ -14,19 +14,31 @@ Whose survey it is: `Survey.seen_by(view)`, with the names that the model's engi
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from llamarouter.core.devices import Survey
 from llamarouter.core.footprint import Parts
 from llamarouter.core.launch import Launch
-from llamarouter.core.lessons import Lessons, corrected, place_of, starved_of, subject_of, weighed
+from llamarouter.core.lessons import (
+    Lesson,
+    Lessons,
+    corrected,
+    impossible_in,
+    place_of,
+    starved_of,
+    subject_of,
+    weighed,
+)
 from llamarouter.core.memory import Placement
 from llamarouter.core.memory_flags import Said, memory_key
 from llamarouter.core.placement import Layout, layout_of
 from llamarouter.core.scaling import PartsOf
 from llamarouter.host.engine import Engine
 from llamarouter.host.learnt_footprints import LearntFootprints
+
+log = logging.getLogger("llamarouter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +70,26 @@ class Learning:
 
         def parts_of(layout: Layout) -> Mapping[str, Parts] | None:
             parts = estimated(layout)
-            lesson = self._lessons.recall(subject, place_of(layout, survey))
+            lesson = self._lesson(subject, survey, layout)
             return parts if parts is None or lesson is None else corrected(parts, lesson.at(layout))
 
         return parts_of
 
     def is_known(self, subject: str, survey: Survey, layout: Layout) -> bool | None:
         """Whether there is a lesson of this layout, and one of a load that came up."""
-        lesson = self._lessons.recall(subject, place_of(layout, survey))
+        lesson = self._lesson(subject, survey, layout)
         return None if lesson is None else lesson.measured
+
+    def _lesson(self, subject: str, survey: Survey, layout: Layout) -> Lesson | None:
+        """What is known; what somebody has written into the file that cannot be is said once, and forgotten."""
+        place = place_of(layout, survey)
+        lesson = self._lessons.recall(subject, place)
+        wrong = None if lesson is None else impossible_in(lesson, layout, survey)
+        if wrong is None:
+            return lesson
+        log.warning("%s: %s needs %s: that is not used", self._learnt.path, self._lessons.model_of(subject), wrong)
+        self._lessons.forget(subject, place)
+        return None
 
     def load_seconds(self) -> dict[str, float]:
         """How long the loads of each model take, as it was started last."""
