@@ -16,7 +16,7 @@ LAUNCH = Launch(
 
 
 def test_its_options_replace_those_of_the_launch_whatever_their_spelling() -> None:
-    place = Placement({}, (("--fit", "off"), ("-ngl", "20"), ("--device", "CUDA1")), (("B", "2"), ("C", "3")))
+    place = Placement({}, (("--fit", "off"), ("-ngl", "20"), ("--device", "CUDA1")))
     launch = placed(LAUNCH, place, TABLE)
     assert {flag.option: flag.values for flag in launch.flags} == {
         "--ctx-size": ("9",),
@@ -26,7 +26,7 @@ def test_its_options_replace_those_of_the_launch_whatever_their_spelling() -> No
         "--device": ("CUDA1",),
     }
     assert {flag.origin for flag in launch.flags if flag.option in ("--fit", "--n-gpu-layers")} == {PLACED_ORIGIN}
-    assert launch.environment() == {"A": "1", "B": "2", "C": "3"}
+    assert launch.environment() == {"A": "1", "B": "1"}
 
 
 def test_what_the_engine_does_not_know_is_left_out() -> None:

@@ -19,7 +19,6 @@ class Placement:
 
     needs: Mapping[str, int]  # bytes by device
     options: tuple[tuple[str, ...], ...] = ()  # ours, over the launch's: ("--fit", "off"), ("-ngl", "20") ...
-    env: tuple[tuple[str, str], ...] = ()
     # Some layers stay in host RAM although a GPU is there and nobody asked for that: taken only where no other
     # placement could ever fit.
     partial: bool = False

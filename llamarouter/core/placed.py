@@ -1,4 +1,4 @@
-"""A launch in its place: the options and the environment that a choice of devices adds to it, each said as such.
+"""A launch in its place: the options that a choice of devices adds to it, each said as such.
 
 What is added wins over the launch, because whoever chose the place has read the launch before. An option that the
 engine does not know is left out: so it is with an engine that was built for no device.
@@ -12,7 +12,6 @@ from dataclasses import replace
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Flag, Launch
 from llamarouter.core.memory import Placement
-from llamarouter.core.own_environment import Variable, over
 
 PLACED_ORIGIN = "llamarouter (memory)"
 
@@ -22,9 +21,7 @@ def placed(launch: Launch, placement: Placement, table: OptionTable) -> Launch:
     added = [flag for words in placement.options if (flag := _flag_of(words, table)) is not None]
     known = {_identity(flag.option, table) for flag in added}
     kept = [flag for flag in launch.flags if _identity(flag.option, table) not in known]
-    variables = (Variable(name, value, PLACED_ORIGIN) for name, value in placement.env)
-    flags = _in_order([*kept, *added], table) if added else launch.flags
-    return replace(launch, flags=flags, variables=over(launch.variables, variables))
+    return replace(launch, flags=_in_order([*kept, *added], table)) if added else launch
 
 
 def _flag_of(words: tuple[str, ...], table: OptionTable) -> Flag | None:
