@@ -10,6 +10,7 @@ import select
 import subprocess
 import sys
 import termios
+from collections.abc import Sequence
 
 PATIENCE_SECONDS = 15.0
 
@@ -17,13 +18,15 @@ PATIENCE_SECONDS = 15.0
 class Terminal:
     """A run of `lr` in a terminal of its own, a hundred columns wide."""
 
-    def __init__(self, *arguments: str, stdout: int | None = None) -> None:
+    def __init__(
+        self, *arguments: str, stdout: int | None = None, program: Sequence[str] = ("-m", "llamarouter")
+    ) -> None:
         # The other end stays open here, too: a hang-up can overtake what was written just before it.
         self._ours, self._theirs = pty.openpty()
         environ = {**os.environ, "TERM": "xterm", "COLUMNS": "100", "LINES": "30", "PYTHONUNBUFFERED": "1"}
         environ.pop("NO_COLOR", None)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "llamarouter", *arguments],
+            [sys.executable, *program, *arguments],
             stdin=self._theirs,
             stdout=self._theirs if stdout is None else stdout,
             stderr=self._theirs,

@@ -223,7 +223,7 @@ sys.exit(main(["serve", "-hf", "a/b", "-lv", "3", "--help", "-ngl", "-1"]))
 def test_the_shell_completes_commands_and_models() -> None:
     with routing({}) as router:
         environ = {"_LR_COMPLETE": "bash_complete", "LR_URL": router.url}
-        commands = lr_process(COMP_WORDS="lr un", COMP_CWORD="1", **environ)
-        models = lr_process(COMP_WORDS="lr load s", COMP_CWORD="2", **environ)
+        commands = lr_process(COMP_LINE="lr un", **environ)
+        models = lr_process(COMP_LINE="lr load s", **environ)
     assert commands.stdout == "plain,unload\nplain,unpin\n"
     assert models.stdout == "plain,small\n"

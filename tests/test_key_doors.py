@@ -85,6 +85,7 @@ async def test_every_route_is_written_down_or_for_administrators(tmp_path: Path)
             ("GET", "/v1/stream"),
             ("DELETE", "/v1/stream"),
             ("POST", "/v1/streams/lookup"),
+            ("GET", "/lr/auth"),
             ("GET", "/tools"),
             ("POST", "/tools"),
             ("GET", "/cors-proxy"),

@@ -1,5 +1,5 @@
 """The tiers of the suite: tests that need what may not be here, marked `compiled`, `nginx`, `browser`, `cc`,
-`systemd` or `ui`.
+`systemd`, `shells`, `pypi` or `ui`.
 
 Where the program is missing, its tier is left out as a whole (deselected, not skipped one by one), and the end of the
 report names it with what would bring it in: a run that left something out never looks like one that did not.
@@ -10,6 +10,9 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -42,11 +45,28 @@ def why_missing(tier: str) -> str | None:
             there, remedy = shutil.which("cc") is not None, "no C compiler: apt-get install gcc"
         case "systemd":
             there, remedy = shutil.which("systemd-analyze") is not None, "no systemd-analyze: apt-get install systemd"
+        case "shells":
+            there, remedy = all(map(shutil.which, ("zsh", "fish"))), "no zsh or no fish: apt-get install zsh fish"
+        case "pypi":
+            return _why_no_pypi()
         case "ui":
             return _why_no_ui()
         case _:
             raise ValueError(tier)
     return None if there else remedy
+
+
+def _why_no_pypi() -> str | None:
+    ask = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-cache-dir", "--retries", "0"]
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [*ask, "--disable-pip-version-check", "--timeout", "5", "--dest", folder, "wheel"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    return None if done.returncode == 0 else "pip reaches no index of packages: a network, or a mirror in pip.conf"
 
 
 def _why_no_ui() -> str | None:
@@ -57,7 +77,7 @@ def _why_no_ui() -> str | None:
     return None
 
 
-TIERS = ("compiled", "nginx", "browser", "cc", "systemd", "ui")
+TIERS = ("compiled", "nginx", "browser", "cc", "systemd", "shells", "pypi", "ui")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

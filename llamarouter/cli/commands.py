@@ -9,12 +9,15 @@ from __future__ import annotations
 import importlib
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from llamarouter import __version__
 from llamarouter.cli.failures import CommandFailed
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,12 @@ COMMANDS = {
         "About", "llamarouter.cli.doctor", "doctor", "Look for what is wrong here, and say what mends it."
     ),
     "engine": Listed("About", "llamarouter.cli.engine", "engine", "Show or build the llama-server that is used."),
+    "completion": Listed(
+        "About",
+        "llamarouter.cli.completion",
+        "completion",
+        "Print what a shell needs to complete commands, options and models.",
+    ),
     "version": Listed("About", "llamarouter.cli.version", "version", "Print the versions of lr and of the router."),
 }
 
@@ -108,12 +117,21 @@ def lr() -> None:
     LR_API_KEY names one on another machine. --json prints for programs.
 
     Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted. LR_DEBUG=1 shows tracebacks, NO_COLOR=1 no colours.
-    Names complete after: eval "$(_LR_COMPLETE=bash_source lr)" (also zsh_source, fish_source).
+    Names complete after: eval "$(lr completion bash)" (also zsh, fish).
     """
 
 
-@click.command(add_help_option=False, context_settings={"ignore_unknown_options": True})
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+class ServeCommand(click.Command):
+    """`lr serve` as click sees it: no option of it is click's."""
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        from llamarouter.cli.completion import options_of_serve
+
+        return options_of_serve(incomplete) if incomplete.startswith("-") else super().shell_complete(ctx, incomplete)
+
+
+@click.command(cls=ServeCommand, add_help_option=False, context_settings={"ignore_unknown_options": True})
+@click.argument("arguments", nargs=-1, type=click.Path())
 def serve(arguments: tuple[str, ...]) -> int:
     """Find the models and serve them on one address."""
     from llamarouter.cli import serve as command
@@ -125,9 +143,9 @@ def run(arguments: list[str]) -> int:
     """Run one command; raises what `main` knows how to say, `UsageError` for what click refuses."""
     instruction = os.environ.get("_LR_COMPLETE")
     if instruction:
-        from click.shell_completion import shell_complete
+        from llamarouter.cli.completion import answer
 
-        return int(shell_complete(lr, {}, "lr", "_LR_COMPLETE", instruction))
+        return answer(instruction)
     try:
         with lr.make_context("lr", arguments) as context:
             return _status_of(lr.invoke(context))

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from llamarouter.cli.output import printable, say, styled
-from llamarouter.cli.parameters import server_options
+from llamarouter.cli.parameters import MODEL, server_options
 from llamarouter.cli.server_client import events_of, need_server
 
 _FEED = {"ids": "1", "snapshot": "1", "ping": "15"}
@@ -19,7 +19,7 @@ SNAPSHOT_END = "snapshot_complete"
 
 @click.command()
 @click.option("-f", "--follow", is_flag=True, help="Go on with what happens, until Ctrl-C.")
-@click.option("--model", "only", metavar="ID", help="Of this model alone.")
+@click.option("--model", "only", metavar="ID", type=MODEL, help="Of this model alone.")
 @click.option("--json", "as_json", is_flag=True, help="Print each record as a line of JSON, for programs.")
 @server_options
 def events(follow: bool, only: str | None, as_json: bool, url: str | None, port: int | None) -> None:

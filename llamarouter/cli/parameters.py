@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from llamarouter.cli.failures import CommandFailed
-
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -51,18 +49,9 @@ class ModelName(StringType):
     name = "model"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        from click.shell_completion import CompletionItem
+        from llamarouter.cli.completion import models_for
 
-        from llamarouter.cli.models import names_in, rows_from
-        from llamarouter.cli.server_client import find_server
-        from llamarouter.core.errors import UsageError
-
-        try:
-            server = find_server(ctx.params.get("url"), ctx.params.get("port"))
-            names = names_in(rows_from(server)) if server else []
-        except (CommandFailed, UsageError):
-            return []  # a completion has nobody to complain to
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return models_for(ctx.params.get("url"), ctx.params.get("port"), incomplete)
 
 
 MODEL = ModelName()

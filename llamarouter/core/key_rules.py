@@ -27,6 +27,9 @@ class Right(enum.Enum):
 # Without a key: nothing here says a word about models. The page's files are beside it, and OPTIONS.
 PUBLIC = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/"})
 
+# Whether a request that a proxy holds back may go on.
+AUTH = "/lr/auth"
+
 # What concerns everybody who uses the model: its settings, the prompts in its slots, the files of its cache, its load.
 _SHARED = frozenset(
     {
@@ -47,6 +50,7 @@ _USE = frozenset(
         ("GET", "/v1/stream"),
         ("DELETE", "/v1/stream"),
         ("POST", "/v1/streams/lookup"),
+        ("GET", AUTH),
         ("GET", "/tools"),
         ("POST", "/tools"),
         ("GET", "/cors-proxy"),

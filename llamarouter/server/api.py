@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from llamarouter.core.errors import Draining, FeatureDisabled
+from llamarouter.core.key_rules import AUTH
 from llamarouter.relay.replay import ReplayEndpoint
 from llamarouter.server.answers import Json
 from llamarouter.server.events_api import EventsApi
@@ -49,6 +50,7 @@ def control_routes(node: Node) -> list[Route]:
         Route("/tools", _disabled, methods=["GET", "POST"]),
         Route("/cors-proxy", _disabled, methods=["GET", "POST"]),
         *_predict(node.environ),
+        Route(AUTH, own.auth, methods=["GET"]),
         Route("/lr/status", own.status, methods=["GET"]),
         Route("/lr/logs", own.logs, methods=["GET"]),
         Route("/lr/explain", own.explain, methods=["GET"]),

@@ -5,19 +5,23 @@ one, whatever the page's files are called. What a key may do stands in `core.key
 the scope from here on (`access_of`). Every answer carries its CORS headers and the id of its request, and what the
 relay does not answer is noted in the journal here. Behind the guard nobody knows of a prefix: not the routes, not the
 page, and no child.
+
+`GET /lr/auth` is for a proxy that holds a request back until it knows whether it may go on (nginx: `auth_request`). It
+is let in as that request would be, which `X-Original-Method` and `X-Original-URI` name; without them, as any key is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import unquote
 
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamarouter.core.access import OPERATOR, Access
-from llamarouter.core.errors import NotFound, RouterError
-from llamarouter.core.key_rules import PUBLIC, Right, needs_admin, right_of
+from llamarouter.core.errors import Forbidden, NotFound, RouterError
+from llamarouter.core.key_rules import AUTH, PUBLIC, Right, needs_admin, right_of
 from llamarouter.core.wire import header_of
 from llamarouter.relay.call import REQUEST_ID, Call
 from llamarouter.relay.takeover import call_of
@@ -85,15 +89,33 @@ class Guard:
         if not self._trusted:
             self._names.check(scope.get("server"), header_of(headers, b"host"))
         inner = self._inner(scope)
+        asked = inner if inner is None or inner["path"] != AUTH else self._held_back(inner)
         access = OPERATOR
-        if not self._trusted and (inner is None or not self._public(inner)):
+        if not self._trusted and (asked is None or not self._public(asked)):
             gate = self._node.reception.gate
             access = gate.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
         if inner is None:
             raise NotFound("File Not Found")
+        if asked is None:
+            raise Forbidden("no path of this router")
         if not access.admin:
-            self._check_right(inner)
+            self._check_right(asked)
         return inner, access
+
+    def _held_back(self, inner: Scope) -> Scope | None:
+        """The request that `/lr/auth` is asked about, without the prefix; None where it is not for this router."""
+        headers = inner["headers"]
+        said = [value for name, value in headers if name in (b"x-original-uri", b"x-original-method")]
+        target = header_of(headers, b"x-original-uri")
+        if target is None:
+            return inner
+        if len(said) > 2 or not target.startswith(b"/"):  # who says it twice may mean the other one
+            return None
+        raw, _, query = target.partition(b"?")
+        method = header_of(headers, b"x-original-method") or b"GET"
+        path = unquote(raw.decode("latin-1"))  # as uvicorn reads a target
+        told = {"method": method.decode("latin-1"), "path": path, "raw_path": raw, "query_string": query}
+        return self._inner({**inner, **told})
 
     def _inner(self, scope: Scope) -> Scope | None:
         """The request without the prefix; None where it has another. Its path is empty where it is the prefix alone."""
@@ -109,7 +131,7 @@ class Guard:
 
     def _public(self, inner: Scope) -> bool:
         path = inner["path"]
-        if path in PUBLIC or not path:
+        if path in PUBLIC or not path or inner["method"] == "OPTIONS":
             return True
         return self._node.page.is_asset(path) and all(route.matches(inner)[0] is Match.NONE for route in self._routes)
 

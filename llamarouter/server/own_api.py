@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import BadRequest, FeatureDisabled, MissingModel, NotFound
 from llamarouter.core.explain import as_llama_server_ini
-from llamarouter.server.answers import Json, object_of, streamed, success
+from llamarouter.server.answers import Json, access_of, object_of, streamed, success
 from llamarouter.server.memory import Memory
 from llamarouter.server.node import Node
 from llamarouter.server.why import why, why_gone
@@ -24,6 +24,11 @@ class OwnApi:
 
     def __init__(self, node: Node) -> None:
         self._node = node
+
+    async def auth(self, request: Request) -> Response:
+        """Who comes here was let in; by which key is for the proxy's log."""
+        access = access_of(request)
+        return Response(headers={"x-lr-key": access.id} if access.id else None)
 
     async def status(self, request: Request) -> Response:
         return Json(self._node.status())

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.conftest import Serve
-from tests.e2e.test_nginx import Front, fake, front
+from tests.e2e.test_nginx import InFront, fake, front
 from tests.test_framing import ROWS
 
 __all__ = ("fake", "front")
@@ -40,7 +40,7 @@ def asking(name: str) -> bytes:
 
 
 def test_no_row_makes_nginx_and_the_router_disagree(
-    serve: Serve, front: Front, fake: Path, models_dir: Path, tmp_path: Path
+    serve: Serve, front: InFront, fake: Path, models_dir: Path, tmp_path: Path
 ) -> None:
     router = serve(fake, "--models-dir", models_dir)
     client = front(router)

@@ -1,0 +1,1 @@
+"""What is built of the checkout, and installed where there is none."""
