@@ -79,6 +79,25 @@ def test_a_pinned_one_that_has_to_leave_all_the_same_counts_as_gone() -> None:
     assert spaces(seen(Room(24, 14, 10), one), one) == (14, 14, 24)
 
 
+@pytest.mark.parametrize(
+    ("ours", "weight", "expected"),
+    [
+        (13, 13, (11, 11, 24)),  # it held 3 beyond the books: they are no others' any more
+        (6, 6, (12, 12, 18)),  # 6 are others', and were
+        (None, 6, (11, 11, 17)),  # nobody had said whose the 13 are: 7 are others'
+    ],
+)
+def test_a_child_that_is_weighed_after_a_look_holds_its_new_weight_of_what_was_seen(
+    ours: int | None, weight: int, expected: tuple[int, int, int]
+) -> None:
+    one = child(10)
+    used = 12 if ours == 6 else 13
+    holdings = seen(Room(24, 24 - used, ours), one)
+    one.needs = {GPU: weight}
+    holdings.weighed([one])
+    assert spaces(holdings, one) == expected
+
+
 def test_an_end_frees_nothing_before_somebody_has_looked() -> None:
     one = child(10)
     holdings = seen(Room(24, 14, 10), one)

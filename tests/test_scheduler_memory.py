@@ -150,6 +150,23 @@ def test_a_model_counts_as_what_it_weighs() -> None:
     )
 
 
+def test_what_a_model_is_found_to_hold_more_is_not_others_besides() -> None:
+    """By the look from before it was: 3 of nobody's knowing. Who waits is not refused for them."""
+    scheduler = loaded("small")
+    play(
+        scheduler,
+        (5, ask(1, "a"), Appraise("a")),
+        (5, answer("a", 20, ours=4), start("a")),
+        (6, ready("a"), grant(1, "a")),
+        (6, ask(2, "small"), grant(2, "small")),
+        (6, PolicySet({"a": Policy(pinned=True)})),
+        (7, ask(3, "c"), Appraise("c")),
+        (7, answer("c", 7, needs(11), ours=17)),
+        (7.5, Weighed("a", {GPU: 13})),
+        (7.9, release(2), evict("small")),
+    )
+
+
 def test_where_the_driver_does_not_say_whose_bytes_are_whose_a_load_counts_twice_until_it_is_ready() -> None:
     world = World(says_whose=False)
     play(

@@ -50,6 +50,7 @@ class Allotment(Deeds):
         resident = self._residents.get(event.model)
         if resident is not None:
             resident.needs = event.needs
+            self._holdings.weighed(self._residents.values())
 
     def _refuse_wants(self, model: str, error: RouterError) -> None:
         """There is no room for it: who waits for it is told so, unless it lives."""

@@ -78,16 +78,16 @@ class Holdings:
         if at < self.seen_at:
             return
         self.seen_at = at
-        since_ended = (one.resident for one in self._ended if at < one.at)  # they lived then
-        held, loading = _held_at((*residents, *since_ended), at)
-        self._views = {
-            device: _view_of(room, held.get(device, 0), loading.get(device, 0)) for device, room in rooms.items()
-        }
+        self._explain(rooms, residents)
         for one in self._ended:
             one.unseen = at < one.at
             if not one.unseen:
                 one.needs = self._shown_of(one)
         self._ended = [one for one in self._ended if one.needs]
+
+    def weighed(self, residents: Iterable[Resident]) -> None:
+        """The books say something else of a child than when somebody looked: it holds another part of what was seen."""
+        self._explain(self.rooms, residents)
 
     def ended(self, resident: Resident, now: float) -> None:
         """A child is gone."""
@@ -146,6 +146,13 @@ class Holdings:
     def lagging(self) -> bool:
         """Whether a driver still shows bytes of a child that has ended, as far as is known."""
         return bool(self._ended)
+
+    def _explain(self, rooms: Mapping[str, Room], residents: Iterable[Resident]) -> None:
+        since_ended = (one.resident for one in self._ended if self.seen_at < one.at)  # they lived then
+        held, loading = _held_at((*residents, *since_ended), self.seen_at)
+        self._views = {
+            device: _view_of(room, held.get(device, 0), loading.get(device, 0)) for device, room in rooms.items()
+        }
 
     def _forgiven_at(self, one: _Ended) -> float:
         """Until when its bytes count. By an older look they are others', and a model would be placed beside them."""

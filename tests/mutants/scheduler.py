@@ -201,6 +201,12 @@ MUTANTS = (
     Mutant(
         "a model is never weighed", "allotment.py", "            resident.needs = event.needs\n", "            pass\n"
     ),
+    Mutant(
+        "what is weighed counts twice until the next look",
+        "allotment.py",
+        "            self._holdings.weighed(self._residents.values())\n",
+        "",
+    ),
     # --- appraisals
     Mutant("appraisals stand for ever", "appraisals.py", "STANDS = 2.0", "STANDS = 2e9"),
     Mutant("a second try asks for no more", "appraisals.py", "_RAISE = 5, 4", "_RAISE = 1, 1"),

@@ -30,7 +30,7 @@ class CrowdedHouse(House):
         errors: Mapping[str, int] | None = None,  # percent of what is said to be needed; 100: the estimate is right
         delay: float = 0.0,  # seconds until an appraisal is answered
         cached: float = 0.0,  # seconds for which a look at the devices is used again
-        weighs: bool = False,
+        weighs: float | None = None,  # seconds after a load until what the child holds is known; None: it never is
     ) -> None:
         super().__init__(limits, load_seconds)
         self.devices = devices
@@ -145,7 +145,11 @@ class CrowdedHouse(House):
             self._check_death(child)
             fate = Fate.MEMORY
         super()._loaded(child, fate)
-        if self.weighs and self.children.get(child.model) is child and child.phase is Phase.READY:
+        if self.weighs is not None and self.children.get(child.model) is child and child.phase is Phase.READY:
+            self._later(self.weighs, lambda: self._weigh(child))
+
+    def _weigh(self, child: Child) -> None:
+        if self.children.get(child.model) is child:
             child.needs = child.truth
             self.tell(Weighed(child.model, child.truth))
 

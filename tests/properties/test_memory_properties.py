@@ -70,7 +70,7 @@ class LifeOfACrowdedHouse(LifeOfAHouse):
             errors=data.draw(st.dictionaries(st.sampled_from(MODELS), st.sampled_from([50, 150]), max_size=2)),
             delay=data.draw(st.sampled_from([0.0, 0.0, 0.2, 1.0])),
             cached=data.draw(st.sampled_from([0.0, 0.0, 1.0])),
-            weighs=data.draw(st.booleans()),
+            weighs=data.draw(st.sampled_from([None, None, 0.0, 0.0, 1.0])),
         )
 
     @rule(device=st.sampled_from(NAMES), size=st.sampled_from([0, 0, 3, 8, 20]))
