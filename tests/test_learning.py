@@ -99,6 +99,13 @@ def test_what_cannot_be_is_a_line_and_forgotten_and_the_rest_is_used(
     assert str(size) not in path.read_text()
 
 
+def test_what_such_a_load_takes_is_known_once_one_was_seen_by_the_memory_that_it_takes() -> None:
+    learning = Learning(LearntFootprints(None))
+    assert learning.taken(load()) is None
+    learning.came_up(load(), pid=7, logged={}, seconds=3.0)
+    assert learning.taken(load()) == {"CUDA0": 6 * GIB, HOST: 3 * GIB}
+
+
 def test_of_another_subject_or_place_the_estimate_holds() -> None:
     learning = Learning(LearntFootprints(None))
     learning.came_up(load(), pid=7, logged={}, seconds=3.0)

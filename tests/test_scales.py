@@ -38,6 +38,16 @@ def test_the_drivers_word_holds_and_of_the_host_no_less_than_was_planned() -> No
     assert held_by(7, Placement({}), survey({7: 5}, {7: 6})) == {"CUDA0": 5, HOST: 6}
 
 
+def test_of_the_host_what_a_load_has_shown_is_held_and_falls_by_a_tenth_at_most() -> None:
+    place = Placement({"CUDA0": 100, HOST: 50})
+    seen = survey({7: 90}, {7: 20})
+    assert held_by(7, place, seen, {HOST: 47}) == {"CUDA0": 90, HOST: 47}
+    assert held_by(7, place, seen, {HOST: 30}) == {"CUDA0": 90, HOST: 45}
+    assert held_by(7, place, seen, {HOST: 60}) == {"CUDA0": 90, HOST: 50}  # more than that it holds when it is seen
+    assert held_by(7, place, survey({7: 90}, {7: 49}), {HOST: 47}) == {"CUDA0": 90, HOST: 49}
+    assert held_by(7, Placement({"CUDA0": 100}), survey({7: 90}, {}), {HOST: 47}) == {"CUDA0": 90}
+
+
 def test_who_books_is_told_of_what_differs_and_only_once() -> None:
     told: list[Mapping[str, int]] = []
     children = {"m": child(7, CUDA0=100)}

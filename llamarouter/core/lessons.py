@@ -25,7 +25,7 @@ from llamarouter.core.placement import Layout
 
 SUBJECTS_MAX = 2_000  # the longest unused are forgotten first
 PLACES_MAX = 16  # of one subject
-_FALL = 0.9  # of what was known is the least that a load can teach
+FALL = 0.9  # of what was known is the least that a load can teach
 _MORE = 1.15  # what a device ran out with is taken for so much too little, and
 _AT_LEAST = 256 << 20  # bytes for at least so much
 _SAME = 0.05  # of what a model takes is no difference worth telling
@@ -117,7 +117,7 @@ class Lessons:
         if held is not None:
             floor = {} if before is None else before.needs
             seen = _by_role(held, layout)
-            needs = {role: max(size, int(floor.get(role, 0) * _FALL)) for role, size in seen.items()}
+            needs = {role: max(size, int(floor.get(role, 0) * FALL)) for role, size in seen.items()}
             places = _with(places, place, Lesson(needs))
         news = not known.loads or not _is_like(before, places.get(place))
         average = seconds if known.load_seconds is None else known.load_seconds

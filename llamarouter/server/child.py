@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
@@ -52,6 +52,7 @@ class Child:
     started: float
     tags: tuple[str, ...] = ()
     placement: Placement | None = None  # None: its memory was not looked at
+    learnt: Mapping[str, int] | None = None  # what its load has shown that such a one takes, by device
     shortfalls: tuple[str, ...] = ()  # what it came up with less of than it was to have, for people
     stage: Stage = Stage.LOADING
     pid: int | None = None

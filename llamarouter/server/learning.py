@@ -5,6 +5,7 @@
     is_known(subject, survey, layout)      True: measured; False: raised after it was too little; None: an estimate
     load_seconds()                         how long the loads of each model take
     came_up(...)                           a load that came up as planned was looked at
+    taken(load) -> bytes by device         what such a load is known to take
     fell_short(...) -> bytes by device     a load died of memory
     keep()                                 write what is new
 
@@ -103,6 +104,14 @@ class Learning:
         layout = layout_of(load.placement)
         needs = weighed(load.parts, seen, pid, logged)
         return self._lessons.came_up(load.subject, place_of(layout, survey), layout, needs, seconds, load.model)
+
+    def taken(self, load: Load) -> dict[str, int] | None:
+        """What is known now of such a load, by the device whose memory it is; None: it is an estimate."""
+        layout = layout_of(load.placement)
+        if not self.is_known(load.subject, load.survey, layout):
+            return None
+        parts = self.parts_of(load.subject, load.survey, lambda _: load.parts)(layout) or {}
+        return load.survey.needs({name: each.total for name, each in parts.items()})
 
     def fell_short(self, load: Load, lines: Sequence[str], most: Mapping[str, int]) -> dict[str, int]:
         """A load that died of memory, with the lines of its log. `most`: what can be had of each device at all."""

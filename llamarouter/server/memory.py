@@ -231,6 +231,7 @@ class Memory:
         survey = await self._devices.survey(self._pids())
         self._weigh(survey)
         if self._learn(child, survey):
+            self._weigh(survey)
             await self._learning.keep()
         await self._owed.settle()
 
@@ -251,7 +252,9 @@ class Memory:
         lines = supervisor.lives.ring_of(child.model).lines_of_process(child.pid)
         logged = footprint_of_log(lines, file_bytes=subject.entry.model.size)
         totals = {} if logged is None else logged.totals()
-        return self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
+        news = self._learning.came_up(load, pid=child.pid, logged=totals, seconds=ready.load_seconds)
+        child.learnt = self._learning.taken(load)
+        return news
 
     def _weigh(self, survey: Survey) -> None:
         if self._scales is not None:

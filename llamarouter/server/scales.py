@@ -14,6 +14,7 @@ from llamarouter.core.child_facts import ChildFacts
 from llamarouter.core.devices import Survey
 from llamarouter.core.entry import Entry
 from llamarouter.core.footprint import HOST
+from llamarouter.core.lessons import FALL
 from llamarouter.core.memory import Placement
 from llamarouter.host.process import ReadyChild
 from llamarouter.server.child import Child, Stage
@@ -41,18 +42,21 @@ class Scales:
             if child.stage is not Stage.LOADED or child.pid is None or child.placement is None or child.stopping:
                 continue
             booked = before.get((model, child.pid), child.placement.needs)
-            held = held_by(child.pid, child.placement, survey)
+            held = held_by(child.pid, child.placement, survey, child.learnt)
             if differs := _differ(booked, held):
                 self._weighed(model, held)
             self._booked[model, child.pid] = held if differs else booked
 
 
-def held_by(pid: int, placement: Placement, survey: Survey) -> dict[str, int]:
+def held_by(pid: int, placement: Placement, survey: Survey, learnt: Mapping[str, int] | None = None) -> dict[str, int]:
     """Bytes by device: by the drivers' word, else as it was planned.
 
-    Of the host no less than was planned: pages that the kernel has dropped for a while come back.
+    Of the host no less than its load has shown that it takes, or else than was planned: pages that the kernel has
+    dropped for a while come back.
     """
     held = dict(placement.needs)
+    if learnt is not None and HOST in held:
+        held[HOST] = min(held[HOST], max(learnt.get(HOST, 0), int(held[HOST] * FALL)))
     for name, device in survey.devices.items():
         size = device.held_by((pid,))
         if size is None or device.shares_host or (not size and not held.get(name)):
