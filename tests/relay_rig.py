@@ -34,6 +34,7 @@ from llamarouter.core.access import OPEN, Access
 from llamarouter.core.child_protocol import Address
 from llamarouter.core.door_limits import DoorLimits
 from llamarouter.core.errors import BadRequest, InvalidApiKey, ModelCrashed, ModelNotFound, RouterError
+from llamarouter.core.media import RemoteMedia
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.wire import Headers
@@ -80,6 +81,7 @@ class Board:
         self.default_model: str | None = None
         self.asks: list[Ask] = []
         self.quarantine = Quarantine()
+        self.remote_media = RemoteMedia.EVERYBODYS
         self.waits: list[Wait] = []
         self.told = 0  # comments
         self.held = 0

@@ -2,6 +2,7 @@
 
     RouterError
     |- BadRequest 400         InvalidJson DuplicateKey JsonTooDeep NotLoaded MissingModel (UnnamedModel)
+    |                         RemoteMediaForbidden
     |- InvalidApiKey 401      Forbidden 403 (FeatureDisabled)    NotFound 404 (ModelNotFound)
     |- MethodNotAllowed 405   RequestTimeout 408   Conflict 409   RequestTooLarge 413   UriTooLong 414
     |- Misdirected 421        RequestQuarantined 422
@@ -57,6 +58,12 @@ class DuplicateKey(BadRequest):
 
 class JsonTooDeep(BadRequest):
     reason = "json_too_deep"
+
+
+class RemoteMediaForbidden(BadRequest):
+    """A model's process would fetch what the request names by its address."""
+
+    reason = "remote_media_forbidden"
 
 
 class MissingModel(BadRequest):

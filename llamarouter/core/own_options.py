@@ -173,6 +173,15 @@ OWN: tuple[OwnOption, ...] = (
         "whether they may send credentials",
         negatives="--no-cors-credentials",
     ),
+    _row(
+        _LISTEN,
+        "--remote-media",
+        "",
+        "LR_REMOTE_MEDIA",
+        "for who needs no key on loopback",
+        "whether requests may name pictures and sounds by http addresses, which the model's process then fetches",
+        negatives="--no-remote-media",
+    ),
     _row(_LISTEN, "--allow-open", "", "LR_ALLOW_OPEN", "off", "listen beyond this machine although there is no key"),
     *LIMITS,
     _row(

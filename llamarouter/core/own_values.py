@@ -88,6 +88,10 @@ class OwnValues:
         return text
 
     def truth(self, name: str, default: bool) -> bool:
+        said = self.truth_if_said(name)
+        return default if said is None else said
+
+    def truth_if_said(self, name: str) -> bool | None:
         option = _OPTIONS[name]
         if (given := self._given.get(option.canonical)) is not None:
             return given[-1].on
@@ -99,7 +103,7 @@ class OwnValues:
                 raise UsageError(f"{where} must be on or off, not {text!r}")
             return truth
         beneath = self._config.get(option.canonical)
-        return default if beneath is None else beneath.on
+        return None if beneath is None else beneath.on
 
     def integer(self, name: str, default: int, low: int = -(2**31), high: int = 2**31 - 1) -> int:
         for where, text in self.of(name)[-1:]:

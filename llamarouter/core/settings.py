@@ -23,6 +23,7 @@ from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
 from llamarouter.core.hosts import SOCKET_SUFFIX, Hosts, hosts_of, is_loopback
 from llamarouter.core.ini import Ini
+from llamarouter.core.media import RemoteMedia
 from llamarouter.core.model import Skipped
 from llamarouter.core.one_model import OneModel, one_model_of
 from llamarouter.core.own_options import OWN, OWN_TABLE, SHARED
@@ -58,6 +59,7 @@ class Settings:
     api_prefix: str = ""  # before every path: "" or "/some/path"
     certificate: tuple[str, str] | None = None  # the files of key and certificate: TLS where it is not None
     cors: Cors = Cors()  # noqa: RUF009 (frozen)
+    remote_media: bool | None = None  # whether requests may have models fetch media; None: as `remote_media_of` says
     names: Hosts = Hosts()  # noqa: RUF009 (frozen)
     limits: DoorLimits = DoorLimits()  # noqa: RUF009 (frozen)
     max_wait: float = 10.0
@@ -84,6 +86,12 @@ class Settings:
     budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
     options: tuple[Given, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
+
+    def remote_media_of(self) -> RemoteMedia:
+        """Whose requests may have a model fetch media: unless somebody says, those of who needs no key on loopback."""
+        if self.remote_media is None:
+            return RemoteMedia.KEYLESS if all(is_loopback(host) for host in self.host) else RemoteMedia.NOBODYS
+        return RemoteMedia.EVERYBODYS if self.remote_media else RemoteMedia.NOBODYS
 
     @property
     def answers_to_any_name(self) -> bool:
@@ -154,7 +162,12 @@ def parse_settings(
 
 
 def _at_the_door(settings: Settings, values: OwnValues) -> Settings:
-    return replace(settings, names=hosts_of(values, settings.host), limits=limits_of(values))
+    return replace(
+        settings,
+        names=hosts_of(values, settings.host),
+        limits=limits_of(values),
+        remote_media=values.truth_if_said("--remote-media"),
+    )
 
 
 def engine_of(argv: Sequence[str], environ: Mapping[str, str]) -> tuple[str, ...] | None:

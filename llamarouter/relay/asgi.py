@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
 from typing import Any
 
-from llamarouter.core.access import OPERATOR
+from llamarouter.core.access import OPERATOR, Access
 from llamarouter.core.body import has_many_brackets, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import RequestTooLarge, RouterError, UnnamedModel, body_of, headers_of
 from llamarouter.core.routes import Route
@@ -24,7 +24,7 @@ from llamarouter.relay.detached import Conversations, Detached
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.incoming import MAX_FAST_BODY, autoload_of, model_in
 from llamarouter.relay.patience import Patience, WaitableSink
-from llamarouter.relay.screening import lease_for, screen
+from llamarouter.relay.screening import lease_for, screen, screen_media
 from llamarouter.relay.switchboard import Ask, Lease, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, call_of
 from llamarouter.relay.traffic import Traffic
@@ -110,6 +110,7 @@ class RelayEndpoint:
                 model = await self._model_of(scope["method"], headers, query, body)
             except UnnamedModel as error:
                 model = default_for(self._switchboard, access, error)
+            await self._screen_media(access, headers, body)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
@@ -119,6 +120,15 @@ class RelayEndpoint:
         call.ask = ask = Ask(model, self._route, len(body), autoload_of(query), access)
         await screen(self._switchboard, ask, request)
         return request, ask
+
+    async def _screen_media(self, access: Access, headers: Headers, body: bytes) -> None:
+        content_type = header_of(headers, b"content-type")
+        if self._route.method == "GET" or is_multipart(content_type):  # a form has files, and no addresses
+            return
+        if len(body) > MAX_FAST_BODY:
+            await asyncio.to_thread(screen_media, self._switchboard, access, body)
+        else:
+            screen_media(self._switchboard, access, body)
 
     def _named(self, headers: Headers) -> tuple[Headers, str | None]:
         """The headers with the conversation as the child is to know it; itself, if its answer is to be kept."""

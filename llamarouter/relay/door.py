@@ -31,6 +31,7 @@ from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
 from llamarouter.relay.incoming import MAX_FAST_BODY, MAX_HEAD, Incoming
 from llamarouter.relay.queued import Queued
+from llamarouter.relay.screening import screen_media
 from llamarouter.relay.switchboard import Ask, Switchboard, default_for
 from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
@@ -287,6 +288,7 @@ class Door(WayOut):
             except UnnamedModel as unnamed:
                 model = default_for(board, access, unnamed)
             call.ask = ask = Ask(model, route, len(body), incoming.autoload, access)
+            screen_media(board, access, body)
             if board.quarantine.models:
                 board.screen(ask, mark_of(incoming.url[len(self.options.prefix) :], body))
             lease = board.lease_now(ask)

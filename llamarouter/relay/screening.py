@@ -1,19 +1,29 @@
-"""Keeping out what crashed its model: looked at before a request waits, and once more when it has waited.
+"""Keeping out what is not let in by what its body says: media on the network, and what crashed its model. The latter is
+looked at before a request waits, and once more when it has waited.
 
-The fast lane, where nothing waits, does the first by itself.
+The fast lane, where nothing waits, does the first look by itself.
 """
 
 from __future__ import annotations
 
 import asyncio
 
+from llamarouter.core.access import Access
 from llamarouter.core.errors import RequestQuarantined
+from llamarouter.core.media import RemoteMedia, check_media
 from llamarouter.core.quarantine import mark_of
 from llamarouter.relay.exchange import Request
 from llamarouter.relay.incoming import MAX_FAST_BODY
 from llamarouter.relay.switchboard import Ask, Lease, Outcome, Switchboard, Wait
 
 _NOTHING = Outcome(0, complete=False, client_left=False, tail=b"")
+
+
+def screen_media(switchboard: Switchboard, access: Access, body: bytes) -> None:
+    """Raise `RemoteMediaForbidden` where the body makes a model fetch what its sender may not have fetched."""
+    whose = switchboard.remote_media
+    if whose is not RemoteMedia.EVERYBODYS and (access.key is not None or whose is RemoteMedia.NOBODYS):
+        check_media(body)
 
 
 async def screen(switchboard: Switchboard, ask: Ask, request: Request) -> None:

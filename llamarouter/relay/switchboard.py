@@ -14,6 +14,7 @@ import msgspec
 
 from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import RouterError, UnnamedModel
+from llamarouter.core.media import RemoteMedia
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.routes import Route
 
@@ -77,6 +78,11 @@ class Switchboard(Protocol):
     @property
     def default_model(self) -> str | None:
         """The model of requests that name none; None: they are refused."""
+        ...
+
+    @property
+    def remote_media(self) -> RemoteMedia:
+        """Whose requests may have a model fetch media."""
         ...
 
     @property

@@ -40,6 +40,7 @@ class Reception:
         self.authorize = gate.authorize
         self._half = Half.of(settings.queue_per_model, settings.queue_in_all, settings.queue_bytes)
         self.default_model = settings.default_model
+        self.remote_media = settings.remote_media_of()
         self._autoload = settings.autoload
         self._patience = settings.queue_timeout
         self._shelf = shelf
