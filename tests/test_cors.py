@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from llamarouter.core.cors import Cors
+from tests.key_kit import give
 from tests.node_kit import add_model, house
 from tests.relay_rig import post
 
@@ -70,6 +71,34 @@ def test_the_relay_writes_the_same_as_lines() -> None:
     written = Cors().lines_for([(b"host", b"h"), (b"origin", PAGE)])
     assert written == b"access-control-allow-origin: https://page.example\r\nvary: Origin\r\n"
     assert Cors().lines_for([(b"host", b"h")]) == b""
+
+
+def test_with_keys_whoever_may_read_comes_without_credentials() -> None:
+    assert Cors().with_keys() == Cors(credentials=False)
+    assert Cors(origins="localhost").with_keys() == Cors(origins="localhost")
+    assert Cors(origins="https://a,https://b").with_keys().credentials
+
+
+@pytest.mark.anyio
+async def test_no_credentials_from_everywhere_once_there_are_keys(tmp_path: Path) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path, "--cors-credentials") as home:
+        door = await home.knock()
+
+        async def said(path: str, **more: Any) -> tuple[str, str, str | None]:
+            page = {"origin": "http://page.example", **more}
+            door.send(post("/nowhere", b"", **page).replace(b"POST", b"OPTIONS", 1))
+            preflight = (await door.answer()).headers
+            relayed = await door.ask(path, {"content": "x"}, **page)
+            assert relayed.status == 200
+            seen = relayed.headers["access-control-allow-origin"]
+            return preflight["access-control-allow-origin"], preflight["access-control-allow-credentials"], seen
+
+        assert await said("/tokenize") == ("http://page.example", "true", "http://page.example")
+        key = give(tmp_path, "ann")
+        home.node.reception.gate.look_again()
+        secret = key["authorization"].removeprefix("Bearer ")
+        assert await said("/tokenize", x_api_key=secret) == ("*", "false", "*")
 
 
 FLAGS = ("--cors-origins", "http://only.example", "--cors-methods", "GET", "--cors-headers", "x-a", "--api-key", "k")

@@ -6,6 +6,9 @@
     `A, B`           O if it is one of them; else nothing
     anything else    that text
 
+Where there are keys, `*` is never with credentials: a page that anybody wrote shall not come with what the browser
+knows (the passwords of a proxy in front), and an API key it can send by itself.
+
 OPTIONS on any path is answered 200, empty, without a key, with all that a preflight asks for. Where llama-server sends
 an empty header (`*` with credentials, and a request without an origin), nothing is sent: it means the same. It sends a
 list as it is, which no browser takes.
@@ -14,7 +17,7 @@ list as it is, which no browser takes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from llamarouter.core.wire import Headers, header_of
 
@@ -31,6 +34,14 @@ class Cors:
     methods: str = "GET, POST, DELETE, OPTIONS"
     headers: str = ANY
     credentials: bool = True
+
+    def with_keys(self) -> Cors:
+        """The same for a router that has keys."""
+        return replace(self, credentials=False) if self.origins == ANY else self
+
+    def names(self, origin: bytes) -> bool:
+        """Whether the operator has named this very origin."""
+        return origin in [each.strip().encode() for each in self.origins.split(",")] and origin != ANY.encode()
 
     def headers_for(self, origin: bytes | None) -> Headers:
         """What any answer to a request of `origin` carries."""
@@ -60,6 +71,4 @@ class Cors:
     def _allows(self, origin: bytes) -> bool:
         if self.origins == LOCALHOST:
             return _LOOPBACK.fullmatch(origin) is not None
-        if self.origins == ANY:
-            return origin != b""
-        return origin in [each.strip().encode() for each in self.origins.split(",")]
+        return origin != b"" if self.origins == ANY else self.names(origin)

@@ -110,7 +110,6 @@ class RelayEndpoint:
                 model = await self._model_of(scope["method"], headers, query, body)
             except UnnamedModel as error:
                 model = default_for(self._switchboard, access, error)
-            await self._screen_media(access, headers, body)
         path: bytes = scope.get("raw_path") or scope["path"].encode()
         target = path + b"?" + query if query else path
         request = Request.of(scope["method"].encode(), target, headers, body, self._route.dialect)
@@ -118,6 +117,7 @@ class RelayEndpoint:
         request.access = access
         request.call = call
         call.ask = ask = Ask(model, self._route, len(body), autoload_of(query), access)
+        await self._screen_media(access, headers, body)
         await screen(self._switchboard, ask, request)
         return request, ask
 

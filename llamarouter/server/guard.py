@@ -19,9 +19,10 @@ from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llamarouter.core.access import OPERATOR, Access
+from llamarouter.core.access import OPEN, OPERATOR, Access
 from llamarouter.core.errors import Forbidden, NotFound, RouterError
 from llamarouter.core.key_rules import AUTH, PUBLIC, Right, needs_admin, right_of
+from llamarouter.core.origins import check_origin
 from llamarouter.core.wire import header_of
 from llamarouter.relay.call import REQUEST_ID, Call
 from llamarouter.relay.takeover import call_of
@@ -39,14 +40,13 @@ class Guard:
         self._journal = node.traffic.journal
         self._trusted = trusted
         self._prefix = "" if trusted else node.settings.api_prefix
-        self._cors = node.settings.cors
         self._names = node.settings.names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         call = call_of(scope, self._journal)
-        extra = [*self._cors.headers_for(header_of(scope["headers"], b"origin")), (REQUEST_ID, call.id)]
+        extra = [*self._node.cors.headers_for(header_of(scope["headers"], b"origin")), (REQUEST_ID, call.id)]
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -98,8 +98,8 @@ class Guard:
             raise NotFound("File Not Found")
         if asked is None:
             raise Forbidden("no path of this router")
-        if not access.admin:
-            self._check_right(asked)
+        if not access.admin or (access is OPEN and header_of(headers, b"origin") is not None):
+            self._check_right(asked, access)
         return inner, access
 
     def _held_back(self, inner: Scope) -> Scope | None:
@@ -135,15 +135,20 @@ class Guard:
             return True
         return self._node.page.is_asset(path) and all(route.matches(inner)[0] is Match.NONE for route in self._routes)
 
-    def _check_right(self, inner: Scope) -> None:
-        """Raise `Forbidden` where the route is not for somebody who uses models. What has no route has no secret."""
+    def _check_right(self, inner: Scope, access: Access) -> None:
+        """Raise `Forbidden` where the route is not for somebody who uses models, or who comes by a stranger's page.
+
+        What has no route has no secret.
+        """
         route = self._route_of(inner)
         if route is not None and right_of(inner["method"], route.path) is Right.ADMIN:
-            raise needs_admin()
+            if not access.admin:
+                raise needs_admin()
+            check_origin(inner["headers"], self._node.settings.cors)
 
     def _answer_to_options(self) -> Response:
         response = Response(headers={"content-type": "text/html"})  # there is no text to have a character set
-        response.raw_headers += self._cors.preflight_headers()
+        response.raw_headers += self._node.cors.preflight_headers()
         return response
 
 

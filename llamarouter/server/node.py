@@ -14,6 +14,7 @@ import llamarouter
 from llamarouter.core.build_info import build_info_of
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.changes import Changes, changes_between
+from llamarouter.core.cors import Cors
 from llamarouter.core.errors import Conflict, ModelNotFound, RouterError, UsageError
 from llamarouter.core.events import Pinned, PolicySet
 from llamarouter.core.explain import Explanation, explain
@@ -81,6 +82,12 @@ class Node:
         self._deleting: set[str] = set()
         self._started = asyncio.get_running_loop().time()
         self._decide(shelf.catalog)
+
+    @property
+    def cors(self) -> Cors:
+        """What pages elsewhere may do, by whether there are keys now."""
+        cors = self.settings.cors
+        return cors if self.reception.gate.is_open else cors.with_keys()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
