@@ -228,7 +228,7 @@ async def test_no_request_waits_until_it_is_known_how_children_are_tied(tools: P
     put(tools, f'echo "$@" >> {tmp_path}/asked; exec {shutil.which("setpriv", path="/usr/bin:/bin")} "$@"')
     async with house(tmp_path):
         await until(lambda: pdeathsig_of.cache_info().currsize == 1)
-    assert pdeathsig_of(sys.platform) == (str(tools / "setpriv"), "--pdeathsig", "KILL", "--")
+    assert pdeathsig_of(sys.platform) == (str(tools / "setpriv"), "--no-new-privs", "--pdeathsig", "KILL", "--")
     assert (tmp_path / "asked").read_text().count("\n") == 2  # it is asked to start itself, once
 
 

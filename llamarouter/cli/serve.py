@@ -45,6 +45,7 @@ def serve(argv: list[str]) -> int:
     from llamarouter.host.devices.machine import Machine
     from llamarouter.host.estimator import Estimator
     from llamarouter.host.footprint_cache import FootprintCache
+    from llamarouter.host.hardening import harden
     from llamarouter.host.header_cache import HeaderCache
     from llamarouter.host.inventory import engine_for, take_inventory
     from llamarouter.host.key_file import KEYS, KeyFile
@@ -59,6 +60,7 @@ def serve(argv: list[str]) -> int:
 
         show_help()
         return 0
+    umask = harden()
     passed = take_passed(environ)  # before any child could inherit them
     # Nearly all that is made until it listens lasts: to look for cycles in it would cost a tenth of the start.
     gc.disable()
@@ -86,6 +88,7 @@ def serve(argv: list[str]) -> int:
         devices=Machine(engine.command, child_environment(environ)),
         footprints=Estimator(environ, FootprintCache(state / FOOTPRINTS)),
         passed=passed,
+        umask=umask,
     )
     if doubt is not None:
         logging.getLogger("llamarouter").warning("%s", doubt)
@@ -120,14 +123,11 @@ def _check_named(settings: Settings, catalog: Catalog) -> str | None:
 
 def _run(plan: Plan) -> int:
     import asyncio
-    import resource
 
     import uvloop
 
     from llamarouter.server.run import serve as run
 
-    # Children inherit it: a core dump of theirs would hold what clients said.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # How long the loop waits for a thread that reads headers or decodes a large body, each time that it has news.
     sys.setswitchinterval(0.0005)
     try:

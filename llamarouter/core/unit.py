@@ -132,7 +132,8 @@ CREDENTIALS = tuple(_VARIABLES)
 
 def _limits(service: Service) -> _Lines:
     yield from ("", "# Connections, threads of models, models locked in memory; no dump holds what somebody wrote.")
-    yield from ("LimitCORE=0", "TasksMax=4096")
+    yield "# Not 0, with which the kernel still hands a crashed process to a program such as systemd-coredump."
+    yield from ("LimitCORE=1", "TasksMax=4096")
     if not service.user:
         yield from ("LimitNOFILE=65536", "LimitMEMLOCK=infinity")
 

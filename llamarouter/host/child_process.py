@@ -3,6 +3,7 @@
     the router -+- stdin, held open: the exit line, and its end when the router is gone
                 |- stdout: state lines, queued for the life that reads them
                 `- stderr: the log, straight into the ring
+No program that it runs gets rights that it has not (`--no-new-privs`: sudo, setuid, file capabilities).
 A session of its own, so that one signal reaches what it forks. On Linux `setpriv --pdeathsig KILL` makes the kernel
 kill it when the router's main thread dies, also while it loads or is stopped (hence: spawn from the main thread).
 Without setpriv a shell per child waits for the end of the router and does the same.
@@ -227,8 +228,8 @@ def pdeathsig_of(platform: str, seconds: float = 5.0) -> tuple[str, ...]:
     tool = shutil.which("setpriv") if platform == "linux" else None
     if tool is None:
         return ()
-    guard = (tool, "--pdeathsig", "KILL", "--")
-    # That of busybox, and that of util-linux before 2.33, do not know the option.
+    guard = (tool, "--no-new-privs", "--pdeathsig", "KILL", "--")
+    # That of busybox, and that of util-linux before 2.33, do not know the second option.
     with contextlib.suppress(OSError, subprocess.TimeoutExpired):
         tried = subprocess.run((*guard, tool, "--help"), capture_output=True, check=False, timeout=seconds)
         return guard if tried.returncode == 0 else ()

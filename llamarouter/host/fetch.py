@@ -102,7 +102,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--no-projector", action="store_true")
     parser.add_argument("--stall", type=float, default=STALL_SECONDS, help="seconds without a byte before a new try")
+    parser.add_argument("--umask", type=lambda text: int(text, 8), help="of the files; octal")
     given = parser.parse_args(arguments)
+    if given.umask is not None:
+        os.umask(given.umask)
     sys.excepthook = _tell_unexpected
     try:
         end = fetch(

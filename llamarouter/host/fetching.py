@@ -34,12 +34,14 @@ async def fetch_events(
     endpoint: str | None = None,
     offline: bool = False,
     projector: bool = True,
+    umask: int | None = None,
 ) -> AsyncGenerator[FetchEvent, None]:
     """Fetch a model into a hub cache. `environ`: for the process, with the token and the proxies that it needs.
+    `umask`: what the files are made with, where it is not our own.
 
     Never raises for what goes wrong in the process: that is the last event, `Failed`.
     """
-    process = await _spawned(_command(spec, cache, endpoint, offline, projector), environ)
+    process = await _spawned(_command(spec, cache, endpoint, offline, projector, umask), environ)
     try:
         while True:
             event = await _next_event(process)
@@ -61,7 +63,9 @@ async def _next_event(process: Process) -> FetchEvent:
     return Failed("internal_error", f"the fetching process ended without a word (exit code {await process.wait()})")
 
 
-def _command(spec: str, cache: str, endpoint: str | None, offline: bool, projector: bool) -> list[str]:
+def _command(
+    spec: str, cache: str, endpoint: str | None, offline: bool, projector: bool, umask: int | None
+) -> list[str]:
     setpriv = shutil.which("setpriv") if sys.platform == "linux" else None
     command = [setpriv, "--pdeathsig", "KILL", "--"] if setpriv else []
     # -P: no module is taken from the folder that the router happens to be started in.
@@ -69,6 +73,7 @@ def _command(spec: str, cache: str, endpoint: str | None, offline: bool, project
     command += ["--endpoint", endpoint] if endpoint else []
     command += ["--offline"] if offline else []
     command += [] if projector else ["--no-projector"]
+    command += [] if umask is None else ["--umask", f"{umask:o}"]
     return [*command, "--", spec]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,6 +60,7 @@ class Plan:
     devices: Devices | None = None  # None: nobody looks at the memory
     footprints: Footprints | None = None
     passed: Passed = Passed()  # noqa: RUF009 (frozen)
+    umask: int | None = None  # the operator's own, for the models that are fetched: others may share their cache
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
@@ -97,8 +98,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     supervisor = _supervisor_of(settings, spawner, feed, ready, memory)
     supervisor.lives.witness = failed
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.load_unasked(model, "again")).failed
-    cache = plan.inventory.places.hub_cache
-    downloads = Downloads(tasks, feed, cache, environ_of(settings, environ), downloaded, offline=settings.offline)
+    downloads = _downloads_of(plan, tasks, feed, downloaded)
     usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
     gate = Gate(settings.api_keys, plan.keys, usage=usage)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
@@ -122,6 +122,14 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         stop=stop,
     )
     return node
+
+
+def _downloads_of(
+    plan: Plan, tasks: asyncio.TaskGroup, feed: Feed, on_done: Callable[[], Awaitable[None]]
+) -> Downloads:
+    environ = environ_of(plan.settings, plan.environ)
+    cache, offline = plan.inventory.places.hub_cache, plan.settings.offline
+    return Downloads(tasks, feed, cache, environ, on_done, offline=offline, umask=plan.umask)
 
 
 def _limits_of(settings: Settings, *, by_memory: bool) -> Limits:

