@@ -17,6 +17,8 @@ from llamarouter.core.memory import Placement
 from llamarouter.core.residents import Leaving, Phase, Resident
 from llamarouter.core.waiting import Lane, Line, Mark, Waiter
 
+_LANES = tuple(Lane)
+
 
 class Deeds(Ledger):
     """Writes the ledger and gives the commands."""
@@ -37,7 +39,7 @@ class Deeds(Ledger):
         resident = self._residents.get(line.model)
         if resident is None or not resident.is_open:
             return
-        for lane in Lane:
+        for lane in _LANES:
             while (waiter := line.first(lane)) is not None and resident.takes(lane):
                 self._queue.leave(waiter.ticket)
                 self._enter(resident, waiter.ticket, lane, now)

@@ -32,6 +32,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from llamarouter.core.memory import Placement
 from llamarouter.core.residents import Phase, Resident
@@ -95,8 +96,7 @@ def _spaces_of(residents: Sequence[Resident], places: int | None, devices: Space
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
+class _Way(NamedTuple):
     """One placement of a want, and all that it takes."""
 
     placement: Placement
@@ -128,12 +128,19 @@ class _Sharing:
         self._firm: Space = dict(spaces.firm)
         self._later: Space = dict(spaces.hope)
         self._most = spaces.most
-        loads = [one for one in residents if one.phase is Phase.STARTING]
-        opened = [one for one in residents if one.is_open]
+        loads: list[Resident] = []
+        opened: list[Resident] = []
+        draining: list[Resident] = []
+        self._claimed: list[Resident] = []
+        for one in residents:
+            if one.phase is Phase.STARTING:
+                loads.append(one)
+            elif one.is_open:
+                opened.append(one)
+            elif one.is_draining:
+                (self._claimed if one.is_claimed else draining).append(one)
         # Whom the wants can have: each goes to one of them.
         self._idle = [*(one for one in loads if one.model in abandoned), *idle_victims(opened, now=now)]
-        draining = [one for one in residents if one.is_draining and not one.is_claimed]
-        self._claimed = [one for one in residents if one.is_claimed]
         self._going = [*draining, *self._claimed]
         self._busy = by_use(one for one in opened if one.in_flight and may_go(one, now))
         self._unripe = [one for one in (*loads, *opened) if not one.policy.pinned and one.model not in abandoned]
@@ -180,8 +187,9 @@ class _Sharing:
         """The placements that may be had at all; a partial one only where no other may."""
         if want.placements is ANYWHERE:
             return _ANY_WAY if self._most.get(PLACES, 1) > 0 else []
-        ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements]
-        ways = [way for way in ways if fits(way.needs, self._most)]
+        if self._most.get(PLACES, 1) <= 0:
+            return []
+        ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements if fits(one.needs, self._most)]
         return [way for way in ways if not way.placement.partial] or ways
 
     def _begins(self, want: Want, ways: Sequence[_Way]) -> bool:

@@ -20,11 +20,11 @@ def expiry_of(resident: Resident) -> float | None:
 
 def expired_among(residents: Iterable[Resident], now: float) -> list[Resident]:
     """Those that have to go now."""
-    return [one for one in residents if not one.is_used and (due := expiry_of(one)) is not None and now >= due]
+    return [one for one in residents if (due := expiry_of(one)) is not None and now >= due and not one.is_used]
 
 
 def next_expiry(residents: Iterable[Resident], now: float) -> float | None:
     """When somebody may have to go by himself, none of those that have to go now being left."""
-    open_ones = (one for one in residents if one.is_open and one.policy.expires_after is not None)
+    open_ones = (one for one in residents if one.policy.expires_after is not None and one.is_open)
     ends = ((now if one.is_used else one.idle_since) + (one.policy.expires_after or 0.0) for one in open_ones)
     return min(ends, default=None)

@@ -125,17 +125,17 @@ class Holdings:
             hidden = unseen.get(device, 0)
             # Of what others hold, this much may turn out to be nobody's.
             phantom = min(view.others, view.loading + gone - hidden)
-            reserve = view.room.reserve
+            reserve, limit = view.room.reserve, view.limit
             seen = view.room.total - view.others
             sure[device] = seen - hidden - held - reserve
             if view.room.budget is not None:
                 sure[device] = min(sure[device], view.room.budget - gone - held - reserve)
             coming = stopping.get(device, 0) - held - reserve
-            firm[device] = min(view.limit, seen) + coming
-            hope[device] = min(view.limit, seen + phantom) + coming
+            firm[device] = min(limit, seen) + coming
+            hope[device] = min(limit, seen + phantom) + coming
             if seen_alive.get(device):
                 phantom = min(view.others, phantom + view.beyond)
-            most[device] = min(view.limit, seen + phantom) - reserve - pinned.get(device, 0)
+            most[device] = min(limit, seen + phantom) - reserve - pinned.get(device, 0)
         return Spaces(sure, firm, hope, most)
 
     def next_change(self) -> float | None:

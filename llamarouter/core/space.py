@@ -28,7 +28,10 @@ class Spaces:
 
 
 def fits(needs: Mapping[str, int], space: Mapping[str, int]) -> bool:
-    return all(space.get(device, _INFINITE) >= size for device, size in needs.items() if size)
+    for device, size in needs.items():  # noqa: SIM110 (three times as quick as `all`, and asked most of all)
+        if size and space.get(device, _INFINITE) < size:
+            return False
+    return True
 
 
 def take(space: Space, needs: Mapping[str, int]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from llamarouter.core.cooldown import Cooldowns
 from llamarouter.core.memory import Placement
@@ -14,8 +14,7 @@ from llamarouter.core.waiting import Queue
 ANYWHERE = (Placement({}),)
 
 
-@dataclass(frozen=True, slots=True)
-class Want:
+class Want(NamedTuple):
     """A model that somebody waits for and that has no child, or only one that is being stopped."""
 
     model: str

@@ -42,8 +42,8 @@ MUTANTS = (
     Mutant(
         "nobody is refused for want of memory",
         "eviction.py",
-        "ways = [way for way in ways if fits(way.needs, self._most)]",
-        "ways = list(ways)",
+        "for one in want.placements if fits(one.needs, self._most)]",
+        "for one in want.placements]",
     ),
     Mutant(
         "a busy one is claimed at once",
@@ -169,8 +169,8 @@ MUTANTS = (
     Mutant(
         "what may be nobody's is firm",
         "holdings.py",
-        "firm[device] = min(view.limit, seen) + coming",
-        "firm[device] = min(view.limit, seen + phantom) + coming",
+        "firm[device] = min(limit, seen) + coming",
+        "firm[device] = min(limit, seen + phantom) + coming",
     ),
     Mutant(
         "what one device shows of the dead all do",
@@ -195,8 +195,8 @@ MUTANTS = (
     Mutant(
         "pinned models are thought to go",
         "holdings.py",
-        "most[device] = min(view.limit, seen + phantom) - reserve - pinned.get(device, 0)",
-        "most[device] = min(view.limit, seen + phantom) - reserve",
+        "most[device] = min(limit, seen + phantom) - reserve - pinned.get(device, 0)",
+        "most[device] = min(limit, seen + phantom) - reserve",
     ),
     Mutant(
         "a model is never weighed", "allotment.py", "            resident.needs = event.needs\n", "            pass\n"
