@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.catalog import Catalog, Entry, build_catalog
 from llamarouter.core.flags import OptionTable

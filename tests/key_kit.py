@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from llamarouter.core.keys import Key, Limits, added, digest_of, removed
 from llamarouter.host.key_file import KEYS, KeyFile

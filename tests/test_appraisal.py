@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.appraisal import FITTED, Case, appraise
 from llamarouter.core.budget import Allowance, Amount, Budgets

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.changes import changes_between

@@ -11,10 +11,10 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.explain import as_llama_server_ini, explain
 from llamarouter.core.ini import parse_ini

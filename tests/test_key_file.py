@@ -6,11 +6,11 @@ import os
 import re
 import stat
 import threading
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.keys import Key, Limits, added, digest_of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.access import OPEN, OPERATOR, Keyring
 from llamarouter.core.errors import UsageError

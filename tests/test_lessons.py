@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import stat
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.devices import Device, Survey, View
 from llamarouter.core.footprint import Footprint, Parts, Source

@@ -7,11 +7,11 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.server.child import Stage

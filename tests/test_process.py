@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import os
 import shutil
 import signal
@@ -12,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec.structs
 import pytest
 
 from llamarouter.core.causes import Cause
@@ -90,7 +90,7 @@ async def test_without_props_the_log_tells_the_slots() -> None:
 
 
 async def test_a_program_that_is_not_there() -> None:
-    spec = dataclasses.replace(fake_spec(), command=("/nowhere/llama-server", "--model", "x"))
+    spec = msgspec.structs.replace(fake_spec(), command=("/nowhere/llama-server", "--model", "x"))
     async with living(spec) as life:
         end = await life.task
         assert end.cause is Cause.ENGINE
@@ -102,7 +102,7 @@ async def test_a_program_that_is_none(tmp_path: Path) -> None:
     program = tmp_path / "llama-server"
     program.write_bytes(b"\x7fELF nonsense")
     program.chmod(0o755)
-    async with living(dataclasses.replace(fake_spec(), command=(str(program),))) as life:
+    async with living(msgspec.structs.replace(fake_spec(), command=(str(program),))) as life:
         end = await life.task
         assert end.cause is Cause.ENGINE
         assert str(tmp_path) not in end.message

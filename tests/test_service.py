@@ -6,10 +6,10 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.unit import ADMIN_SOCKET, ADMIN_UNIT, SERVICE, SOCKET, Service, units_of

@@ -60,7 +60,8 @@ def why(model: str, all_of_them: bool, url: str | None, port: int | None, as_jso
 def _remembered(model: str) -> Told:
     """The same without a router: what its state folder has."""
     import time
-    from dataclasses import asdict
+
+    from msgspec.structs import asdict
 
     from llamarouter.cli.local import local_listing
     from llamarouter.core.incidents import Incidents

@@ -6,7 +6,7 @@ the router closes -> may not load what is not loaded -> the model cools down -> 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core import refusals
 from llamarouter.core.cooldown import Cooldowns
@@ -18,8 +18,7 @@ from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.waiting import Lane, Queue
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Struct, frozen=True):
     """What the operator allows; times in seconds."""
 
     models_max: int = 4  # living children; 0: without limit

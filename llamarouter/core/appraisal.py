@@ -11,7 +11,9 @@ then gets the device for itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.as_planned import has_context
 from llamarouter.core.budget import Budgets
@@ -30,8 +32,7 @@ from llamarouter.core.tuning import Fixed, fixed_of
 FITTED = "as llama-server fits it"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class Case(Struct, frozen=True, kw_only=True):
     """One model and the machine, at one moment."""
 
     model: str
@@ -44,9 +45,9 @@ class Case:
     context: int | None = None  # that the child is to be told (`whole_context`)
     trained: int | None = None  # tokens that the model was trained for
     full_offload: bool = False  # none of them may stay in host memory
-    budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
+    budgets: Budgets = Budgets()
     pids: tuple[int, ...] = ()  # of all our children
-    books: Books = Books()  # noqa: RUF009 (frozen)
+    books: Books = Books()
 
 
 def appraise(case: Case, age: float = 0.0) -> Appraised:

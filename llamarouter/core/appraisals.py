@@ -11,7 +11,9 @@ one every `HURRIED` seconds while a driver shows bytes of a child that has ended
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.events import Appraised
 from llamarouter.core.memory import Placement
@@ -26,8 +28,7 @@ HURRIED = 0.1  # seconds
 _RAISE = 5, 4
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     placements: tuple[Placement, ...]
     at: float
 

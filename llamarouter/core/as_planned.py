@@ -8,7 +8,8 @@ room; and so may the router's choice of a place, where nothing else fits. Either
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.child_facts import ChildFacts
 from llamarouter.core.launch import Launch
@@ -21,8 +22,7 @@ _LAYERS = frozenset({"-ngl", "--gpu-layers", "--n-gpu-layers"})
 _ALL = frozenset({"auto", "all"})
 
 
-@dataclass(frozen=True, slots=True)
-class Shortfall:
+class Shortfall(Struct, frozen=True):
     """What a model has less of than it was to have."""
 
     what: str  # context, layers

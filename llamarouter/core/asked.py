@@ -5,7 +5,7 @@ The defaults are those of llama-server (build b11434, `common/common.h`, `tools/
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.flags import boolean_of
 from llamarouter.core.memory_flags import Said
@@ -18,8 +18,7 @@ MIB = 1 << 20
 ALL_LAYERS = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """A smaller model that runs ahead in the same process."""
 
     model: str
@@ -29,8 +28,7 @@ class Draft:
     device: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     """What a launch asks for. Tokens, layers, bytes."""
 
     model: str

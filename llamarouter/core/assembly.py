@@ -10,7 +10,8 @@ engine knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.companions import EAGLE3, best_draft, draft_marks, is_eagle3
 from llamarouter.core.entry import Entry

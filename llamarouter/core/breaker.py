@@ -19,15 +19,14 @@ The numbers are those of Erlang's restart intensity and Envoy's growing ejection
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 THRESHOLD = 3  # failures
 WINDOW = 60.0  # seconds
 FIRST, LONGEST = 20.0, 60.0  # seconds of a pause
 
 
-@dataclass(frozen=True, slots=True)
-class Breaker:
+class Breaker(Struct, frozen=True):
     """What is known of one model; times are those of the failures and loads."""
 
     recent: tuple[float, ...] = ()  # the last failures, at most `THRESHOLD`

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.footprint import HOST
@@ -28,8 +29,7 @@ _MARGIN = 1 << 30
 _SIZES = "bytes with a unit (8GiB, 500MB) or a percentage (80%)"
 
 
-@dataclass(frozen=True, slots=True)
-class Amount:
+class Amount(Struct, frozen=True):
     """A number of bytes, or a share of what a device has."""
 
     bytes: int | None = None
@@ -51,8 +51,7 @@ class Amount:
         return f"{self.percent:g}%" if self.percent is not None else f"{(self.bytes or 0) / _MARGIN:.4g} GiB"
 
 
-@dataclass(frozen=True, slots=True)
-class Allowance:
+class Allowance(Struct, frozen=True):
     """One of the two options. `names` are as somebody wrote them; `where`: how he said it, for messages."""
 
     where: str
@@ -67,16 +66,14 @@ class Allowance:
         return self.everywhere if plain else None
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
+class Share(Struct, frozen=True):
     """What the operator leaves of one device, in bytes. `budget` None: all of it."""
 
     budget: int | None
     reserve: int
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
+class Budgets(Struct, frozen=True):
     """Both options together."""
 
     budget: Allowance = Allowance(_BUDGET)

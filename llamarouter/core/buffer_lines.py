@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.asked import MIB
 from llamarouter.core.footprint import HOST, Footprint, Parts, Source, together
@@ -26,8 +27,7 @@ _CLIP_SIZE = re.compile(r"load_hparams: model size: +([0-9.]+) MiB")
 _OF_MODEL = frozenset({"sched_reserve", "llama_context", "llama_init_from_model", "llama_new_context_with_model"})
 
 
-@dataclass(slots=True)
-class _Load:
+class _Load(Struct):
     """The buffers of one model: bytes by buffer."""
 
     weights: dict[str, int] = field(default_factory=dict)

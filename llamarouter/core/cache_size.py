@@ -7,7 +7,8 @@ bytes: cells x (elements of keys x their type + elements of values x their type)
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.asked import Asked
 from llamarouter.core.gguf_types import TENSOR_TYPES
@@ -18,8 +19,7 @@ _PAD = 256
 _TYPES: Mapping[str, tuple[int, int]] = {name.lower(): (block, size) for name, block, size in TENSOR_TYPES.values()}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cells:
+class Cells(Struct, frozen=True, kw_only=True):
     """Tokens that there is room for, in each of the streams."""
 
     full: int

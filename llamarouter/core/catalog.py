@@ -10,7 +10,8 @@ that a file says raises: a section that cannot be used is an entry with its prob
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.assembly import Assembly
 from llamarouter.core.entry import Entry

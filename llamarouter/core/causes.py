@@ -7,7 +7,8 @@ in `log_words`, how an exit is named in `exits`, what a client is answered in `f
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Cause(enum.Enum):
@@ -32,8 +33,7 @@ class Cause(enum.Enum):
     EXITED = "exited"
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Struct, frozen=True):
     """What is always so with a cause."""
 
     meaning: str  # the beginning of the sentence that tells it

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
 from llamarouter.core.model import Skipped
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
+class Changes(Struct, frozen=True):
     """The ids of models, in their order. `stale`: those whose child, should they have one, is not what it would be."""
 
     added: tuple[str, ...]

@@ -7,15 +7,15 @@ went to the GPU is printed by builds with a GPU backend at `--log-verbosity 4` a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _SLOTS = re.compile(r"n_slots = (\d+)(?:, n_ctx_slot = (\d+)(?:, kv_unified = '(true|false)')?)?")
 _OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 _CONTEXT = re.compile(r"llama_context: n_ctx_seq\s+= (\d+)")
 
 
-@dataclass(frozen=True, slots=True)
-class ChildFacts:
+class ChildFacts(Struct, frozen=True):
     """Figures picked from log lines; None where no line told them."""
 
     slots: int | None = None

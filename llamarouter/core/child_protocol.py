@@ -8,9 +8,9 @@ else comes on stdout, or in such a line, is nobody's error: it is returned as pl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
+from msgspec import Struct
 
 # Where a child listens: the path of a UNIX socket, or a host and a port.
 Address = str | tuple[str, int]
@@ -23,8 +23,7 @@ _STATE = b"cmd_child_to_router:state:"
 _LINE_LIMIT = 1 << 20  # bytes; upstream's own limit for such a line
 
 
-@dataclass(frozen=True, slots=True)
-class LoadProgress:
+class LoadProgress(Struct, frozen=True):
     """How far a load is: `value` runs from 0.0 to 1.0 within the stage `current`, one of `stages`."""
 
     stages: tuple[str, ...]
@@ -32,8 +31,7 @@ class LoadProgress:
     value: float
 
 
-@dataclass(frozen=True, slots=True)
-class StateLine:
+class StateLine(Struct, frozen=True):
     """One state line: its word is one of `STATES`, or one that a later build may invent."""
 
     state: str

@@ -10,7 +10,8 @@ it: what it says of one is meant for the programs that run one.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, Match, boolean_of

@@ -11,7 +11,9 @@ the breaker lets one in only. The scheme is the kubelet's (its CrashLoopBackOff)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.breaker import CLOSED, Breaker
 from llamarouter.core.errors import RouterError
@@ -20,8 +22,7 @@ LONGEST = 60.0
 HEALTHY = 600.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """The last failure of a model: what its waiters were told, and when."""
 
     error: RouterError
@@ -37,8 +38,7 @@ class Failure:
         return self.breaker.trips > 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Record:
+class _Record(Struct, frozen=True):
     failure: Failure
     until: float
     current: bool = True  # False: the model has been loaded since

@@ -17,7 +17,9 @@ list as it is, which no browser takes.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.wire import Headers, header_of
 
@@ -26,8 +28,7 @@ LOCALHOST = "localhost"
 _LOOPBACK = re.compile(rb"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cors:
+class Cors(Struct, frozen=True, kw_only=True):
     """What the operator decided. The texts go into headers as they are."""
 
     origins: str = ANY

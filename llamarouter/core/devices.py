@@ -9,13 +9,14 @@ and always there. A GPU without memory of its own (an integrated one) takes from
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamarouter.core.footprint import HOST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Device:
+class Device(Struct, frozen=True, kw_only=True):
     """One device. Bytes; `free`: as its driver says, whoever has taken the rest."""
 
     name: str
@@ -45,8 +46,7 @@ class Device:
         return sum(size for pid, size in self.held.items() if pid in wanted)
 
 
-@dataclass(frozen=True, slots=True)
-class View:
+class View(Struct, frozen=True):
     """The GPUs as one engine in one environment calls them, in its order, each with the router's name for it.
 
     Another build names a card otherwise (`Vulkan0`), and CUDA_VISIBLE_DEVICES numbers them anew.
@@ -59,8 +59,7 @@ class View:
         return tuple(self.names)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
+class Survey(Struct, frozen=True, kw_only=True):
     """All devices at one moment. `at`: seconds of the monotonic clock; `problems`: what did not answer, a line each."""
 
     devices: Mapping[str, Device]

@@ -11,8 +11,9 @@ no settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llamarouter.core.own_option import LISTEN, OwnOption, row
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
     from llamarouter.core.own_values import OwnValues
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
+class DoorLimits(Struct, frozen=True, kw_only=True):
     """Times are seconds."""
 
     header_timeout: float = 10.0

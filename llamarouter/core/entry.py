@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.launch import Launch
 from llamarouter.core.model import Model
@@ -10,8 +10,7 @@ from llamarouter.core.policy import Policy
 from llamarouter.core.policy_rules import LOAD_ON_STARTUP, Rule, policy_of
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Struct, frozen=True, kw_only=True):
     """One model that can be asked for. Exactly one of `launch`, `problem` and `hf_wanted` is set."""
 
     model: Model

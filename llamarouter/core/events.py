@@ -10,7 +10,8 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.memory import Placement, Room
@@ -29,8 +30,7 @@ class StopReason(enum.Enum):
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Arrived:
+class Arrived(Struct, frozen=True):
     """Somebody wants `model`. `slot`: the request will occupy one of the child's slots. `glance`: it only looks, as a
     scraper does: it loads nothing, waits for no load, and is no use of the model.
     """
@@ -44,22 +44,19 @@ class Arrived:
     glance: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Left:
+class Left(Struct, frozen=True):
     """A client gave up while it waited. Unknown tickets are ignored: the grant may have crossed it."""
 
     ticket: int
 
 
-@dataclass(frozen=True, slots=True)
-class Released:
+class Released(Struct, frozen=True):
     """A granted request is over, whatever way it ended."""
 
     ticket: int
 
 
-@dataclass(frozen=True, slots=True)
-class Ready:
+class Ready(Struct, frozen=True):
     """The child of `model` answers; it has `slots` slots (at least one) and `connections` places for other requests.
 
     `load_seconds`: how long its process took, where that is less than the time since its start was ordered.
@@ -71,8 +68,7 @@ class Ready:
     load_seconds: float = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Exited:
+class Exited(Struct, frozen=True):
     """The child of `model` is gone and reaped. `error` is what waiters are told; None: it ended because we asked.
 
     `memory`: it died of memory, so one more eviction and one more try may help.
@@ -85,51 +81,44 @@ class Exited:
     deterministic: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class UnloadAsked:
+class UnloadAsked(Struct, frozen=True):
     """Unload `model`: let its requests end until `drain` seconds from now, then cut (0: cut now)."""
 
     model: str
     drain: float
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(Struct, frozen=True):
     """`model` was changed or removed by a reload: its failures are forgotten; a child is drained and stopped."""
 
     model: str
     drain: float
 
 
-@dataclass(frozen=True, slots=True)
-class PolicySet:
+class PolicySet(Struct, frozen=True):
     """How long each model of the catalogue stays, from now on; a model that is not named has no policy."""
 
     policies: Mapping[str, Policy]
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
+class Pinned(Struct, frozen=True):
     """Somebody pins or unpins `model` while the router runs; None: what its preset says holds again."""
 
     model: str
     pinned: bool | None
 
 
-@dataclass(frozen=True, slots=True)
-class TimePassed:
+class TimePassed(Struct, frozen=True):
     """`deadline()` was reached, or may have been."""
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(Struct, frozen=True):
     """The router goes away: waiters are refused, running requests may end until `drain` seconds from now."""
 
     drain: float
 
 
-@dataclass(frozen=True, slots=True)
-class Appraised:
+class Appraised(Struct, frozen=True):
     """The answer to `Appraise`: the ways to place `model`, the preferred first, and the devices as they are now.
 
     `placements` empty: there is none, and `error` is what the waiters are told. `age`: how many seconds ago the rooms
@@ -143,8 +132,7 @@ class Appraised:
     age: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Weighed:
+class Weighed(Struct, frozen=True):
     """What the living child of `model` really holds, in bytes by device: from now on that is what it holds."""
 
     model: str
@@ -160,23 +148,20 @@ Event = Requests | Orders | Happenings | TimePassed
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Start:
+class Start(Struct, frozen=True):
     """Spawn the one child of `model`, placed so; `placement` None: its memory is not looked at."""
 
     model: str
     placement: Placement | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Appraise:
+class Appraise(Struct, frozen=True):
     """Say what `model` needs and what there is now: `Appraised` is the answer, at once or later, and always comes."""
 
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Stop:
+class Stop(Struct, frozen=True):
     """End the child of `model`; `cut`: without waiting for its requests. May be given again, then with `cut`."""
 
     model: str
@@ -184,16 +169,14 @@ class Stop:
     cut: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(Struct, frozen=True):
     """The request may go to the child of `model` now; it counts from this moment until `Released`."""
 
     ticket: int
     model: str
 
 
-@dataclass(frozen=True, slots=True)
-class Refuse:
+class Refuse(Struct, frozen=True):
     """The request will not be served, and why."""
 
     ticket: int

@@ -14,14 +14,14 @@ llama-server ends with code 1 for every failed load, so the code alone says noth
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.causes import KINDS, Cause, hint_for
 from llamarouter.core.log_words import bare, cause_in, cause_of_abort, is_error
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exit:
+class Exit(Struct, frozen=True, kw_only=True):
     """How a child ended. `code` and `signal` exclude each other; `message` is one line without paths."""
 
     cause: Cause

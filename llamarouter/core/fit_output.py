@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.asked import MIB, Asked
 from llamarouter.core.cache_size import cache_by_layer
@@ -31,8 +33,7 @@ class FitUnreadable(Exception):
     """What was printed is no estimate. One line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Printed:
+class Printed(Struct, frozen=True):
     """One line: bytes on a device."""
 
     weights: int

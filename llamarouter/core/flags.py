@@ -14,7 +14,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 
@@ -40,8 +41,7 @@ def boolean_of(text: str) -> bool | None:
     return False if word in _FALSE else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Option:
+class Option(Struct, frozen=True, kw_only=True):
     """One option with all its spellings, as printed, dashes included."""
 
     names: tuple[str, ...]
@@ -69,16 +69,14 @@ class Option:
         return "argument has been removed" in self.help
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(Struct, frozen=True):
     """An option, and whether it was named by a negative spelling."""
 
     option: Option
     negated: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Given:
+class Given(Struct, frozen=True, kw_only=True):
     """An option as somebody wrote it. `on`: the truth of an option without a value; `values`: those of the others."""
 
     option: Option

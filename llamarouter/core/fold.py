@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.flags import Given, Option, OptionTable
 from llamarouter.core.launch import DEFAULT_ORIGIN, Flag

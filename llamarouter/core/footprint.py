@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 HOST = "Host"
 
@@ -24,8 +26,7 @@ class Source(enum.Enum):
     HEADER = "header"  # a coarse formula
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Parts:
+class Parts(Struct, frozen=True, kw_only=True):
     """What one device holds of a model, in bytes."""
 
     weights: int = 0
@@ -60,8 +61,7 @@ class Parts:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Footprint:
+class Footprint(Struct, frozen=True, kw_only=True):
     """What a model needs. `doubts`: why nobody better was asked, or what is left out, in a line each."""
 
     needs: Mapping[str, Parts]  # by device

@@ -11,7 +11,9 @@ from __future__ import annotations
 import copy
 import enum
 from collections import deque
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.events import (
@@ -46,8 +48,7 @@ class Verdict(enum.Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class Foresight:
+class Foresight(Struct, frozen=True):
     """What would happen. `after`: seconds until the first of the others may be stopped, or takes no newcomers."""
 
     verdict: Verdict
@@ -75,8 +76,7 @@ def foresee(scheduler: Scheduler, model: str, appraised: Appraised, now: float) 
     return twin.seen(at - now)
 
 
-@dataclass(slots=True)
-class _Twin:
+class _Twin(Struct):
     """The copy, and what it has decided."""
 
     scheduler: Scheduler

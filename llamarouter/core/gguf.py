@@ -19,8 +19,9 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass, field
 from math import prod
+
+from msgspec import Struct, field
 
 from llamarouter.core.gguf_cursor import (
     HEADER_MAX,
@@ -82,8 +83,7 @@ _TOKENS = "tokenizer.ggml.tokens"
 Value = int | float | str
 
 
-@dataclass(frozen=True, slots=True)
-class Contents:
+class Contents(Struct, frozen=True):
     """What was picked up on the way through a header: the scalar values wanted here, and sums over the tensors."""
 
     values: Mapping[str, Value]

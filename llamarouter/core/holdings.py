@@ -23,15 +23,15 @@ still shows it: until there is a new one nobody can say that there will be no ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.memory import Room
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.space import Space, Spaces
 
 
-@dataclass(slots=True)
-class _Ended:
+class _Ended(Struct):
     """A child that is gone, and since when."""
 
     resident: Resident
@@ -45,8 +45,7 @@ class _Ended:
         return self.unseen and self.resident.started_at <= at
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
+class _View(Struct, frozen=True):
     """One device as it was seen, and what of its use is not explained by our children."""
 
     room: Room
@@ -59,8 +58,7 @@ class _View:
         return self.room.total if self.room.budget is None else min(self.room.budget, self.room.total)
 
 
-@dataclass(slots=True)
-class Holdings:
+class Holdings(Struct):
     """The devices as they were last seen, and the ends of children since."""
 
     lag: float

@@ -13,8 +13,9 @@ import functools
 import ipaddress
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from llamarouter.core.errors import Misdirected, UsageError
 
@@ -45,8 +46,7 @@ def name_of(host: bytes) -> str | None:
     return None if found is None else found[1].decode().lower().strip("[]").removesuffix(".")
 
 
-@dataclass(frozen=True, slots=True)
-class Hosts:
+class Hosts(Struct, frozen=True):
     """`own`: the entries of `--host`; `allowed`: what the operator names besides (`.x.org`: x.org and all below)."""
 
     own: tuple[str, ...] = ("127.0.0.1",)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.fetch_events import FetchError
 from llamarouter.core.ids import best_model, best_projector, cached_id, is_model, is_repo, name_of
@@ -29,8 +30,7 @@ _MAX_COMPONENT = 255  # bytes
 SPEC_FORMS = "user/repo, user/repo:QUANT or user/repo/file.gguf"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(Struct, frozen=True):
     """What somebody asked for; at most one of `tag` and `file` is set, and neither means the default quant."""
 
     repo: str
@@ -44,8 +44,7 @@ class Wanted:
         return f"{self.repo}:{self.tag}" if self.tag else self.repo
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The files of a repository that make one model."""
 
     id: str  # as it will be listed: `user/repo:QUANT`, or `user/repo/file.gguf` where the name has no quant

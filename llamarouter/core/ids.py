@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 SUFFIX = ".gguf"
 NUMBERS = "(?:i?q|tq|f|bf|fp|mxfp|nvfp)[0-9]"  # how the name of a quantisation begins, in any case
@@ -30,8 +31,7 @@ _REPO = re.compile(r"[A-Za-z0-9_]+(?:(?:[.-]|--)[A-Za-z0-9_]+)*")
 _DIGITS = re.compile(r"[0-9]+")
 
 
-@dataclass(frozen=True, slots=True)
-class GgufName:
+class GgufName(Struct, frozen=True):
     """What a path that ends in `.gguf` says. `stem`: without suffix and shard number; a single file is 1 of 1."""
 
     stem: str
@@ -200,8 +200,7 @@ def spellings_of(asked: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(spellings))
 
 
-@dataclass(frozen=True, slots=True)
-class FlatName:
+class FlatName(Struct, frozen=True):
     """`manifest=user=repo=tag.json`, of llama.cpp's flat cache as it was until 2026."""
 
     repo: str

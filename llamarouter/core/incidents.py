@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 PER_MODEL = 10
 MODELS = 200  # those that failed longest ago are forgotten first
@@ -12,8 +13,7 @@ LOG_LINES = 40
 _LINE = 500  # characters
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
+class Incident(Struct, frozen=True, kw_only=True):
     """One failure. Nothing in it is secret; its log has the paths that those for clients are without."""
 
     model: str

@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.model import Skipped
 
@@ -36,8 +37,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BLANKS = " \t"
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(Struct, frozen=True):
     """`name = value`, and where it stands. Line 0: in no file; then `file` says where."""
 
     name: str
@@ -50,8 +50,7 @@ class Key:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
+class Section(Struct, frozen=True):
     """`[name]` with its keys in the order of the file; `problem` is its first line that cannot be read."""
 
     name: str
@@ -69,8 +68,7 @@ class Section:
         return next((key.value for key in reversed(self.keys) if key.name == name), None)
 
 
-@dataclass(frozen=True, slots=True)
-class Ini:
+class Ini(Struct, frozen=True):
     """One file, or several laid over each other."""
 
     file: str
@@ -81,8 +79,7 @@ class Ini:
         return Ini(over.file, self.sections + over.sections)
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(Struct):
     """The section that lines are being added to."""
 
     name: str

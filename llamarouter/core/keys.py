@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from hashlib import sha256
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.errors import UsageError
 
@@ -26,8 +28,7 @@ _MOST = 10**12  # of anything that is counted
 MOST_A_MINUTE = 100_000  # each of them is remembered for a minute
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Struct, frozen=True, kw_only=True):
     """How much a key may do; None: as much as it likes."""
 
     rpm: int | None = None  # requests in any 60 seconds
@@ -41,8 +42,7 @@ class Limits:
 _NONE = Limits()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Key:
+class Key(Struct, frozen=True, kw_only=True):
     """One key. `name` is its id everywhere: in logs, in metrics, in the file."""
 
     name: str

@@ -4,7 +4,7 @@ could not have been printed first.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct
 
 from llamarouter.core.own_environment import Variable
 
@@ -13,19 +13,23 @@ FORCED_ORIGIN = "llamarouter (always)"  # nobody can say otherwise
 _SECRET_OPTIONS = frozenset({"--hf-token", "--api-key", "--mcp-servers-json"})
 
 
-@dataclass(frozen=True, slots=True)
-class Flag:
+class Flag(Struct, frozen=True, eq=False):
     """One option of a child, as it stands on its command line."""
 
     option: str  # `--ctx-size`, `--no-warmup`
     values: tuple[str, ...]
-    # `presets/demo.ini:12`, `command line`, `environment LLAMA_ARG_CTX_SIZE`. Not compared: who adds a comment at the
-    # top of a preset moves every line below, and starts no child anew.
-    origin: str = field(compare=False)
+    origin: str  # `presets/demo.ini:12`, `command line`, `environment LLAMA_ARG_CTX_SIZE`
+
+    # The origin is not compared: who adds a comment at the top of a preset moves every line below, and starts no child
+    # anew.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Flag) and self.option == other.option and self.values == other.values
+
+    def __hash__(self) -> int:
+        return hash((self.option, self.values))
 
 
-@dataclass(frozen=True, slots=True)
-class Launch:
+class Launch(Struct, frozen=True):
     """How the child of one model is started, but for the binary and where it listens."""
 
     engine_key: str | None  # the `lr-engine` that it asks for; None: the engine of the router

@@ -7,15 +7,15 @@ input   layer 0   layer 1   ...                                                 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import accumulate
+
+from msgspec import Struct
 
 from llamarouter.core.asked import Asked
 from llamarouter.core.footprint import HOST
 
 
-@dataclass(frozen=True, slots=True)
-class LayerMap:
+class LayerMap(Struct, frozen=True):
     """Where each layer lies, and the output; the input is always on the host."""
 
     layers: tuple[str, ...]

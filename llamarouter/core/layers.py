@@ -8,7 +8,8 @@ Each engine reads them with its own table. What cannot be used in one of them is
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.config_ini import for_models, leaks_of
 from llamarouter.core.flags import Given, OptionTable
@@ -20,8 +21,7 @@ from llamarouter.core.settings import Settings
 from llamarouter.core.wishes import Wishes, read_environment, read_for_everyone, take_option
 
 
-@dataclass(frozen=True, slots=True)
-class Common:
+class Common(Struct, frozen=True):
     """What one engine gives to every model: the layers under a model's files, the lowest first."""
 
     table: OptionTable

@@ -17,7 +17,9 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamarouter.core.devices import Device, Survey
 from llamarouter.core.footprint import HOST, Parts
@@ -35,8 +37,7 @@ _ON_DEVICE = re.compile(r"on device (?P<index>\d+)|device (?P<other>\d+): cudaMa
 _CPU = frozenset({"CPU", "Host"})
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """The kinds of a layout's GPUs in its order, its split and its layers."""
 
     kinds: tuple[str, ...] = ()
@@ -44,8 +45,7 @@ class Place:
     layers: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Lesson:
+class Lesson(Struct, frozen=True):
     """Bytes by role: `0`, `1` ... for the GPUs of the place in its order, otherwise the device's name."""
 
     needs: Mapping[str, int]
@@ -57,8 +57,7 @@ class Lesson:
         return {names.get(role, role): size for role, size in self.needs.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """All that is known of one subject. `model`: its id when it was loaded last, for people."""
 
     model: str = ""

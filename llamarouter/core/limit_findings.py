@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 
@@ -13,8 +14,7 @@ LEAST_FILES = 256
 GOOD_FILES = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessLimits:
+class ProcessLimits(Struct, frozen=True):
     """Soft limits of a process; None: none. Bytes, but for files."""
 
     files: int | None

@@ -10,7 +10,8 @@ without (pinned buffers), ended nothing. The words are those of b11434: `common/
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.causes import Cause
 
@@ -22,8 +23,7 @@ _HARMLESS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Struct, frozen=True):
     """`also`: what another line must say for this one to be the cause."""
 
     cause: Cause

@@ -8,13 +8,13 @@ Device names are llama.cpp's own ("CUDA0", "ROCm0", "Vulkan0", "MTL0"); `HOST` i
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 HOST = "Host"
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Struct, frozen=True):
     """One way to put a model on the devices: what it would hold on each, and what its child is told."""
 
     needs: Mapping[str, int]  # bytes by device
@@ -25,8 +25,7 @@ class Placement:
     label: str = ""  # for people: "CUDA1", "CUDA0+CUDA1", "CUDA0, 20 of 33 layers"
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
+class Room(Struct, frozen=True):
     """One device as it was seen at some moment; bytes."""
 
     total: int

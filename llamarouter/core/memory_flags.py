@@ -11,7 +11,8 @@ never said. What is not named here (sampling, templates, threads, the network) c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Flag
@@ -89,8 +90,7 @@ _FOR_US = frozenset(
 MEMORY_FLAGS = FOR_FIT | _FOR_US
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(Struct, frozen=True):
     """What was said of one option."""
 
     on: bool  # False: by a negative spelling

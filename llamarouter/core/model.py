@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Source(enum.Enum):
@@ -17,8 +18,7 @@ class Source(enum.Enum):
     PRESET = "preset"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Header:
+class Header(Struct, frozen=True, kw_only=True):
     """What a GGUF header tells without loading anything."""
 
     architecture: str
@@ -34,8 +34,7 @@ class Header:
     pooling: bool = False  # an embedding or reranking model
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Files:
+class Files(Struct, frozen=True, kw_only=True):
     """The files of one model; paths are absolute."""
 
     model: str  # the first shard, where there are several
@@ -45,8 +44,7 @@ class Files:
     sidecars: tuple[str, ...] = ()  # draft models of the same repository, for who asks for one by `--spec-type`
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Struct, frozen=True):
     """A file, section or folder that was left out, or taken with a doubt: a warning in the list."""
 
     where: str  # a path, or `file:line`
@@ -56,8 +54,7 @@ class Skipped:
         return f"{self.where}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Struct, frozen=True, kw_only=True):
     """One model under its id."""
 
     id: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 from llamarouter.core.model import Skipped, Source
@@ -12,8 +13,7 @@ AREA = "models"
 _MOST = 5  # ids in a line
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class Seen(Struct, frozen=True, kw_only=True):
     """One model as the doctor sees it."""
 
     id: str
@@ -25,8 +25,7 @@ class Seen:
     sample: str = ""  # equal for files of equal content, another for every other; empty: not taken
 
 
-@dataclass(frozen=True, slots=True)
-class Unfinished:
+class Unfinished(Struct, frozen=True):
     """A download that has not come to its end. `age`: seconds since a byte came."""
 
     path: str

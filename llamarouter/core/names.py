@@ -9,7 +9,8 @@ An id goes before an alias, the first alias before a later one; what is left out
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.ids import collapsed_id

@@ -9,7 +9,8 @@ nothing loads, for the next time. What the model really takes is weighed as soon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.footprint import Parts
 from llamarouter.core.memory import Room

@@ -9,7 +9,7 @@ Its id is the first name of `--alias`, as a llama-server with one model calls it
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.fetch_events import FetchError
@@ -22,8 +22,7 @@ from llamarouter.core.own_values import OwnValues
 _COMPANIONS = ("--hf-file", "--mmproj", "--alias")
 
 
-@dataclass(frozen=True, slots=True)
-class OneModel:
+class OneModel(Struct, frozen=True):
     """`said`: as the operator named it, with the option, for messages; `keys`: what a section would say."""
 
     id: str

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.paces import Paces
@@ -30,8 +31,7 @@ class Need(enum.Enum):
     START = "about to be loaded"
 
 
-@dataclass(frozen=True, slots=True)
-class Outlook:
+class Outlook(Struct, frozen=True):
     """How things stand for one who waits."""
 
     model: str

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.flags import Option
 
 LISTEN = "Listening"
 
 
-@dataclass(frozen=True, slots=True)
-class OwnOption:
+class OwnOption(Struct, frozen=True):
     """One row. `default` is for people; the value itself is the field's in `Settings`.
 
     `shared`: the router reads it and every child gets it as well, where its engine knows it.

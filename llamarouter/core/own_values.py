@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, boolean_of
@@ -21,8 +22,7 @@ _MAX_BYTES = 1 << 50
 _OPTIONS = {name: option for option in OWN_TABLE.options for name in option.names}
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(Struct, frozen=True):
     """One value as somebody wrote it."""
 
     where: str  # for messages: the spelling or the variable

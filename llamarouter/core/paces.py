@@ -9,7 +9,7 @@ Guesses, good enough to tell a client when to come back, and never used to decid
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.policy import Policies
 from llamarouter.core.residents import Phase, Resident
@@ -20,8 +20,7 @@ _SHORTEST = 1.0
 _NEWEST = 0.2  # the weight of one answer
 
 
-@dataclass(slots=True)
-class _Learnt:
+class _Learnt(Struct):
     load: float | None = None
     slots: int = 1
     answer: float | None = None

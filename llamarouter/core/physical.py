@@ -14,7 +14,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 _LISTED = re.compile(r"\s*(?P<name>[A-Za-z]+[0-9]*): (?P<what>.*) \((?P<total>\d+) MiB, (?P<free>\d+) MiB free\)\s*")
 # Which drivers are behind the devices of a backend; of another backend: any.
@@ -28,8 +30,7 @@ _SAME_SIZE = 0.06
 _MIB = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Listed:
+class Listed(Struct, frozen=True):
     """A device as the engine lists it. Bytes."""
 
     name: str
@@ -42,8 +43,7 @@ class Listed:
         return self.name.rstrip("0123456789")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Physical:
+class Physical(Struct, frozen=True, kw_only=True):
     """A card, or an instance of one, as its driver sees it. Bytes."""
 
     driver: str  # nvidia, amd

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.model import Skipped
@@ -18,8 +20,7 @@ from llamarouter.core.policy_rules import PIN, Rule, merged
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class NamedPins:
+class NamedPins(Struct, frozen=True):
     """The models that the command line, or a variable, says are pinned."""
 
     names: tuple[str, ...] = ()

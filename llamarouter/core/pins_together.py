@@ -6,7 +6,8 @@ the placements of each, what may be held of each device -> misfit_of -> the firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.memory import Placement
 from llamarouter.core.sizes import said
@@ -15,8 +16,7 @@ from llamarouter.core.sizes import said
 _TRIES = 5_000
 
 
-@dataclass(frozen=True, slots=True)
-class Pin:
+class Pin(Struct, frozen=True):
     """A pinned model, and the ways in which it may be placed, the preferred first."""
 
     model: str
@@ -28,8 +28,7 @@ class Pin:
         return tuple(each for each in self.placements if not each.partial) or self.placements
 
 
-@dataclass(frozen=True, slots=True)
-class Misfit:
+class Misfit(Struct, frozen=True):
     """A pinned model for which those before it leave no room; bytes of the device on which it lacks most."""
 
     model: str

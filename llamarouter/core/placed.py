@@ -7,7 +7,8 @@ engine does not know is left out: so it is with an engine that was built for no 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.launch import Flag, Launch

@@ -19,7 +19,8 @@ Options that an engine does not know are for the caller to leave out.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.memory import HOST, Placement, Room
 from llamarouter.core.tuning import Fixed
@@ -28,8 +29,7 @@ _ALL_LAYERS = 999  # llama.cpp's customary number for all of them, in every buil
 _PERCENT = 100
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(Struct, frozen=True):
     """One way to spread a model. `devices`: GPUs in the order of `--device`; none: on the host alone."""
 
     devices: tuple[str, ...] = ()
@@ -41,8 +41,7 @@ class Layout:
 NeedsOf = Callable[[Layout], Mapping[str, int] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(Struct, frozen=True, kw_only=True):
     """Everything that decides where one model may go."""
 
     needs_of: NeedsOf

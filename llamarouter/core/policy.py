@@ -12,11 +12,12 @@ None of it says how a child is started: a reload changes it without touching any
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 
-@dataclass(frozen=True, slots=True)
-class Policy:
+class Policy(Struct, frozen=True):
     """What holds for one model."""
 
     ttl: float | None = None  # seconds that it may be idle; None: for ever

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.ids import NUMBERS
 from llamarouter.core.ini import DEFAULT_SECTION, GLOBAL_SECTION, Ini, Section
@@ -17,8 +18,7 @@ _WORD = re.compile(r"[A-Za-z0-9_]+", re.ASCII)
 _QUANT = re.compile(rf"[-.]({NUMBERS}[a-z0-9_]*)$", re.ASCII | re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Preset:
+class Preset(Struct, frozen=True):
     """The sections of a preset by their final names, in the order of the file."""
 
     everyone: tuple[Section, ...]  # `[*]`

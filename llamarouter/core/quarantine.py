@@ -11,8 +11,9 @@ model, and a reload, let everybody in again; so does a new start of the router, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from hashlib import blake2b
+
+from msgspec import Struct
 
 from llamarouter.core.errors import RequestQuarantined
 
@@ -20,8 +21,7 @@ HELD_FOR = 600.0  # seconds
 MOST = 1024  # marks of all models together; the oldest go first
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """One request that is kept out."""
 
     path: str

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.events import StopReason
 from llamarouter.core.memory import Placement
@@ -41,16 +42,14 @@ _READY = Phase.READY
 _TURN = 4.0
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
+class Leaving(Struct, frozen=True):
     """Why a resident takes no newcomers. A claim (EVICTED) may be taken back while the child is READY."""
 
     reason: StopReason
     by: float | None = None  # then it is cut; None: its requests end by themselves
 
 
-@dataclass(slots=True, eq=False)
-class Resident:
+class Resident(Struct, eq=False):
     """One child from `Start` to `Exited`."""
 
     model: str
@@ -73,7 +72,7 @@ class Resident:
     placement: Placement | None = None  # None: its memory is not looked at
     needs: Mapping[str, int] = field(default_factory=dict)  # what it holds, or will: bytes by device
     cut: bool = False  # its stop was asked for without waiting for its requests
-    policy: Policy = Policy()  # noqa: RUF009 (frozen)
+    policy: Policy = Policy()
 
     @property
     def in_flight(self) -> int:

@@ -7,7 +7,8 @@ are made from it. The paths are llama-server's (`tools/server/server.cpp`, build
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class Dialect(enum.Enum):
@@ -18,8 +19,7 @@ class Dialect(enum.Enum):
     RESPONSES = "responses"  # event: error, data: {"type": "error", ...}
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Struct, frozen=True):
     """One relayed path. `slot`: its requests occupy one of the child's slots while they run. `streams`: a body whose
     `stream` is true is answered by events.
     """

@@ -11,8 +11,10 @@ from __future__ import annotations
 import difflib
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from llamarouter.core.budget import Budgets, budgets_of
 from llamarouter.core.config_ini import own_of
@@ -37,10 +39,10 @@ _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
 _LEAST_BYTES = 1 << 20  # what the fast lane takes at once, before anybody counts it
 _INFO = 3  # llama-server's number for it
+_SECRET = ("api_keys", "hf_token")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What the operator decided for the whole router. Times are seconds."""
 
     one_model: OneModel | None = None  # named by the command line, instead of whatever is found
@@ -50,18 +52,18 @@ class Settings:
     engine: tuple[str, ...] | None = None  # a command: the binary, perhaps behind a prefix (`numactl ...`)
     models_max: int = 4  # 0: no limit
     rules: tuple[Rule, ...] = ()  # how long every model stays
-    pins: NamedPins = NamedPins()  # noqa: RUF009 (frozen)
+    pins: NamedPins = NamedPins()
     autoload: bool = True
     host: tuple[str, ...] = ("127.0.0.1",)  # addresses, or paths ending in `.sock`
     port: int = 8080  # 0: any that is free
-    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    api_keys: tuple[str, ...] = ()
     allow_open: bool = False
     api_prefix: str = ""  # before every path: "" or "/some/path"
     certificate: tuple[str, str] | None = None  # the files of key and certificate: TLS where it is not None
-    cors: Cors = Cors()  # noqa: RUF009 (frozen)
+    cors: Cors = Cors()
     remote_media: bool | None = None  # whether requests may have models fetch media; None: as `remote_media_of` says
-    names: Hosts = Hosts()  # noqa: RUF009 (frozen)
-    limits: DoorLimits = DoorLimits()  # noqa: RUF009 (frozen)
+    names: Hosts = Hosts()
+    limits: DoorLimits = DoorLimits()
     max_wait: float = 10.0
     queue_timeout: float = 300.0
     queue_per_model: int = 1024
@@ -77,13 +79,13 @@ class Settings:
     ui_path: str | None = None  # a folder of static files instead of the engine's own page
     ui_config: dict[str, Any] = field(default_factory=dict)  # what the page's settings are at first
     offline: bool = False
-    hf_token: str | None = field(default=None, repr=False)
+    hf_token: str | None = None
     log_level: str = "info"  # of LOG_LEVELS, or critical: nothing
     log_file: str | None = None
     log_jsonl: bool = False
     runtime_dir: str | None = None
     memory_check: bool = True  # whether anybody looks at the memory before a model is started
-    budgets: Budgets = Budgets()  # noqa: RUF009 (frozen)
+    budgets: Budgets = Budgets()
     options: tuple[Given, ...] = ()  # llama-server's, for every child; of one option the last only
     warnings: tuple[Skipped, ...] = ()  # what was given twice, or means nothing
 
@@ -92,6 +94,10 @@ class Settings:
         if self.remote_media is None:
             return RemoteMedia.KEYLESS if all(is_loopback(host) for host in self.host) else RemoteMedia.NOBODYS
         return RemoteMedia.EVERYBODYS if self.remote_media else RemoteMedia.NOBODYS
+
+    def __repr__(self) -> str:
+        shown = (name for name in self.__struct_fields__ if name not in _SECRET)
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     @property
     def answers_to_any_name(self) -> bool:

@@ -9,7 +9,8 @@ but sizes: what a launch makes of them is `coarse`'s.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.gguf import Contents, read_contents
 from llamarouter.core.window import windows_of
@@ -57,8 +58,7 @@ _REPACKED = frozenset({"Q4_0", "Q4_K", "IQ4_NL", "MXFP4"})
 _GEMMA3N_OWN_KV = 20  # `src/models/gemma3n.cpp`
 
 
-@dataclass(slots=True)
-class Block:
+class Block(Struct):
     """The tensors of one layer, in bytes, and the roles that their names tell."""
 
     total: int = 0
@@ -70,8 +70,7 @@ class Block:
     has_fused: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class Layer(Struct, frozen=True, kw_only=True):
     """One layer as its cache sees it."""
 
     keys: int  # elements of a token's keys; 0 where it does not attend, or looks at those of another layer
@@ -80,8 +79,7 @@ class Layer:
     state: int  # bytes of the state that a recurrent layer keeps for each sequence
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shape:
+class Shape(Struct, frozen=True, kw_only=True):
     """What of a model's header its memory depends on. Bytes, where nothing else is said."""
 
     architecture: str

@@ -7,7 +7,8 @@ Here it is reckoned beforehand: keys and values grow with the context, everythin
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.footprint import HOST, Parts
 from llamarouter.core.soft_room import SoftRoom

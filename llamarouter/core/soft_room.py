@@ -11,22 +11,21 @@ So a need that is only softly too large is cut down to what there is: everything
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.footprint import HOST, Parts
 from llamarouter.core.memory import Room
 
 
-@dataclass(frozen=True, slots=True)
-class Books:
+class Books(Struct, frozen=True):
     """What our children hold by device, as the scheduler has it: those that are loaded, and all."""
 
     loaded: Mapping[str, int] = field(default_factory=dict)
     all: Mapping[str, int] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class SoftRoom:
+class SoftRoom(Struct, frozen=True):
     """One device. `loaded`, `booked`: what our children hold of it, by the books; `strict`: the operator's word."""
 
     room: Room

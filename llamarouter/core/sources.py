@@ -7,7 +7,8 @@ mmproj = PATH, model-draft = PATH, hf-repo-draft = REPO                    -> Co
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.companions import best_draft, draft_marks
 from llamarouter.core.fetch_events import FetchError
@@ -22,8 +23,7 @@ PROJECTOR, DRAFT = "--mmproj", "--model-draft"
 _ORIGINS = {Source.CACHE: "found in the cache", Source.MODELS_DIR: "found in --models-dir", Source.PRESET: "preset"}
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Struct, frozen=True):
     """Where a model's files come from: a model that is here, something to fetch, or a reason why neither."""
 
     model: Model | None = None
@@ -32,8 +32,7 @@ class Origin:
     problem: str | None = None
 
 
-@dataclass(slots=True)
-class Companions:
+class Companions(Struct):
     """The projector and the draft that somebody names: paths and where they are written, by option."""
 
     paths: dict[str, tuple[str, str]] = field(default_factory=dict)

@@ -7,7 +7,8 @@ each child. A device that is not named has no bound.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.residents import Resident
 
@@ -17,8 +18,7 @@ Space = dict[str, int]
 _INFINITE = float("inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Spaces:
+class Spaces(Struct, frozen=True):
     """What our children may still take of each device; bytes, below zero where they hold more than they may."""
 
     sure: Mapping[str, int] = field(default_factory=dict)  # now

@@ -14,7 +14,7 @@ break no silence: they come from the thread of the connection, whatever has beco
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 # Seconds after which a load that talks and computes but reads nothing and gets no further is given up.
 LOAD_CAP = 1800.0
@@ -25,8 +25,7 @@ _IDLE_SHARE = 0.02
 _TICKS = 0.03  # seconds; the kernel counts in hundredths
 
 
-@dataclass(slots=True)
-class Stillness:
+class Stillness(Struct):
     """How long something has stayed as it is."""
 
     since: float
@@ -62,8 +61,7 @@ class LoadWatch:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Look:
+class _Look(Struct, frozen=True):
     at: float
     cpu_seconds: float | None
     slots: bytes = b""

@@ -8,7 +8,8 @@ Chunks that come within 5 ms of each other count as one arrival: the network joi
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 
@@ -20,8 +21,7 @@ _LONG = 0.15  # seconds from the first token to the last; a quicker answer may a
 FIX = "`proxy_buffering off; proxy_cache off; gzip off;` in the location (docs/nginx.conf)"
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(Struct, frozen=True):
     """When what came: (seconds since the request, events in it)."""
 
     pieces: Sequence[tuple[float, int]]

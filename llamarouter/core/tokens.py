@@ -10,7 +10,8 @@ What a model writes cannot be taken for it: inside a JSON string its quotes are 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _USAGE = re.compile(
     rb'"(prompt|input|cache_read_input|cache_creation_input|completion|output)_tokens"\s*:\s*([0-9]{1,12})\b'
@@ -19,8 +20,7 @@ _TIMINGS = re.compile(rb'"(prompt|cache|predicted)_n"\s*:\s*([0-9]{1,12})\b')
 _BYTES_A_TOKEN = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Tokens:
+class Tokens(Struct, frozen=True):
     """What one request took."""
 
     prompt: int = 0

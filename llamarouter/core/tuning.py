@@ -9,7 +9,8 @@ on the split, on single tensors, or on `fit` settles it: then nothing is added t
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.flags import boolean_of
 from llamarouter.core.launch import Flag
@@ -30,8 +31,7 @@ _SETTLED = frozenset(
 _FITTING = frozenset({"--fit-target", "--fit-ctx"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fixed:
+class Fixed(Struct, frozen=True, kw_only=True):
     """What is fixed. `exactly`: nothing is left to choose."""
 
     exactly: bool = False

@@ -9,7 +9,8 @@ as far as the user's own manager may build it. Written for systemd 247 and later
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 
@@ -25,8 +26,7 @@ _HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")
 _LAST_SECONDS = 20
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Service:
+class Service(Struct, frozen=True, kw_only=True):
     """What the units are made of. Paths are absolute."""
 
     command: tuple[str, ...]  # `lr serve` and its arguments

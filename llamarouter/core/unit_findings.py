@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 
@@ -23,8 +24,7 @@ PROPERTIES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(Struct, frozen=True):
     """What a property must be."""
 
     name: str

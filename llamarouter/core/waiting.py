@@ -14,7 +14,8 @@ import enum
 from bisect import insort
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 # When, and as the how-manieth event: the second number decides between equal times.
 Mark = tuple[float, int]
@@ -29,8 +30,7 @@ class Lane(enum.Enum):
     LOAD = "load"  # nothing: it is over as soon as the model is ready
 
 
-@dataclass(frozen=True, slots=True)
-class Waiter:
+class Waiter(Struct, frozen=True):
     """One request in the queue."""
 
     ticket: int
@@ -41,8 +41,7 @@ class Waiter:
     mark: Mark  # when it arrived
 
 
-@dataclass(slots=True)
-class Line:
+class Line(Struct):
     """Those who wait for one model."""
 
     model: str

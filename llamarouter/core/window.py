@@ -8,14 +8,14 @@ everything, whatever their header says of a window: so the engine has it (phi3, 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _WINDOW = "attention.sliding_window"
 _PATTERN = "attention.sliding_window_pattern"
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Struct, frozen=True):
     """`period`: of so many layers one sees everything, the last (or the first: `dense_first`); 0: none does."""
 
     period: int

@@ -9,8 +9,10 @@ underscore never pass: some servers read `Content_Length` as `Content-Length`.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from http import HTTPStatus
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.errors import RouterError, body_of, headers_of
 
@@ -50,8 +52,7 @@ class BrokenAnswerError(Exception):
     """What the child sent is not an HTTP answer that can be passed on."""
 
 
-@dataclass(slots=True)
-class AnswerHead:
+class AnswerHead(Struct):
     """The head of a child's answer, ready to be said again at the door."""
 
     status: int

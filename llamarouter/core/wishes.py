@@ -14,7 +14,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.child_env import holds_password
 from llamarouter.core.flags import Given, Match, Option, OptionTable, boolean_of
@@ -38,8 +39,7 @@ _OUR_PREFIX = "lr-"
 _ENV_PREFIX = "LLAMA_ARG_"
 
 
-@dataclass(slots=True, kw_only=True)
-class Wishes:
+class Wishes(Struct, kw_only=True):
     """What one section, or one of the places that speak for all models, asks for."""
 
     given: list[Given] = field(default_factory=list)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import enum
 import re
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 TARGETS = ("llama-server", "llama-fit-params")
 _WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
@@ -24,8 +25,7 @@ class Backend(enum.Enum):
     VULKAN = "vulkan"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Findings:
+class Findings(Struct, frozen=True, kw_only=True):
     """What this machine has. Paths, or None."""
 
     nvcc: str | None = None
@@ -36,8 +36,7 @@ class Findings:
     broken_amx: bool = False  # the processor claims AMX tiles, and a program that uses them dies
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(Struct, frozen=True):
     """The backend to build for. `certain`: somebody asked for it, so that a failure is an error, not a reason for
     another build; `why` is for people."""
 

@@ -8,7 +8,7 @@ broken is a model with a `problem` and a note; nothing that lies in a folder mak
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from llamarouter.core.fetch_events import FetchError
 from llamarouter.core.hub_names import parse_spec
@@ -24,8 +24,7 @@ from llamarouter.host.places import Places, Signature, places_of, signature_of
 __all__ = ["Found", "Places", "Signature", "describe_file", "discover", "places_of", "resolve_repo", "signature_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(Struct, frozen=True):
     """What a search found; `models` sorted by id."""
 
     models: tuple[Model, ...]

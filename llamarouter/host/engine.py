@@ -21,6 +21,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from msgspec import Struct
+
 from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import OptionTable
 from llamarouter.host.option_table import EngineProblem, output_of, words_of
@@ -54,8 +56,7 @@ class Engine:
     help_text: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Struct, frozen=True, kw_only=True):
     """A place where an engine may be. `problem`: why it is not taken; `command`: empty where nothing is there."""
 
     origin: str

@@ -14,7 +14,9 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.asked import ALL_LAYERS, Asked, Draft, asked_of
 from llamarouter.core.coarse import coarse_footprint
@@ -49,8 +51,7 @@ _NOT_OF_DRAFTS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Question:
+class _Question(Struct, frozen=True):
     """A launch, and under which keys its answers are kept."""
 
     launch: Launch

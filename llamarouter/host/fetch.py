@@ -13,8 +13,9 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
+
+from msgspec.structs import replace
 
 from llamarouter.core.fetch_events import EXIT_CODES, Failed, Fetched, FetchError, FetchEvent, Noted, encode_event
 from llamarouter.core.hub_names import parse_spec

@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamarouter.core.model import Skipped
 
@@ -21,8 +22,7 @@ _TOO_MANY = "too many files; the rest is left out"
 _Identity = tuple[int, int]  # device and inode
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """One folder of a tree."""
 
     path: str

@@ -15,10 +15,10 @@ import math
 import os
 import stat
 import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from msgspec import Struct
 
 from llamarouter.core.gguf import GgufError, read_header
 from llamarouter.core.model import Header
@@ -29,8 +29,7 @@ ENTRIES_MAX = 20_000  # the longest unused are forgotten first
 FILE_MAX = 64 << 20  # bytes; a longer cache file is not ours
 
 
-@dataclass(frozen=True, slots=True)
-class FileFacts:
+class FileFacts(Struct, frozen=True):
     """One file; exactly one of `header` and `problem` is None, and both of a file that is `unread`."""
 
     size: int  # bytes; 0 where there is no file

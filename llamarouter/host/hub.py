@@ -13,10 +13,11 @@ import difflib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
+
+from msgspec import Struct
 
 from llamarouter.core.fetch_events import FetchError, Planned, PlannedFile
 from llamarouter.core.hub_names import Choice, NotInRepo, Wanted, choose, folder_of, is_commit, is_oid
@@ -33,8 +34,7 @@ _SUGGESTIONS = 5
 _METADATA_SECONDS = 30.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteFile:
+class RemoteFile(Struct, frozen=True, kw_only=True):
     """One file to be had: its content is named by `etag` (git's SHA-1, or LFS's SHA-256)."""
 
     path: str
@@ -45,8 +45,7 @@ class RemoteFile:
     cached: bool  # the blob is there, whole
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FetchPlan:
+class FetchPlan(Struct, frozen=True, kw_only=True):
     """What a fetch will do, decided before it does anything."""
 
     id: str

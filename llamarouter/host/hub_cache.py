@@ -14,7 +14,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.hub_names import NotInRepo, Wanted, choose, folder_of
 from llamarouter.core.ids import REPO_PREFIX, best_projector, cached_id, is_draft, is_model, name_of, repo_of_folder
@@ -27,8 +29,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}", re.IGNORECASE)
 _REF_MAX = 64  # bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(Struct, frozen=True):
     """The one snapshot of a repository that counts, and the paths of the GGUFs in it."""
 
     repo: str

@@ -17,8 +17,9 @@ import fcntl
 import os
 import select
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamarouter.core.hub_names import is_commit
 from llamarouter.core.ids import is_model
@@ -32,8 +33,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 _NO_LINKS = {errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
-@dataclass(frozen=True, slots=True)
-class Here:
+class Here(Struct, frozen=True):
     """What is in the cache of one file: bytes, and whether that is all of it."""
 
     have: int = 0

@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.catalog import Catalog, build_catalog, engines_wanted
 from llamarouter.core.errors import UsageError
@@ -28,8 +29,7 @@ from llamarouter.host.state import data_dir
 _Stamp = tuple[int, int] | None  # mtime in ns and bytes; None: no such file
 
 
-@dataclass(frozen=True, slots=True)
-class Inventory:
+class Inventory(Struct, frozen=True):
     """What there is, and the engines that run it (None: the default one)."""
 
     catalog: Catalog

@@ -15,15 +15,15 @@ import re
 import socket
 import stat
 from collections.abc import Iterator, Set
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 
 _BACKLOG = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Bound:
+class Bound(Struct, frozen=True):
     """One listening socket and the URL that reaches it."""
 
     socket: socket.socket

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.ids import GgufName, id_in_models_folder, name_of
 from llamarouter.core.model import Files, Header, Model, Skipped, Source
 from llamarouter.host.header_cache import HeaderCache
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
+class _Facts(Struct, frozen=True):
     """What is known of the files of a model, without its companions; `shards` is empty for a single file."""
 
     shards: tuple[str, ...]

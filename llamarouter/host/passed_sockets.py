@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.unit import ADMIN
@@ -18,8 +19,7 @@ from llamarouter.core.unit import ADMIN
 _FIRST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
+class Passed(Struct, frozen=True):
     """Listening sockets that are not ours to bind, nor to unlink."""
 
     public: tuple[socket.socket, ...] = ()

@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
+
+from msgspec import Struct
 
 from llamarouter.core.ids import REPO_PREFIX, SUFFIX
 from llamarouter.host.folder_reader import DEPTH_MAX, ENTRIES_MAX, FolderReader, is_folder
@@ -17,8 +18,7 @@ from llamarouter.host.models_folder import check_folder
 from llamarouter.host.state import home_of
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(Struct, frozen=True):
     """Where to look; absolute paths. Only `models_dir` has to exist."""
 
     models_dir: str | None
@@ -29,8 +29,7 @@ class Places:
 _Mark = tuple[str, int, int]  # path, mtime in ns, size
 
 
-@dataclass(frozen=True, slots=True)
-class Signature:
+class Signature(Struct, frozen=True):
     """What the places looked like."""
 
     marks: tuple[_Mark, ...]  # sorted

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.child_protocol import Address
 
@@ -19,8 +20,7 @@ class ProbeError(Exception):
     """No whole answer: nobody listens, not in time, or it is not HTTP. One line."""
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
+class ProbeAnswer(Struct, frozen=True):
     """What the child answered."""
 
     status: int

@@ -20,10 +20,10 @@ import secrets
 import signal
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct, field
 
 from llamarouter.core.child_facts import facts_of
 from llamarouter.core.child_protocol import ROUTER_VARIABLE, STATES, Address, LoadProgress, StateLine, progress_of
@@ -51,8 +51,7 @@ _FIRST_PROBE_ALONE, _FIRST_STEP_ALONE, _LAST_STEP_ALONE = 0.002, 0.002, 0.1
 logger = logging.getLogger("llamarouter")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildSpec:
+class ChildSpec(Struct, frozen=True, kw_only=True):
     """What to run, and how patiently. Times are seconds."""
 
     model: str
@@ -65,8 +64,7 @@ class ChildSpec:
     busy_stall: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadyChild:
+class ReadyChild(Struct, frozen=True, kw_only=True):
     """A child that answers."""
 
     address: Address

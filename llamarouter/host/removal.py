@@ -14,8 +14,9 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamarouter.core.errors import Conflict, Internal
 from llamarouter.core.fetch_events import FetchError
@@ -26,8 +27,7 @@ from llamarouter.host.flat_cache import manifests_of
 from llamarouter.host.hub_store import PARTIAL_SUFFIX, VALIDATOR_SUFFIX, is_locked
 
 
-@dataclass(frozen=True, slots=True)
-class Removal:
+class Removal(Struct, frozen=True):
     """What will be deleted. `folder`: the repository's, where nothing of it remains."""
 
     model: str

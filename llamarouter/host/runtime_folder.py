@@ -20,7 +20,8 @@ import select
 import stat
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 
@@ -30,8 +31,7 @@ _LONGEST_NAME = "c-00000000.sock"
 _LOCK_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class RunningRouter:
+class RunningRouter(Struct, frozen=True):
     """A live router of this user."""
 
     port: int  # 0: it listens on UNIX sockets only

@@ -10,8 +10,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 import llamarouter
 from llamarouter.core.errors import UsageError
@@ -23,8 +24,7 @@ _SYSUSERS = "/etc/sysusers.d"
 _GPU_GROUPS = ("video", "render")
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePlan:
+class ServicePlan(Struct, frozen=True):
     """What will be done, in order: files by path, then commands."""
 
     files: dict[str, str]

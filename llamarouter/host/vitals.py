@@ -8,13 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
-@dataclass(frozen=True, slots=True)
-class Vitals:
+class Vitals(Struct, frozen=True):
     """Counters of one process since its start."""
 
     cpu_seconds: float  # all threads, user and system

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.door_limits import DoorLimits
 from llamarouter.core.hosts import Hosts
@@ -11,8 +12,7 @@ from llamarouter.core.wire import Headers
 from llamarouter.relay.traffic import Traffic
 
 
-@dataclass(frozen=True, slots=True)
-class DoorOptions:
+class DoorOptions(Struct, frozen=True):
     """`extra_headers`: whole header lines, each with its CRLF, for an answer to a request with these headers.
 
     `prefix`: what every path begins with at the door, and at no child. `wait_comment`: as of `RelayEndpoint`.
@@ -22,5 +22,5 @@ class DoorOptions:
     extra_headers: Callable[[Headers], bytes] | None = None
     prefix: str = ""
     wait_comment: float = 0.0
-    limits: DoorLimits = DoorLimits()  # noqa: RUF009 (frozen)
-    names: Hosts = Hosts(())  # noqa: RUF009 (frozen)
+    limits: DoorLimits = DoorLimits()
+    names: Hosts = Hosts(())

@@ -6,8 +6,9 @@ what comes. The client's leaving ends it, and nothing else.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Protocol
+
+from msgspec.structs import replace
 
 from llamarouter.core.errors import RouterError
 from llamarouter.core.wire import AnswerHead, Headers

@@ -7,10 +7,10 @@ with an `Outcome`. `server.supervisor` implements the `Switchboard`; tests of th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+from msgspec import Struct
 
 from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import RouterError, UnnamedModel
@@ -45,8 +45,7 @@ class Outcome(msgspec.Struct, gc=False):
     events: int = 0  # pieces in which a stream came: a token each, as a rule; 0: it was none
 
 
-@dataclass(slots=True)
-class Wait:
+class Wait(Struct):
     """One wait for a place, as it is told to the client: what for, while it lasts, and what it came to."""
 
     words: Callable[[], str] = lambda: "waiting"  # what for, just now: one line

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Protocol
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from llamarouter.core.appraisal import Case, appraise
 from llamarouter.core.budget import Budgets
@@ -61,8 +63,7 @@ class Footprints(Protocol):
     async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
+class Subject(Struct, frozen=True):
     """A model that can be started."""
 
     entry: Entry
@@ -95,8 +96,7 @@ class Subject:
         return self.launch, self.entry.model.stamp
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
+class _Known(Struct, frozen=True):
     """A footprint, and of what: of anything else it says nothing."""
 
     footprint: Footprint
@@ -105,8 +105,7 @@ class _Known:
     gpus: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Told:
+class _Told(Struct, frozen=True):
     """What was said last of a model, of which launch and files, and of which devices."""
 
     identity: tuple[Launch, tuple[int, ...]]

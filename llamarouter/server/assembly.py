@@ -6,8 +6,9 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.exits import Exit
@@ -46,8 +47,7 @@ from llamarouter.server.supervisor import Supervisor
 from llamarouter.server.warden import Warden
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Struct, frozen=True, kw_only=True):
     """Everything that is known before the router runs."""
 
     settings: Settings
@@ -59,7 +59,7 @@ class Plan:
     keys: KeyFile | None = None  # None: there are those of the command line
     devices: Devices | None = None  # None: nobody looks at the memory
     footprints: Footprints | None = None
-    passed: Passed = Passed()  # noqa: RUF009 (frozen)
+    passed: Passed = Passed()
     umask: int | None = None  # the operator's own, for the models that are fetched: others may share their cache
 
 

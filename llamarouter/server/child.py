@@ -11,9 +11,9 @@ import asyncio
 import enum
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import Struct, field
 
 from llamarouter.core.child_protocol import LoadProgress
 from llamarouter.core.errors import ModelCrashed, RouterError
@@ -41,8 +41,7 @@ class Stage(enum.Enum):
     SLEEPING = "sleeping"
 
 
-@dataclass(slots=True, eq=False)
-class Child:
+class Child(Struct, eq=False):
     """One child."""
 
     model: str

@@ -12,7 +12,8 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+
+from msgspec import Struct, field
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.entry import Entry
@@ -50,8 +51,7 @@ _REFUSALS: dict[str, type[RouterError]] = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class _Download:
+class _Download(Struct, eq=False):
     """One that runs; `done` and `total` are bytes by URL."""
 
     task: asyncio.Task[RouterError | None] | None = None

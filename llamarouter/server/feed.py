@@ -13,10 +13,10 @@ import asyncio
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 from typing import Protocol
 
 import msgspec
+from msgspec import Struct
 
 HISTORY = 1024  # records that can be had again
 _BACKLOG = 512  # records a slow reader may be behind before it is dropped; fewer than it can have again
@@ -26,8 +26,7 @@ EVENTS_LOST = "events_lost"
 SNAPSHOT_COMPLETE = "snapshot_complete"
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """One thing that happened to a model (`*`: to the list of them)."""
 
     model: str
@@ -41,14 +40,16 @@ class Record:
         return b"data: %b\n\n" % msgspec.json.encode(said)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(Struct, frozen=True):
     """How somebody wants to read. The default is what llama-server's router sends."""
 
     ids: bool = False
     snapshot: bool = False  # first the state of every model
     after: str | None = None  # the id of the last record that it has: what came since is told first
     ping: float | None = None  # seconds of silence until a comment says that the feed lives
+
+
+_ALL = Wish()
 
 
 class Reader(Protocol):
@@ -117,7 +118,7 @@ class Feed:
             self._forgotten, _ = self._history.popitem(last=False)
 
     async def read(
-        self, wish: Wish = Wish(), snapshot: Callable[[], Iterable[Record]] = tuple, who: Reader = _ANYBODY
+        self, wish: Wish = _ALL, snapshot: Callable[[], Iterable[Record]] = tuple, who: Reader = _ANYBODY
     ) -> AsyncIterator[bytes]:
         """Records from now on, until the feed ends or the reader falls too far behind.
 

@@ -17,7 +17,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.devices import Survey
 from llamarouter.core.footprint import Parts
@@ -42,8 +43,7 @@ from llamarouter.host.learnt_footprints import LearntFootprints
 log = logging.getLogger("llamarouter")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Load:
+class Load(Struct, frozen=True, kw_only=True):
     """A load, as far as there is something to learn of it."""
 
     model: str

@@ -11,8 +11,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, Protocol, Self
+
+from msgspec.structs import asdict
 
 from llamarouter.core.as_planned import has_whole_context, is_as_planned
 from llamarouter.core.budget import Budgets

@@ -8,8 +8,9 @@ The appraisal is the one that a request would wait for, the decision that of a c
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
 from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.errors import payload_of

@@ -16,9 +16,9 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 import uvicorn
+from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.model import Skipped
@@ -68,8 +68,7 @@ async def serve(plan: Plan, announce: Callable[[Node], None]) -> None:
             await _Life(plan, folder, _Doors(bound, tls), tasks, announce).run()
 
 
-@dataclass(frozen=True, slots=True)
-class _Doors:
+class _Doors(Struct, frozen=True):
     """What the router listens on; within TLS what is on TCP, where there is a certificate."""
 
     bound: list[Bound]

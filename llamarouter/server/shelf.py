@@ -11,7 +11,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.errors import ModelNotFound, UsageError

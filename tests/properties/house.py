@@ -10,7 +10,8 @@ from __future__ import annotations
 import heapq
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.breaker import FIRST, THRESHOLD, WINDOW
 from llamarouter.core.cooldown import HEALTHY

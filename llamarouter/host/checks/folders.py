@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 from llamarouter.host.discovery import places_of
@@ -23,8 +24,7 @@ NO_ROOM = 64 << 20
 _RUNTIME = "runtime folder"
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
+class Folder(Struct, frozen=True):
     """One that is looked at. `private`: nobody else may look in."""
 
     name: str

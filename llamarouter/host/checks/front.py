@@ -16,8 +16,9 @@ import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from urllib.parse import urlsplit
+
+from msgspec import Struct
 
 from llamarouter.core.findings import Finding, Severity
 from llamarouter.core.hosts import is_loopback
@@ -33,8 +34,7 @@ _TELLING = frozenset({"content-type", "x-request-id", "retry-after", "x-should-r
 Connect = Callable[[float], http.client.HTTPConnection]
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(Struct, frozen=True):
     """One way to the router: how it is reached, and what stands before its paths."""
 
     connect: Connect
@@ -42,14 +42,12 @@ class Way:
     key: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(Struct, frozen=True):
     status: int
     version: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Streamed:
+class _Streamed(Struct, frozen=True):
     stream: Stream
     headers: frozenset[str]  # their names
 

@@ -14,7 +14,8 @@ import os
 import queue
 import sys
 import threading
-from dataclasses import asdict
+
+from msgspec.structs import asdict
 
 from llamarouter.core.physical import Physical
 from llamarouter.host.devices import amd

@@ -15,9 +15,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import astuple
 
 import msgspec
+from msgspec.structs import astuple
 
 from llamarouter.core.physical import Physical
 from llamarouter.host.devices.roots import Roots

@@ -12,15 +12,15 @@ import contextlib
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.core.physical import Listed, listed_of
 
 _HEAD = "Available devices:"
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(Struct, frozen=True):
     """What one engine says. `problem`: why it says nothing, in one line; `at`: the monotonic clock's seconds."""
 
     devices: tuple[Listed, ...] = ()

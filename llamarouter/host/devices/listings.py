@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.host.devices import listing
 from llamarouter.host.devices.listing import Listing
@@ -32,8 +33,7 @@ _SECONDS = 5.0
 AGAIN = 60.0  # seconds after a failure
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(Struct, frozen=True):
     """An engine in an environment, as far as that matters here."""
 
     command: tuple[str, ...]

@@ -15,7 +15,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from llamarouter.core.devices import Device, Survey, View
 from llamarouter.core.footprint import HOST

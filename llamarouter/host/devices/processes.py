@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from llamarouter.host.devices.roots import Roots
 
@@ -16,8 +17,7 @@ _HELD = re.compile(r"^(RssAnon|RssFile|RssShmem|VmLck):\s*(\d+)", re.MULTILINE)
 _FAMILY_MAX = 64  # members; a child is one process, with its wrapper two
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """Bytes of RAM that one process, or several, hold. `mapped`: pages of files, which count as free for the kernel."""
 
     own: int = 0

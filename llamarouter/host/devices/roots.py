@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
+
+from msgspec import Struct
 
 _PIECE = 1 << 16  # bytes; what the kernel makes up for a reader is shorter
 
 
-@dataclass(frozen=True, slots=True)
-class Roots:
+class Roots(Struct, frozen=True):
     """Folders, and the library of NVIDIA's driver (NVML)."""
 
     proc: str = "/proc"
