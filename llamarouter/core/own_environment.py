@@ -28,16 +28,17 @@ class Variable:
 
 
 def variables_of(text: str, where: str) -> tuple[Variable, ...] | str:
-    """The variables that a value of `lr-env` names, or what is wrong with it."""
+    """The variables that a value of `lr-env` names, or what is wrong with it, without its words: some may be secret."""
     try:
         words = shlex.split(text)
     except ValueError:
-        return f"a quote in {text!r} never ends"
+        return "a quote never ends"
     variables = []
-    for word in words:
+    for number, word in enumerate(words, 1):
         name, equals, value = word.partition("=")
         if not equals or not _NAME.fullmatch(name):
-            return f'{word!r} is not NAME=value (a value with blanks is quoted: NAME="a b")'
+            which = f"word {number} ({name!r})" if equals else f"word {number}"
+            return f'{which} is not NAME=value (a value with blanks is quoted: NAME="a b")'
         if (reason := _refusal_of(name, value)) is not None:
             return f"{name} {reason}"
         variables.append(Variable(name, value, where))
