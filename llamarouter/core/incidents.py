@@ -7,6 +7,8 @@ from collections.abc import Iterable
 
 from msgspec import Struct
 
+from llamarouter.core.discretion import without_debug
+
 PER_MODEL = 10
 MODELS = 200  # those that failed longest ago are forgotten first
 LOG_LINES = 40
@@ -62,6 +64,10 @@ class Incidents:
 
 
 def log_tail(lines: tuple[str, ...]) -> tuple[str, ...]:
-    """The end of a log, as far as it is that of the last process: notes of the router begin with `---`."""
+    """The end of a log, as far as it is that of the last process: notes of the router begin with `---`.
+
+    It is for a file: what is said for debugging only, requests among it, stays out.
+    """
+    lines = tuple(without_debug(lines))
     begin = next((number for number in range(len(lines) - 1, -1, -1) if lines[number].startswith("--- ")), -1)
     return tuple(line[:_LINE] for line in lines[begin + 1 :][-LOG_LINES:])

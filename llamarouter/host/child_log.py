@@ -2,6 +2,7 @@
 
 Bytes are kept as they came and made into lines only when somebody looks: a flood costs a copy and nothing else. A line
 is at most 4 KiB, of which a flood without newlines keeps the beginning; what is left out is counted in `dropped`.
+What somebody asked the model is not shown (`core.discretion`).
 The ring belongs to the model and outlives its children, so that `lr logs` shows what the last one said.
 """
 
@@ -11,6 +12,8 @@ import asyncio
 import re
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
+
+from llamarouter.core.discretion import Discretion, discreet, may_tell
 
 LINE_LIMIT = 4096  # bytes
 _WAITING_LINES = 1000  # for one slow follower
@@ -39,6 +42,7 @@ class Follower:
 
     def __init__(self) -> None:
         self.lines: deque[str] = deque(maxlen=_WAITING_LINES)
+        self.discretion = Discretion()
         self.news = asyncio.Event()
         self.ended = False
 
@@ -113,7 +117,8 @@ class LogRing:
 
     @staticmethod
     def _lines_of(data: bytes) -> tuple[str, ...]:
-        return tuple(text for line in data.split(b"\n") if (text := clean(line)))
+        lines = tuple(text for line in data.split(b"\n") if (text := clean(line)))
+        return tuple(discreet(lines)) if may_tell(data) else lines
 
     async def subscribe(self) -> AsyncIterator[str]:
         """The lines that come from now on, until `end` or for as long as the caller goes on asking."""
@@ -143,5 +148,5 @@ class LogRing:
         self._open_text = rest[: LINE_LIMIT + 1]
         lines = [text for line in whole[-_WAITING_LINES:] if (text := clean(line))]
         for follower in self._followers:
-            follower.lines.extend(lines)
+            follower.lines.extend(follower.discretion.of(lines))
             follower.news.set()

@@ -27,6 +27,7 @@ from msgspec import Struct, field
 
 from llamarouter.core.child_facts import facts_of
 from llamarouter.core.child_protocol import ROUTER_VARIABLE, STATES, Address, LoadProgress, StateLine, progress_of
+from llamarouter.core.discretion import without_debug
 from llamarouter.core.exits import Exit, classify, engine_failure, is_bind_failure
 from llamarouter.host import probe
 from llamarouter.host.child_log import LogRing
@@ -173,8 +174,8 @@ class _Life:
         )
 
     def _words(self) -> tuple[str, ...]:
-        """What this spawn has said, without our own notes."""
-        return tuple(line for line in self._log.lines_since(self._since) if not line.startswith("--- "))
+        """What this spawn has said, without our own notes and what is for debugging only."""
+        return tuple(line for line in without_debug(self._log.lines_since(self._since)) if not line.startswith("--- "))
 
     def _place(self) -> tuple[tuple[str, ...], dict[str, str]]:
         """Where it will listen; the command and the environment that say so."""
