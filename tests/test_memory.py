@@ -90,6 +90,11 @@ async def test_what_can_never_fit_is_refused_at_once_with_the_numbers(tmp_path: 
         await loaded(home, "a")
         status, body = await asyncio.wait_for(ask(home, "big"), 5)
         assert (status, body["error"]["reason"]) == (507, "insufficient_memory")
+        assert (await asyncio.wait_for(ask(home, "big"), 5))[0] == 507
+        [refusal] = (await home.client.get("/lr/why", params={"model": "big"})).json()["failures"]
+        assert (refusal["stage"], refusal["cause"]) == ("refused", "insufficient_memory")
+        assert refusal["message"] == body["error"]["message"].removeprefix("model 'big' ")
+        assert "`lr plan big`" in refusal["hint"]
         assert "CUDA0" in body["error"]["message"]
         assert living(home) == {"a"}
 

@@ -74,6 +74,10 @@ async def test_what_cannot_be_is_refused_before_a_process_is_started(tmp_path: P
             assert message.startswith(f"model '{model}' cannot be loaded: ")
             assert str(tmp_path) not in message
             assert home.node.reception.lease_now(Ask(model, ROUTE, 0)) is None
+            await refused(lease(Ask(model, ROUTE, 0), Wait()), ModelInvalid)
+            [known] = home.node.chronicle.incidents.of(model)
+            assert (known.stage, known.cause, known.message) == ("refused", "model_invalid", message[len(model) + 9 :])
+            assert f"`lr explain {model}`" in known.hint
         await refused(lease(Ask("m", ROUTE, 0, autoload=False), Wait()), NotLoaded)
         assert not home.node.supervisor.children
 

@@ -166,6 +166,15 @@ def test_the_last_one_is_shown_in_full(capsys: Captured) -> None:
     assert len(lines) == 14
 
 
+def test_one_that_was_refused_was_never_started(capsys: Captured) -> None:
+    told = TOLD | {"failures": [{"at": 1795705386.5, "seconds_ago": 3.0, "stage": "refused", "message": "needs 9 GB"}]}
+    with routing({"GET /lr/why": Reply(told)}) as router:
+        assert main(["why", "--url", router.url, "crashed"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[2].endswith(" (3.0 s ago), refused before its start")
+    assert lines[3] == "  needs 9 GB"
+
+
 def test_all_are_shown_in_full_and_programs_get_what_the_router_said(capsys: Captured) -> None:
     with routing({"GET /lr/why": Reply(TOLD)}) as router:
         assert main(["why", "--url", router.url, "crashed", "--all"]) == 0

@@ -147,5 +147,7 @@ def _when(failure: Told) -> str:
 
 
 def _doing(failure: Told) -> str:
+    if failure.get("stage") == "refused":
+        return "refused before its start"
     lasted = duration_of(failure.get("lasted"))
     return f"while loading, after {lasted}" if failure.get("stage") == "loading" else f"while serving, after {lasted}"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from llamarouter.core.causes import Cause
+from llamarouter.core.causes import Cause, hint_for
 from llamarouter.core.errors import (
     EngineUnavailable,
     InsufficientMemory,
     LoadTimeout,
     ModelCrashed,
     ModelInvalid,
+    ModelTooLarge,
     RouterError,
     UpstreamTimeout,
 )
@@ -46,6 +47,13 @@ def ending_of(end: Exit | None) -> dict[str, object]:
         return {"exit_code": 0}
     ending: dict[str, object] = {"exit_code": end.exit_code, "reason": end.cause.value, "message": end.message}
     return ending if end.signal is None else ending | {"signal": end.signal}
+
+
+def hint_before_start(error: RouterError, model: str) -> str:
+    """What to do about a refusal for which nothing was started."""
+    if isinstance(error, ModelTooLarge):
+        return f"`lr plan {model}` shows the numbers. {hint_for(Cause.OUT_OF_MEMORY, model=model)}"
+    return f"`lr explain {model}` says where it is written; mend it there, then `lr reload`."
 
 
 def error_kind_of(cause: Cause) -> type[RouterError] | None:

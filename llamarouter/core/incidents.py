@@ -12,6 +12,7 @@ from llamarouter.core.discretion import without_debug
 PER_MODEL = 10
 MODELS = 200  # those that failed longest ago are forgotten first
 LOG_LINES = 40
+REFUSED = "refused"  # nothing was started
 _LINE = 500  # characters
 
 
@@ -20,10 +21,10 @@ class Incident(Struct, frozen=True, kw_only=True):
 
     model: str
     at: float  # unix seconds
-    cause: str  # the word of a `Cause`; kept failures may have one of another version
+    cause: str  # the word of a `Cause`, or the reason of a refusal; kept ones may be of another version
     message: str
     hint: str = ""
-    stage: str = "loading"  # or serving
+    stage: str = "loading"  # or serving, or `REFUSED`
     lasted: float = 0.0  # seconds from the spawn to the end
     inside: int = 0  # requests
     command: tuple[str, ...] = ()

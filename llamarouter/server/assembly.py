@@ -102,6 +102,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
     gate = Gate(settings.api_keys, plan.keys, usage=usage)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
+    reception.witness = chronicle.refused
     traffic = Traffic(BodyBudget(settings.queue_bytes))
     warden = Warden(reception.quarantine, traffic)
     node = Node(

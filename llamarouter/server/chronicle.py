@@ -6,8 +6,10 @@ import asyncio
 import logging
 import time
 
+from llamarouter.core.errors import RouterError
 from llamarouter.core.exits import Exit
-from llamarouter.core.incidents import Incident, Incidents, log_tail
+from llamarouter.core.failures import hint_before_start
+from llamarouter.core.incidents import REFUSED, Incident, Incidents, log_tail
 from llamarouter.core.launch import without_secrets
 from llamarouter.host.incident_file import IncidentFile
 from llamarouter.server.child import Child
@@ -42,6 +44,19 @@ class Chronicle:
             signal=end.signal,
             log=log_tail(lines),
         )
+        self._keep(incident)
+
+    def refused(self, model: str, error: RouterError) -> None:
+        """A model was refused for what lies in itself, and nothing was started; said once, however many ask."""
+        message = error.message.removeprefix(f"model '{model}' ")
+        last = self.incidents.of(model)[:1]
+        if last and (last[0].stage, last[0].message) == (REFUSED, message):
+            return
+        now = time.time()  # noqa: TID251 (a date, for people)
+        cause, hint = error.reason, hint_before_start(error, model)
+        self._keep(Incident(model=model, at=now, cause=cause, message=message, hint=hint, stage=REFUSED))
+
+    def _keep(self, incident: Incident) -> None:
         self.incidents.add(incident)
         self._unwritten.append(incident)
         if not self._writing:

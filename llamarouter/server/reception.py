@@ -11,7 +11,16 @@ from contextlib import contextmanager
 
 from llamarouter.core.access import OPERATOR, Access
 from llamarouter.core.catalog import Entry
-from llamarouter.core.errors import Downloading, InsufficientMemory, ModelInvalid, ModelNotFound, NoPlace, NotLoaded
+from llamarouter.core.errors import (
+    Downloading,
+    InsufficientMemory,
+    ModelInvalid,
+    ModelNotFound,
+    ModelTooLarge,
+    NoPlace,
+    NotLoaded,
+    RouterError,
+)
 from llamarouter.core.exits import without_paths
 from llamarouter.core.outlook import words_of_download
 from llamarouter.core.quarantine import Quarantine
@@ -47,6 +56,8 @@ class Reception:
         self._supervisor = supervisor
         self._downloads = downloads
         self.quarantine = Quarantine()
+        # Who hears of a model that is refused for what lies in itself, before anything is started.
+        self.witness: Callable[[str, RouterError], None] = lambda model, error: None
         self._loop = asyncio.get_running_loop()
 
     def screen(self, ask: Ask, mark: bytes) -> None:
@@ -146,7 +157,11 @@ class Reception:
         if entry.hf_wanted is not None and autoload:
             entry = await self._awaited(entry, wait)
         self.check(entry)
-        return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload, wait=wait)
+        try:
+            return await self._supervisor.lease(entry.model.id, ask.route.slot, ask.body_bytes, autoload, wait=wait)
+        except ModelTooLarge as error:  # without a process that could fail
+            self.witness(entry.model.id, error)
+            raise
 
     async def _awaited(self, entry: Entry, wait: Wait) -> Entry:
         """The entry once its files are here, for a client that is told how far they are."""
@@ -180,13 +195,19 @@ class Reception:
         if entry.hf_wanted is not None:
             entry = await self._fetched(entry, begun)
         self.check(entry)
-        await self._supervisor.load(entry.model.id, begun)
+        try:
+            await self._supervisor.load(entry.model.id, begun)
+        except ModelTooLarge as error:
+            self.witness(entry.model.id, error)
+            raise
 
     def check(self, entry: Entry) -> None:
         """Raise `ModelInvalid` where the model cannot be started, without trying."""
         problem = entry.problem or entry.model.problem
         if problem is not None:
-            raise ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {without_paths(problem)}")
+            error = ModelInvalid(f"model '{entry.model.id}' cannot be loaded: {without_paths(problem)}")
+            self.witness(entry.model.id, error)
+            raise error
 
     async def _fetched(self, entry: Entry, begun: Callable[[], None] = lambda: None) -> Entry:
         """The entry once its files are here."""
