@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,48 @@ def serve(tmp_path: Path, runtime: Path, *words: object, **environ: str) -> subp
     return subprocess.run(
         [*command, *map(str, words)], env=env, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False
     )
+
+
+# What no router needs until it listens, and most never.
+HEAVY = {
+    *("huggingface_hub", "httpx", "httpcore", "requests", "rich", "pygments", "numpy", "pydantic", "xllamacpp", "yaml"),
+    *("unittest", "http.server", "xml", "sqlite3", "curses", "multiprocessing.pool", "concurrent.futures.process"),
+}
+HEAVY_OF_OURS = {
+    *("cli.commands", "cli.doctor", "cli.output", "cli.serve_help", "cli.service", "cli.server_client"),
+    *("host.build", "host.checks", "host.demo", "host.download", "host.fetch", "host.hub", "host.service_files"),
+}
+
+
+def test_nothing_heavy_is_imported_before_it_listens(tmp_path: Path, runtime: Path) -> None:
+    add_model(tmp_path / "models", "a")
+    engine = engine_with(tmp_path)
+    command = [sys.executable, "-u", "-X", "importtime", "-m", "llamarouter", "serve", "--port", "0"]
+    imported: set[str] = set()
+    with subprocess.Popen(
+        [*command, "--engine", engine, "--models-dir", tmp_path / "models"],
+        env={"PATH": os.environ["PATH"], "HOME": str(tmp_path), "LR_RUNTIME_DIR": str(runtime)},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # one pipe: what it imports and what it says come in their order
+        text=True,
+    ) as process:
+        (limit := threading.Timer(30, process.kill)).start()
+        try:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.startswith("import time:"):
+                    imported.add(line.rpartition("|")[2].strip())
+                elif line.startswith("listening on "):
+                    break
+            else:
+                pytest.fail("it ended before it listened")
+        finally:
+            process.kill()
+            limit.cancel()
+    assert "llamarouter.server.run" in imported
+    assert imported & HEAVY == set()
+    assert imported & {f"llamarouter.{name}" for name in HEAVY_OF_OURS} == set()
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

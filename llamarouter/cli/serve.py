@@ -37,6 +37,8 @@ _READ_BEFORE_LISTENING = 0.05
 
 def serve(argv: list[str]) -> int:
     """Run the router with the arguments behind `serve`; returns the exit code. Raises `UsageError`."""
+    # Nearly all that is made until it listens lasts: to look for cycles in it would cost a tenth of the start.
+    gc.disable()
     # Imported here: the server's half of the package costs a fifth of a second, and `lr --help` has no use for it.
     from llamarouter.cli.serve_log import set_up_log
     from llamarouter.core.settings import engine_of, listening_on, parse_settings
@@ -62,8 +64,6 @@ def serve(argv: list[str]) -> int:
         return 0
     umask = harden()
     passed = take_passed(environ)  # before any child could inherit them
-    # Nearly all that is made until it listens lasts: to look for cycles in it would cost a tenth of the start.
-    gc.disable()
     engine = engine_for(engine_of(argv, environ), environ)
     config = read_config(environ)
     state = state_dir(environ)
