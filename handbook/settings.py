@@ -20,6 +20,7 @@ READ_AGAIN = {
     "--hf-repo": "its files in the cache",
     "--model": "the file",
     "--mmproj": "the file",
+    "--api-key-file": "the file",
     "--ssl-key-file": "the file",
     "--ssl-cert-file": "the file",
 }
@@ -34,7 +35,10 @@ Where a value may stand, the later over the earlier: the default; llama.cpp's `c
 the command line. What holds for a model has two more places, its `[*]` and its own section in the preset:
 `lr explain MODEL` shows for each flag where it came from.
 
-`lr reload` (or SIGHUP) reads presets, folders, `config.ini` (as far as it speaks of models) and the certificate again.
+`lr reload` (or SIGHUP) reads presets, folders, `config.ini` (as far as it speaks of models), the keys of
+`--api-key-file` and the certificate again. A file that cannot be read, or split into sections, refuses all of it, and
+says which line.
+
 A model whose command has changed is drained and starts anew at its next request; the keys of a preset that say how long
 it stays and who may wait for it hold at once, without touching its process. Keys of `lr key`, their limits included,
 hold at once without any reload. The other options of `lr serve` count from its start to its end: after a change start

@@ -115,3 +115,25 @@ async def test_without_a_file_nobody_looks_for_one() -> None:
     gate.look_again()
     await asyncio.sleep(0)  # noqa: TID251 (a turn of the loop)
     assert gate.authorize(None, None) is OPEN
+
+
+async def test_a_reload_takes_the_operators_keys_as_they_are_now(tmp_path: Path) -> None:
+    give(tmp_path, "ann")
+    gate = Gate(("old",), KeyFile(tmp_path / KEYS))
+    assert gate.authorize(None, b"old").admin
+    assert gate.renew(lambda: ("old",)) is None
+    ann = let_in(gate, secret_of("ann"))
+    assert gate.renew(lambda: ("new", "newer")) is None
+    assert gate.authorize(None, b"new").admin
+    assert gate.authorize(None, b"newer").admin
+    with pytest.raises(InvalidApiKey):
+        gate.authorize(None, b"old")
+    assert ann is not None
+    assert let_in(gate, secret_of("ann")) is not None  # those of the other file stay
+
+    def spoilt() -> tuple[str, ...]:
+        raise UsageError("--api-key-file k holds no key")
+
+    doubt = gate.renew(spoilt)
+    assert str(doubt) == "the keys stay as they were: --api-key-file k holds no key"
+    assert gate.authorize(None, b"new").admin

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.node_kit import add_model, engine_with
@@ -127,6 +128,13 @@ def test_it_says_that_it_is_ready_well_reloading_and_stopping(manager: Manager) 
         said = manager.hear("RELOADING=1")
         assert said[-1].startswith("MONOTONIC_USEC=")
         assert int(said[-1].partition("=")[2]) > 0
+        manager.hear("READY=1")
+        manager.forget()
+        # Who asks for it over HTTP, as `lr reload` does, makes it no other reload.
+        assert process.stdout is not None
+        url = next(line for line in process.stdout if line.startswith("listening on ")).split()[-1]
+        assert httpx.post(f"{url}/models/reload", trust_env=False, timeout=20).status_code == 200
+        manager.hear("RELOADING=1")
         manager.hear("READY=1")
         process.send_signal(signal.SIGTERM)
         manager.hear("STOPPING=1")

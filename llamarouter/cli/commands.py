@@ -34,7 +34,10 @@ COMMANDS = {
     "serve": Listed("Serve", "llamarouter.cli.commands", "serve", "Find the models and serve them on one address."),
     "stop": Listed("Serve", "llamarouter.cli.stop", "stop", "Let running requests end, then stop the router."),
     "reload": Listed(
-        "Serve", "llamarouter.cli.reload", "reload", "Have the router read presets, folders and its certificate again."
+        "Serve",
+        "llamarouter.cli.reload",
+        "reload",
+        "Have the router read presets, folders, keys and its certificate again.",
     ),
     "key": Listed("Serve", "llamarouter.cli.key", "key", "Make, list and take away keys for the router."),
     "service": Listed("Serve", "llamarouter.cli.service", "service", "Run the router as a service of systemd."),

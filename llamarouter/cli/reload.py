@@ -1,4 +1,4 @@
-"""`lr reload`: the presets, the folders and the certificate read again, by the running router."""
+"""`lr reload`: the presets, the folders, the file of keys and the certificate read again, by the running router."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _WORDS = (("added", "green"), ("changed", "yellow"), ("removed", "red"))
 @server_options
 @json_option
 def reload(url: str | None, port: int | None, as_json: bool) -> None:
-    """Have the router read presets, folders and its certificate again.
+    """Have the router read presets, folders, keys and its certificate again.
 
     Only what has changed is touched: its running requests may end first, then it is unloaded, and loads as it is now
     at its next request. Where a file cannot be read everything stays as it was; a section that is wrong keeps its last
-    good version, and so does the certificate. `load-on-startup` counts when the router starts, not here. (SIGHUP does
-    the same, and into the log.)
+    good version, and so do the certificate and the keys of --api-key-file. `load-on-startup` counts when the router
+    starts, not here. (SIGHUP does the same, and into the log.)
 
     \b
       lr reload

@@ -89,6 +89,8 @@ def serve(argv: list[str]) -> int:
         footprints=Estimator(environ, FootprintCache(state / FOOTPRINTS)),
         passed=passed,
         umask=umask,
+        # There were keys: a file without any is refused as it was then, not taken for a router that needs none.
+        operators=lambda: parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=True).api_keys,
     )
     if doubt is not None:
         logging.getLogger("llamarouter").warning("%s", doubt)

@@ -61,6 +61,8 @@ class Plan(Struct, frozen=True, kw_only=True):
     footprints: Footprints | None = None
     passed: Passed = Passed()
     umask: int | None = None  # the operator's own, for the models that are fetched: others may share their cache
+    # The keys of the command line and of --api-key-file as they are now. Raises `UsageError`.
+    operators: Callable[[], tuple[str, ...]] | None = None
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
@@ -86,7 +88,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
             memory.failed(child, end, lines)
 
     async def downloaded() -> None:
-        await node.reload()
+        await node.renew()
 
     shelf = Shelf(
         plan.inventory, settings=settings, environ=environ, engine=plan.engine, headers=plan.headers, on_change=changed

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from llamarouter.core.access import OPEN, Access, Keyring
 from llamarouter.core.errors import InvalidApiKey, UsageError
 from llamarouter.core.keys import bare, operators_keys, said_of
+from llamarouter.core.model import Skipped
 from llamarouter.core.rate import DAY
 from llamarouter.host.key_file import KeyFile
 from llamarouter.host.usage_file import UsageFile
@@ -49,7 +50,8 @@ class Gate:
         self._operators = operators_keys(operators)
         self._clock = self._loop.time
         self._stamp = None if file is None else file.stamp()
-        self.ring = Keyring([*self._operators, *(() if file is None else file.read())])
+        self._kept = () if file is None else tuple(file.read())
+        self.ring = Keyring([*self._operators, *self._kept])
         self._open = not len(self.ring)
         # By the value of the header as it came. Nobody learns a key by how long this takes: a dict compares bytes only
         # where a hash is the same, whose secret seed is another in each process.
@@ -154,6 +156,23 @@ class Gate:
         if self.file is not None:
             self._look_at = 0.0
 
+    def renew(self, operators: Callable[[], tuple[str, ...]]) -> Skipped | None:
+        """Take the keys of the command line and of its file as they are now; why they stay as they were."""
+        try:
+            keys = operators_keys(operators())
+        except UsageError as error:
+            return Skipped("the keys stay as they were", str(error))
+        before, self._operators = self._operators, keys
+        if [key.digest for key in before] != [key.digest for key in self._operators]:
+            self._take()
+            log.info("the keys of --api-key-file have changed: there are %d", len(self._operators))
+        return None
+
+    def _take(self) -> None:
+        self.ring = Keyring([*self._operators, *self._kept], self.ring)
+        self._seen.clear()
+        self._open &= not len(self.ring)
+
     def _look(self) -> None:
         """Take the file again, if it is another now."""
         assert self.file is not None
@@ -167,9 +186,8 @@ class Gate:
         except UsageError as error:
             log.error("the keys stay as they were: %s", error)
             return
-        self.ring = Keyring([*self._operators, *keys], self.ring)
-        self._seen.clear()
-        self._open &= not len(self.ring)
+        self._kept = tuple(keys)
+        self._take()
         log.info("the keys have changed: there are %d", len(self.ring))
 
 

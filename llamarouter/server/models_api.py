@@ -6,6 +6,7 @@ Each handler asks, tells, and answers; it raises and never catches. Shapes and w
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 from starlette.requests import Request
@@ -31,7 +32,7 @@ class ModelsApi:
         if request.query_params.get("reload"):
             if not access.admin:
                 raise needs_admin()
-            await self._reload()
+            await _unrefused(self._node.look_again())
         else:
             await shelf.look()
         return Json(self._list.of(shelf.inventory, access))
@@ -116,24 +117,23 @@ class ModelsApi:
         return success()
 
     async def reload(self, request: Request) -> Response:
-        doubt = self._node.renew_certificate()
         running = tuple(self._node.supervisor.children)
-        changes = await self._reload()
-        warnings = [*changes.warnings, *([doubt] if doubt is not None else [])]
+        changes = await _unrefused(self._node.read_again())
         return success(
             models=len(self._node.shelf.catalog.entries),
             added=changes.added,
             changed=changes.changed,
             removed=changes.removed,
             unloading=[model for model in changes.stale if model in running],
-            warnings=[{"where": each.where, "reason": each.reason} for each in warnings],
+            warnings=[{"where": each.where, "reason": each.reason} for each in changes.warnings],
         )
 
-    async def _reload(self) -> Changes:
-        try:
-            return await self._node.look_again()
-        except (UsageError, OSError) as error:
-            raise ReloadRefused(f"reload refused, everything stays as it was: {error}") from error
+
+async def _unrefused(look: Awaitable[Changes]) -> Changes:
+    try:
+        return await look
+    except (UsageError, OSError) as error:
+        raise ReloadRefused(f"reload refused, everything stays as it was: {error}") from error
 
 
 def _model_of(body: dict[str, Any]) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from typing import Any
 
 from msgspec.structs import replace
@@ -77,7 +77,9 @@ class Node:
         self.created = created  # unix seconds: when this router started
         self.stop = stop
         self.listening: tuple[str, ...] = ()
-        self.renew_certificate: Callable[[], Skipped | None] = lambda: None  # that of the doors; why it is not renewed
+        # What else a reload reads: the certificate of the doors, the file of keys; each says why it stays as it was.
+        self.renewals: list[Callable[[], Skipped | None]] = []
+        self.reloading: Callable[[], AbstractContextManager[None]] = nullcontext  # in the block a reload runs
         self.environ = environ
         self._tasks = tasks
         self._deleting: set[str] = set()
@@ -153,11 +155,27 @@ class Node:
                 log.warning("%s is not loaded %s: %s", model, when, error.message)
 
     async def reload(self) -> None:
-        """Look at everything again; a refusal changes nothing and is in the log."""
+        """As `read_again`, where nobody hears of it: a refusal is in the log."""
+        await self._logged(self.read_again())
+
+    async def renew(self) -> None:
+        """As `look_again`, where nobody hears of it: something was fetched."""
+        await self._logged(self.look_again())
+
+    async def _logged(self, look: Awaitable[Changes]) -> None:
         try:
-            await self.look_again()
+            await look
         except (UsageError, OSError) as error:
             log.error("reload refused, everything stays as it was: %s", error)
+
+    async def read_again(self) -> Changes:
+        """A reload that somebody asks for: `look_again`, and once that is not refused everything else that is read."""
+        with self.reloading():
+            changes = await self.look_again()
+            doubts = tuple(doubt for renew in self.renewals if (doubt := renew()) is not None)
+        for doubt in doubts:
+            log.error("%s", doubt)
+        return replace(changes, warnings=(*changes.warnings, *doubts))
 
     async def look_again(self) -> Changes:
         """Read everything anew, whether it has changed or not; what has failed may be tried at once.

@@ -78,13 +78,12 @@ class _Doors(Struct, frozen=True):
         return tuple(each.url + (prefix if each.port is not None else "") for each in self.bound)
 
     def renew(self) -> Skipped | None:
-        """Take the certificate again; one that cannot be used changes nothing, and is said here and in the log."""
+        """Take the certificate again; one that cannot be used changes nothing, and is said."""
         if self.tls is None:
             return None
         try:
             self.tls.renew()
         except UsageError as error:
-            log.error("the certificate stays as it was: %s", error)
             return Skipped("the certificate stays as it was", str(error))
         log.info("the certificate was read again, for connections from now on")
         return None
@@ -120,11 +119,14 @@ class _Life:
         self._stopping = asyncio.Event()
         self._node = assemble(plan, folder, tasks, self._stopping.set)
         self._node.listening = doors.urls(settings.api_prefix)
-        self._node.renew_certificate = doors.renew
+        self._node.renewals.append(doors.renew)
+        if (operators := plan.operators) is not None:
+            self._node.renewals.append(lambda: self._node.reception.gate.renew(operators))
         self._supervisor = self._node.supervisor
         self._passed = plan.passed
         self._public: list[_Server] = []
         self._heartbeat = Heartbeat(Notifier(plan.environ), self._supervisor.scheduler.deadline, self._in_a_line)
+        self._node.reloading = self._heartbeat.reloading
 
     async def run(self) -> None:
         """Serve until stopped; every child is gone on return."""
@@ -183,12 +185,7 @@ class _Life:
         self._stopping.set()
 
     def _asked_to_reload(self) -> None:
-        self._tasks.create_task(self._reload())
-
-    async def _reload(self) -> None:
-        with self._heartbeat.reloading():
-            self._doors.renew()
-            await self._node.reload()
+        self._tasks.create_task(self._node.reload())
 
     async def _drain(self) -> None:
         busy = sum(self._supervisor.scheduler.in_flight(model) for model in self._supervisor.children)

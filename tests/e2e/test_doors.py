@@ -158,3 +158,27 @@ def test_a_client_that_never_speaks_tls_is_let_go(serve: Serve, models_dir: Path
         silent.settimeout(5)
         assert silent.recv(1) == b""
     assert not [line for line in router.output if "Traceback" in line]
+
+
+def test_a_reload_takes_the_keys_of_the_file_as_they_are_now(serve: Serve, models_dir: Path, tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("old\nshared\n")
+    router = serve(None, "--models-dir", models_dir, "--api-key-file", file)
+
+    def status(key: str) -> int:
+        with router.client(headers={"x-api-key": key}) as client:
+            return client.get("/models").status_code
+
+    assert [status(key) for key in ("old", "shared", "new")] == [200, 200, 401]
+    file.write_text("# of this year\nnew\nshared\n")
+    assert router.lr("reload").stderr == ""
+    assert [status(key) for key in ("old", "shared", "new")] == [401, 200, 200]
+    for spoilt in ("# nobody\n", "two words\n"):
+        file.write_text(spoilt)
+        told = router.lr("reload").stderr
+        assert "the keys stay as they were: --api-key-file" in told
+        assert "two words" not in told
+        assert [status(key) for key in ("old", "shared", "new")] == [401, 200, 200]
+    file.unlink()
+    assert "No such file or directory" in router.lr("reload").stderr
+    assert status("new") == 200
