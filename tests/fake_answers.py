@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 
 pause = asyncio.sleep  # noqa: TID251 (a fake may be slow on purpose)
 
+_METRICS = """\
+# HELP llamacpp:tokens_predicted_total Number of generation tokens processed
+# TYPE llamacpp:tokens_predicted_total counter
+llamacpp:tokens_predicted_total %d
+"""
+
 
 class Reader(asyncio.StreamReader):
     """A reader that tells when the other side is gone, whatever is still unread."""
@@ -150,12 +156,15 @@ class Connection:
             "/models": {"object": "list", "data": [fake.info()]},
             "/v1/models": {"object": "list", "data": [fake.info()]},
             "/lora-adapters": [],
-            "/metrics": {},
+            "/metrics": _METRICS % fake.tokens,
         }
         if path == "/props" and (fault := fake.flags.fault("no-props")):
             if fault == "hang":
                 await asyncio.Event().wait()
             known.pop("/props")
+        if fake.flags.fault("no-metrics"):
+            known.pop("/metrics")
+        fake.stats["scrapes"] += path == "/metrics"
         if path in known:
             await self.send(known[path])
             if path == "/health" and fake.flags.fault("late-ready-line"):
@@ -272,12 +281,13 @@ class Connection:
         await self.send({"error": {"code": status, "message": message, "type": kind}})
 
     async def send(self, value: object) -> None:
-        body, framing = json.dumps(value).encode(), self.answer.framing
+        body, framing = (value if isinstance(value, str) else json.dumps(value)).encode(), self.answer.framing
         if "raw" in self.answer.wish:
             await self.write(self.answer.wish["raw"].encode("latin-1"))
             self.keep = self.keep and self.answer.wish.get("then", "close") == "keep"
             return
-        head = self.head(framing, "application/json; charset=utf-8", len(body))
+        what = "text/plain; version=0.0.4" if isinstance(value, str) else "application/json; charset=utf-8"
+        head = self.head(framing, what, len(body))
         if framing == "one-write" and self.method != "HEAD":
             await self.write(head + body)
             return

@@ -56,6 +56,7 @@ FAULTS = {
     "grandchild": "1: leaves a process in its session that holds its pipes; setsid: outside of it",
     "token-seconds": "time between tokens (default 0)",
     "spawn-log": "a file that gets a line `pid model` per spawn",
+    "no-metrics": "/metrics is not there",
     "sleep-after": "seconds after which it sleeps, until it is asked for an answer",
     "wake-seconds": "waking takes this long, with a progress line every 20 ms",
     "stall-waking": "1: hangs while it wakes",
@@ -137,6 +138,7 @@ class Fake:
         self.tokens = 0
         self.permits = asyncio.Semaphore(self.slots)
         self.stats = {"requests": 0, "connections": 0, "inside": 0, "max_inside": 0, "cancelled": 0, "asked_at_once": 0}
+        self.stats["scrapes"] = 0
         self.server: asyncio.AbstractServer | None = None
         self.sessions = Sessions()
         self.asleep = False

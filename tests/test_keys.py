@@ -211,17 +211,23 @@ START = b'data: {"message":{"usage":{"cache_read_input_tokens":2,"input_tokens":
 @pytest.mark.parametrize(
     ("tail", "head", "events", "body", "tokens"),
     [
-        (b"{" + USAGE + b"," + TIMINGS + b"}", b"", 0, 100, Tokens(7, 9)),
-        (b"data: {" + TIMINGS + b"}\n\ndata: [DONE]\n\n", b"", 12, 100, Tokens(7, 9)),
-        (b'"usage":null,' + TIMINGS, b"", 12, 100, Tokens(7, 9)),
+        (b"{" + USAGE + b"," + TIMINGS + b"}", b"", 0, 100, Tokens(7, 9, cached=3)),
+        (b"data: {" + TIMINGS + b"}\n\ndata: [DONE]\n\n", b"", 12, 100, Tokens(7, 9, cached=4)),
+        (b'"usage":null,' + TIMINGS, b"", 12, 100, Tokens(7, 9, cached=4)),
         (b'"usage": {"prompt_tokens": 5, "total_tokens": 5}', b"", 0, 100, Tokens(5, 0)),
-        (b'"usage":{"output_tokens":6}', START, 9, 100, Tokens(7, 6)),  # Anthropic's stream
-        (START + b"data: cut", b"", 11, 100, Tokens(7, 11, estimated=True)),
-        (START + b'"usage":{"output_tokens":6}', b"", 9, 100, Tokens(7, 6)),
+        (b'"usage":{"output_tokens":6}', START, 9, 100, Tokens(7, 6, cached=2)),  # Anthropic's stream
+        (START + b"data: cut", b"", 11, 100, Tokens(7, 11, estimated=True, cached=2)),
+        (START + b'"usage":{"output_tokens":6}', b"", 9, 100, Tokens(7, 6, cached=2)),
         (b'"usage":{"output_tokens":6}', b"no", 9, 100, Tokens(0, 6)),
-        (b'"usage":{"cache_read_input_tokens":2,"input_tokens":5,"output_tokens":6}', b"", 0, 100, Tokens(7, 6)),
+        (
+            b'"usage":{"cache_read_input_tokens":2,"input_tokens":5,"output_tokens":6}',
+            b"",
+            0,
+            100,
+            Tokens(7, 6, cached=2),
+        ),
         (b"0.1,0.2]}]}", b'{"usage":{"prompt_tokens":5,"total_tokens":5},"data":[', 0, 100, Tokens(5, 0)),  # embeddings
-        (b"data: cut", START, 11, 100, Tokens(7, 11, estimated=True)),
+        (b"data: cut", START, 11, 100, Tokens(7, 11, estimated=True, cached=2)),
         (b'data: {"content":"\\"usage\\":{\\"prompt_tokens\\":1}"}', b"", 11, 100, Tokens(25, 11, estimated=True)),
         (b'"timings":{}', b"", 3, 100, Tokens(25, 3, estimated=True)),
         (b"", b"", 0, 100, Tokens(25, 0, estimated=True)),

@@ -14,7 +14,7 @@ import re
 from msgspec import Struct
 
 _USAGE = re.compile(
-    rb'"(prompt|input|cache_read_input|cache_creation_input|completion|output)_tokens"\s*:\s*([0-9]{1,12})\b'
+    rb'"(prompt|input|cached|cache_read_input|cache_creation_input|completion|output)_tokens"\s*:\s*([0-9]{1,12})\b'
 )
 _TIMINGS = re.compile(rb'"(prompt|cache|predicted)_n"\s*:\s*([0-9]{1,12})\b')
 _BYTES_A_TOKEN = 4
@@ -26,6 +26,7 @@ class Tokens(Struct, frozen=True):
     prompt: int = 0
     completion: int = 0
     estimated: bool = False
+    cached: int = 0  # of the prompt: what the model still knew
 
     @property
     def total(self) -> int:
@@ -41,27 +42,29 @@ def tokens_taken(tail: bytes, head: bytes, events: int, body_bytes: int) -> Toke
     """
     said = _usage_in(tail)
     if said is not None:
-        prompt, completion = said
+        prompt, cached, completion = said
         if not prompt and (first := _usage_in(head or tail, first=True)) is not None:
-            prompt = first[0]
+            prompt, cached, _ = first
         # A stream of Anthropic's that was cut off has only said what it was asked.
-        return Tokens(prompt, completion or events, estimated=bool(events and not completion))
+        return Tokens(prompt, completion or events, estimated=bool(events and not completion), cached=cached)
     timed = tail.rfind(b'"timings":')
     if timed >= 0:
         found = {name: int(number) for name, number in _TIMINGS.findall(tail, timed)}
         if found:
-            return Tokens(found.get(b"prompt", 0) + found.get(b"cache", 0), found.get(b"predicted", 0))
+            cached = found.get(b"cache", 0)
+            return Tokens(found.get(b"prompt", 0) + cached, found.get(b"predicted", 0), cached=cached)
     first = _usage_in(head, first=True)
     if first is not None:
         # Of an answer without an end the head knows the prompt, of one that is no stream all there is to know.
-        return Tokens(first[0], max(first[1], events), estimated=events > 0)
+        prompt, cached, completion = first
+        return Tokens(prompt, max(completion, events), estimated=events > 0, cached=cached)
     if not body_bytes:
         return NONE
     return Tokens(body_bytes // _BYTES_A_TOKEN, events, estimated=True)
 
 
-def _usage_in(text: bytes, *, first: bool = False) -> tuple[int, int] | None:
-    """Tokens of the prompt and of the answer, as the last `usage` says, or the first."""
+def _usage_in(text: bytes, *, first: bool = False) -> tuple[int, int, int] | None:
+    """Tokens of the prompt, of them in the cache, and of the answer, as the last `usage` says, or the first."""
     start = text.find(b'"usage":') if first else text.rfind(b'"usage":')
     if start < 0:
         return None
@@ -70,4 +73,5 @@ def _usage_in(text: bytes, *, first: bool = False) -> tuple[int, int] | None:
         return None
     # Anthropic counts apart what was cached.
     prompt = sum(found.get(name, 0) for name in (b"prompt", b"input", b"cache_read_input", b"cache_creation_input"))
-    return prompt, found.get(b"completion", found.get(b"output", 0))
+    cached = min(prompt, found.get(b"cached", 0) + found.get(b"cache_read_input", 0))
+    return prompt, cached, found.get(b"completion", found.get(b"output", 0))

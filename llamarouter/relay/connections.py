@@ -52,6 +52,11 @@ class ChildConnections:
         return len(self._idle)
 
     @property
+    def open(self) -> int:
+        """Connections that there are."""
+        return len(self._open)
+
+    @property
     def connecting(self) -> int:
         """Connections that are being made."""
         return len(self._connecting)

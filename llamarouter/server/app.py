@@ -24,6 +24,7 @@ from llamarouter.relay.takeover import CALL
 from llamarouter.server.answers import Json, answer
 from llamarouter.server.api import control_routes
 from llamarouter.server.guard import Guard
+from llamarouter.server.metrics_api import Metrics
 from llamarouter.server.node import Node
 
 
@@ -55,6 +56,8 @@ def _relayed_routes(node: Node, trusted: bool) -> list[Route]:
         )
         if route.path == "/props" and route.method == "GET":
             endpoint = _Props(node, endpoint)
+        elif route.path == "/metrics":
+            endpoint = Metrics(node, endpoint)
         routes.append(Route(route.path, endpoint, methods=[route.method]))
     return routes
 

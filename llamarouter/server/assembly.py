@@ -28,6 +28,7 @@ from llamarouter.relay.traffic import Traffic
 from llamarouter.server.appraiser import LEARNT, Footprints
 from llamarouter.server.child import Child
 from llamarouter.server.chronicle import Chronicle
+from llamarouter.server.counting import Counting
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_for
 from llamarouter.server.feed import Feed
@@ -69,30 +70,24 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     """The router's parts, each told whom it needs; nothing runs yet. Raises `UsageError`."""
     settings, environ = plan.settings, plan.environ
     feed = Feed()
-    store = PageStore(plan.engine, plan.state)
-    folder_of_page = PageFolder(settings.ui_path) if settings.ui and settings.ui_path is not None else None
-
-    def changed(before: Catalog, after: Catalog) -> None:
-        node.apply(before, after)
+    page = _page_of(plan)
 
     def ready(child: Child) -> None:
-        if settings.ui and folder_of_page is None and child.ready is not None and child.has_page:
-            tasks.create_task(store.take(child.ready.address, child.ready.api_key))
+        if page.comes_from_children and child.ready is not None and child.has_page:
+            tasks.create_task(page.take(child.ready.address, child.ready.api_key))
         if memory is not None:
             memory.ready(child)
+        counting.ready(child)
+        node.child_figures.begin()
 
     def failed(child: Child, end: Exit) -> None:
         chronicle.note(child, end, lines := supervisor.lives.ring_of(child.model).lines())
         warden.failed(child, end)
+        counting.failed(child, end)
         if memory is not None:
             memory.failed(child, end, lines)
 
-    async def downloaded() -> None:
-        await node.renew()
-
-    shelf = Shelf(
-        plan.inventory, settings=settings, environ=environ, engine=plan.engine, headers=plan.headers, on_change=changed
-    )
+    shelf = _shelf_of(plan, lambda before, after: node.apply(before, after))
     slow = is_asked_for(environ)
     spawner = (SlowSpawner if slow else Spawner)(settings, shelf, folder, environ)
     chronicle = Chronicle(tasks, IncidentFile.within(plan.state))
@@ -100,12 +95,12 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     supervisor = _supervisor_of(settings, spawner, feed, ready, memory)
     supervisor.lives.witness = failed
     supervisor.lives.on_failure = Revival(supervisor, lambda model: node.load_unasked(model, "again")).failed
-    downloads = _downloads_of(plan, tasks, feed, downloaded)
-    usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
-    gate = Gate(settings.api_keys, plan.keys, usage=usage)
+    downloads = _downloads_of(plan, tasks, feed, lambda: node.renew())
+    gate = _gate_of(plan)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
     reception.witness = chronicle.refused
     traffic = Traffic(BodyBudget(settings.queue_bytes))
+    counting = Counting(reception.model_of, traffic.journal, supervisor.lives)
     warden = Warden(reception.quarantine, traffic)
     node = Node(
         settings=settings,
@@ -113,18 +108,41 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         shelf=shelf,
         supervisor=supervisor,
         chronicle=chronicle,
+        counting=counting,
         memory=memory,
         downloads=downloads,
         reception=reception,
         feed=feed,
         traffic=traffic,
         streams=Streams(supervisor, reception),
-        page=Page(store, enabled=settings.ui, folder=folder_of_page),
+        page=page,
         tasks=tasks,
         created=int(time.time()),  # noqa: TID251 (an API field that is a date)
         stop=stop,
     )
     return node
+
+
+def _page_of(plan: Plan) -> Page:
+    settings = plan.settings
+    folder = PageFolder(settings.ui_path) if settings.ui and settings.ui_path is not None else None
+    return Page(PageStore(plan.engine, plan.state), enabled=settings.ui, folder=folder)
+
+
+def _shelf_of(plan: Plan, on_change: Callable[[Catalog, Catalog], None]) -> Shelf:
+    return Shelf(
+        plan.inventory,
+        settings=plan.settings,
+        environ=plan.environ,
+        engine=plan.engine,
+        headers=plan.headers,
+        on_change=on_change,
+    )
+
+
+def _gate_of(plan: Plan) -> Gate:
+    usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
+    return Gate(plan.settings.api_keys, plan.keys, usage=usage)
 
 
 def _downloads_of(

@@ -66,6 +66,7 @@ class Lives:
         self.on_failure: Callable[[Child, Exit], None] = lambda child, end: None  # a process ended unasked
         # The same, before anything follows from it: its log and the requests inside are there to be looked at.
         self.witness = self.on_failure
+        self.on_stop: Callable[[Child, StopReason], None] = lambda child, reason: None  # one is asked to end
         self.stops: dict[str, tuple[StopReason, float]] = {}  # why the last child was stopped, and when
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
@@ -161,6 +162,7 @@ class Lives:
             child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
             log.info("stopping %s (%s)", command.model, command.reason.value)
             child.task.cancel()
+            self.on_stop(child, command.reason)
         elif command.cut:
             child.task.cancel()
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self
 
+from msgspec import Struct
 from msgspec.structs import asdict
 
 from llamarouter.core.as_planned import has_whole_context, is_as_planned
@@ -23,6 +24,7 @@ from llamarouter.core.entry import Entry
 from llamarouter.core.errors import ModelNotFound
 from llamarouter.core.exits import Exit
 from llamarouter.core.explain import Explanation
+from llamarouter.core.memory import Room
 from llamarouter.core.model import Skipped
 from llamarouter.core.pins_together import Misfit, Pin, misfit_of
 from llamarouter.core.rooms import rooms_of, totals_of
@@ -59,6 +61,15 @@ class Devices(Protocol):
     async def __aexit__(self, *_: object) -> None: ...
 
 
+class Figures(Struct, frozen=True):
+    """The devices as they were seen last; `held`: what models hold of them by the books. Bytes; `age`: seconds."""
+
+    rooms: Mapping[str, Room]
+    held: Mapping[str, int]
+    stale: frozenset[str]
+    age: float
+
+
 class Memory:
     """What is known of the memory; `attach` it to the supervisor before anything is asked."""
 
@@ -71,6 +82,8 @@ class Memory:
         self._footprints = footprints
         self._budgets = budgets
         self._supervisor: Supervisor | None = None
+        self._seen: Survey | None = None  # by whoever looked last, for who does not wait
+        self._seeing = False
         self._subjects: dict[str, Subject] = {}  # as they were found last: each look needs several times what they say
         self._owed = Owed(self._is_quiet)
         self.appraiser = Appraiser(
@@ -104,7 +117,8 @@ class Memory:
     async def begin(self) -> None:
         """The first look at the devices. What was said of them and cannot be is in the log; and what models took before
         this router was started is known from now on, not only once they are asked for."""
-        for contradiction in self._contradictions(await self._devices.survey()):
+        await self._see()
+        for contradiction in () if self._seen is None else self._contradictions(self._seen):
             log.warning("%s", contradiction)
         await self._footprints.prepare(self._shelf.inventory.engine_of(None))
         for model in list(self._learning.load_seconds())[-_RECALLED:]:
@@ -201,6 +215,30 @@ class Memory:
             "age": max(0.0, time.monotonic() - survey.at),
         }
 
+    def figures(self) -> Figures | None:
+        """What is known of the devices without waiting for one; older figures are asked for anew meanwhile.
+
+        None: they were never looked at.
+        """
+        survey = self._devices.at_once(self._pids())
+        if survey is None:
+            survey = self._seen
+            if self._supervisor is not None and not self._seeing:
+                self._seeing = True
+                self._supervisor.errands.begin(self._see())
+        if survey is None:
+            return None
+        self._seen = survey
+        stale = frozenset(name for name, device in survey.devices.items() if device.stale)
+        rooms = rooms_of(survey, self._budgets, self._pids())
+        return Figures(rooms, self._books().all, stale, max(0.0, time.monotonic() - survey.at))
+
+    async def _see(self) -> None:
+        try:
+            self._seen = await self._devices.survey(self._pids())
+        finally:
+            self._seeing = False
+
     def _contradictions(self, survey: Survey) -> Iterable[object]:
         return self._budgets.problems(totals_of(survey))
 
@@ -258,6 +296,7 @@ class Memory:
         return news
 
     def _weigh(self, survey: Survey) -> None:
+        self._seen = survey
         if self._scales is not None:
             self._scales.weigh(survey)
 

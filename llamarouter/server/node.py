@@ -28,7 +28,9 @@ from llamarouter.host import child_process
 from llamarouter.host.child_environment import set_for_children
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
+from llamarouter.server.child_figures import ChildFigures
 from llamarouter.server.chronicle import Chronicle
+from llamarouter.server.counting import Counting
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
 from llamarouter.server.memory import Memory
@@ -52,6 +54,7 @@ class Node:
         shelf: Shelf,
         supervisor: Supervisor,
         chronicle: Chronicle,
+        counting: Counting,
         memory: Memory | None,
         downloads: Downloads,
         reception: Reception,
@@ -67,6 +70,8 @@ class Node:
         self.shelf = shelf
         self.supervisor = supervisor
         self.chronicle = chronicle
+        self.counting = counting
+        self.child_figures = ChildFigures(supervisor.children, supervisor.errands)
         self.memory = memory
         self.downloads = downloads
         self.reception = reception
@@ -76,6 +81,7 @@ class Node:
         self.page = page
         self.created = created  # unix seconds: when this router started
         self.stop = stop
+        self.clients: Callable[[], int] = lambda: 0  # how many are connected
         self.listening: tuple[str, ...] = ()
         # What else a reload reads: the certificate of the doors, the file of keys; each says why it stays as it was.
         self.renewals: list[Callable[[], Skipped | None]] = []
@@ -100,6 +106,7 @@ class Node:
             if self.memory is not None:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)
+            await stack.enter_async_context(self.child_figures)
             self.supervisor.errands.begin(child_process.prepare())
             if self.memory is not None:
                 self.supervisor.errands.begin(self._look_at_memory(self.memory))

@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from llamarouter.core.child_protocol import Address
 from llamarouter.core.errors import NotFound
 from llamarouter.core.page_rules import INDEX, ISOLATION, REVALIDATE, WORKER_THAT_LEAVES, is_known, takes_gzip
 from llamarouter.server.page_folder import PageFolder
@@ -35,6 +36,15 @@ class Page:
         self._store = store
         self._enabled = enabled
         self._folder = folder
+
+    @property
+    def comes_from_children(self) -> bool:
+        """Whether it is the engine's own."""
+        return self._enabled and self._folder is None
+
+    async def take(self, address: Address, api_key: str | None) -> None:
+        """Ask a ready child for it, unless it is here already."""
+        await self._store.take(address, api_key)
 
     def is_asset(self, path: str) -> bool:
         """Whether a path is an asset: assets are public."""

@@ -122,6 +122,7 @@ class _Life:
         self._node.renewals.append(doors.renew)
         if (operators := plan.operators) is not None:
             self._node.renewals.append(lambda: self._node.reception.gate.renew(operators))
+        self._node.clients = lambda: sum(len(server.server_state.connections) for server in self._public)
         self._supervisor = self._node.supervisor
         self._passed = plan.passed
         self._public: list[_Server] = []

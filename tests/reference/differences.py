@@ -189,6 +189,13 @@ HTTP = (
         (Claim("life of a model: a scrape of a model that is not loaded", "*"),),
     ),
     Difference(
+        "metrics-of-its-own",
+        "`GET /metrics` without a model is a 400.",
+        "The router's own figures, and those of the ready models by `model`: docs/metrics.md.",
+        "What queues, loads and makes room is the router; a scraper knows one address.",
+        (Claim("endpoints: GET /metrics without a model", "*"),),
+    ),
+    Difference(
         "a-reload-drains",
         "A reload ends a changed model at once, and says `models_reload` when all of them are gone.",
         "It says `models_reload` at once; a changed model goes when its answers have ended.",

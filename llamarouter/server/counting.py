@@ -1,0 +1,106 @@
+"""What is counted for `/metrics`: requests as the journal tells of them, and what happens to models.
+
+Nothing is done while a request is on its way: the journal tells of those that are over, in batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+
+from llamarouter.core.events import StopReason
+from llamarouter.core.exits import Exit
+from llamarouter.core.metric_table import UNKNOWN
+from llamarouter.core.route_kinds import kind_of
+from llamarouter.core.tally import RouteTally, Tally, add_tokens
+from llamarouter.core.tokens import NONE, Tokens, tokens_taken
+from llamarouter.relay.call import Call, Ending
+from llamarouter.relay.journal import Journal
+from llamarouter.relay.switchboard import Ask, Outcome
+from llamarouter.server.child import Child
+from llamarouter.server.lives import Lives
+
+_OK = Ending.OK  # taken from its class it would cost 0.2 us each time
+
+
+class Counting:
+    """Fills in a `Tally`. `model_of`: the id of the model that a request asks for; None: there is no such model."""
+
+    def __init__(self, model_of: Callable[[Ask], str | None], journal: Journal, lives: Lives) -> None:
+        self.tally = Tally()
+        journal.readers.append(self._take)
+        lives.on_stop = self._stopped
+        self._model_of = model_of
+        self._routes: dict[tuple[str, str], RouteTally] = {}  # of `tally`, by model and path
+
+    def _take(self, calls: Sequence[Call]) -> None:
+        """A reader of the journal."""
+        for call in calls:
+            if call.outcome is None:
+                self._answered(call)
+            else:
+                self._relayed(call, call.outcome)
+
+    def _relayed(self, call: Call, outcome: Outcome) -> None:
+        """It was in a model: nearly all are, and thousands come in a second."""
+        model, since, first = call.model, call.since, call.first
+        route = self._routes.get((model, call.path))
+        if route is None:
+            route = self._routes[model, call.path] = self.tally.model(model).route(kind_of(call.path))
+        first_seconds = first - since if first else None
+        route.add(call.status, call.ended - since, first_seconds, call.bytes_in, call.bytes_out)
+        if call.queue or call.load:
+            self.tally.model(model).waited(call.queue, call.load)
+        if call.ending is not _OK:
+            self._unhappy(call)
+        tokens = _tokens_of(call.ask, outcome)
+        if tokens is not NONE:
+            add_tokens(self.tally.model(model).tokens, tokens)
+        access = call.access
+        if access is not None and access.id:
+            self.tally.key(access.id).add(call.status, call.reason, tokens)
+
+    def _unhappy(self, call: Call) -> None:
+        """It was in a model, and its client has not got all of the answer."""
+        tally = self.tally.model(call.model)
+        if call.ending is Ending.CLIENT_GONE:
+            if call.status:
+                tally.broken["client"] += 1
+        elif call.ending is Ending.TRUNCATED:
+            tally.broken["model"] += 1
+        elif call.reason:
+            tally.refusals[call.reason] += 1
+
+    def _answered(self, call: Call) -> None:
+        """The router has answered it, or its client has left before anybody could."""
+        tally = self.tally.model("" if call.ask is None else self._model_of(call.ask) or UNKNOWN)
+        tally.route(kind_of(call.path)).statuses[call.status // 100] += 1
+        if call.reason:
+            tally.refusals[call.reason] += 1
+        if call.access is not None and call.access.id:
+            self.tally.key(call.access.id).add(call.status, call.reason, NONE)
+
+    def keep(self, models: Container[str], keys: Container[str]) -> None:
+        """Forget what is neither one of these models nor one of these keys."""
+        self.tally.keep(models, keys)
+        self._routes.clear()
+
+    def ready(self, child: Child) -> None:
+        """A model has been loaded."""
+        if child.ready is not None:
+            self.tally.model(child.model).loaded(child.ready.load_seconds)
+
+    def failed(self, child: Child, end: Exit) -> None:
+        """The process of a model has ended, and nobody had asked it to."""
+        self.tally.model(child.model).failed(end.cause.value, loading=child.ready is None)
+
+    def _stopped(self, child: Child, reason: StopReason) -> None:
+        """The process of a model is asked to end."""
+        self.tally.model(child.model).stopped(reason.value, loading=child.ready is None)
+
+
+def _tokens_of(ask: Ask | None, outcome: Outcome) -> Tokens:
+    if ask is None or not ask.route.slot:
+        return NONE
+    if outcome.status != 200 and not outcome.client_left:  # what is refused computes nothing
+        return NONE
+    return tokens_taken(outcome.tail, outcome.head, outcome.events, ask.body_bytes)
