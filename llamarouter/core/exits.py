@@ -18,6 +18,7 @@ import re
 from msgspec import Struct
 
 from llamarouter.core.causes import KINDS, Cause, hint_for
+from llamarouter.core.file_names import without_paths
 from llamarouter.core.log_words import bare, cause_in, cause_of_abort, is_error
 
 
@@ -64,14 +65,6 @@ _SHELL_SIGNALS = {
 _FROM_OUTSIDE = frozenset({"SIGKILL", "SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"})
 
 _BIND = re.compile(r"couldn't bind HTTP server socket|[Aa]ddress already in use")
-
-_PATH = re.compile(r"(?<![\w:/.])/(?:[^\s'\"/:,]+/)*([^\s'\"/:,)]+)")
-_QUOTED_PATH = re.compile(r"(?P<quote>['\"])/(?:[^'\"/]*/)*([^'\"/]*)(?P=quote)")
-
-
-def without_paths(line: str) -> str:
-    """The line with every absolute path cut down to the name of its file."""
-    return _PATH.sub(r"\1", _QUOTED_PATH.sub(r"'\2'", line))
 
 
 def plain(line: str) -> str:

@@ -21,7 +21,7 @@ from llamarouter.core.errors import (
     NotLoaded,
     RouterError,
 )
-from llamarouter.core.exits import without_paths
+from llamarouter.core.file_names import without_paths
 from llamarouter.core.outlook import words_of_download
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.queue_share import Half

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from llamarouter.core.errors import ModelInvalid
-from llamarouter.core.exits import Exit, without_paths
+from llamarouter.core.exits import Exit
+from llamarouter.core.file_names import without_paths
 from llamarouter.core.memory import Placement
 from llamarouter.core.placed import placed
 from llamarouter.core.settings import Settings
