@@ -74,7 +74,9 @@ def test_the_relay_writes_the_same_as_lines() -> None:
 
 
 def test_with_keys_whoever_may_read_comes_without_credentials() -> None:
-    assert Cors().with_keys() == Cors(credentials=False)
+    assert Cors().with_keys().headers_for(PAGE) == [allowed(b"*")]
+    assert Cors().with_keys().headers_for(None) == []
+    assert not Cors(origins="*", credentials=True).with_keys().credentials
     assert Cors(origins="localhost").with_keys() == Cors(origins="localhost")
     assert Cors(origins="https://a,https://b").with_keys().credentials
 

@@ -35,10 +35,11 @@ class Cors(Struct, frozen=True, kw_only=True):
     methods: str = "GET, POST, DELETE, OPTIONS"
     headers: str = ANY
     credentials: bool = True
+    quiet: bool = False  # say nothing where no origin asks
 
     def with_keys(self) -> Cors:
         """The same for a router that has keys."""
-        return replace(self, credentials=False) if self.origins == ANY else self
+        return replace(self, credentials=False, quiet=True) if self.origins == ANY else self
 
     def names(self, origin: bytes) -> bool:
         """Whether the operator has named this very origin."""
@@ -46,6 +47,8 @@ class Cors(Struct, frozen=True, kw_only=True):
 
     def headers_for(self, origin: bytes | None) -> Headers:
         """What any answer to a request of `origin` carries."""
+        if origin is None and self.quiet:
+            return []
         if not self._reflects:
             return [(b"access-control-allow-origin", self.origins.encode())]
         if origin is None:

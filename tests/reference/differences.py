@@ -147,6 +147,25 @@ HTTP = (
         ),
     ),
     Difference(
+        "no-credentials-with-keys",
+        "With keys too, every page elsewhere comes with its visitor's credentials: its origin is sent back.",
+        "Where there are keys, `*` is sent as it is, and credentials are not allowed.",
+        "A key is sent by the page itself; a browser's own credentials, as for a proxy in front, are nobody else's.",
+        (
+            Claim("endpoints: without a key: OPTIONS", "header.access-control-allow-credentials", "true", "false"),
+            Claim(
+                "endpoints: a page elsewhere*", "header.access-control-allow-origin", "http://elsewhere.example", "*"
+            ),
+        ),
+    ),
+    Difference(
+        "strangers-pages-administer-nothing",
+        "Any page in a browser may load, unload, fetch and delete, where there are no keys.",
+        "403, unless it is of this machine, the router's own, or named by `--cors-origins`.",
+        "Its visitor did not ask for it.",
+        (Claim("endpoints: a stranger's page administers", "*"),),
+    ),
+    Difference(
         "no-ranges",
         "An answer to HEAD says `Accept-Ranges: bytes`.",
         "It does not.",

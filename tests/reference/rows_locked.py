@@ -34,6 +34,9 @@ for _what, _headers in {
 for _path in ("/health", "/v1/health", "/models", "/v1/models", "/metrics", "/models/sse", "/slots", "/nowhere"):
     _ask(ENDPOINTS, f"without a key: {_path}", "GET", _path)
 _ask(ENDPOINTS, "without a key: OPTIONS", "OPTIONS", "/models")
+_ask(
+    ENDPOINTS, "a page elsewhere where there are keys", "GET", "/health", headers={"Origin": "http://elsewhere.example"}
+)
 
 for _path in ("/", "/index.html", "/app.js", "/style.css", "/manifest.webmanifest", "/sw.js", "/nowhere.js"):
     _ask(PAGE, f"a folder's page without a key: {_path}", "GET", _path)
