@@ -5,8 +5,23 @@ from __future__ import annotations
 import pytest
 
 from llamarouter.core.child_protocol import LoadProgress
+from llamarouter.core.errors import ModelCrashed
 from llamarouter.core.outlook import Need, Outlook, words_behind, words_of, words_of_download, words_of_waking
-from tests.stories import MEMORY, ask, evict, gone, grant, one_place, play, ready, release, start, tick, two_places
+from tests.stories import (
+    MEMORY,
+    ask,
+    evict,
+    gone,
+    grant,
+    one_place,
+    play,
+    ready,
+    refuse,
+    release,
+    start,
+    tick,
+    two_places,
+)
 
 
 def test_who_waits_for_a_slot_is_told_how_many_are_before_him() -> None:
@@ -48,10 +63,17 @@ def test_a_load_is_told_from_its_start_with_what_the_last_one_took() -> None:
     assert scheduler.outlook(4, 66) == Outlook("a", 1, Need.LOAD, seconds=15, loading=5)
     assert scheduler.outlook(5, 66) == Outlook("a", 2, Need.LOAD, seconds=25, loading=5)
     assert scheduler.outlook(5, 99) == Outlook("a", 2, Need.LOAD, loading=38)  # longer than ever: nobody knows
-    assert scheduler.loaded_since("a", 60) == 0
+    assert (scheduler.loaded_since("a", 60, 99), scheduler.loaded_since("b", 60, 99)) == (38, 0)
     play(scheduler, (100, ready("a", slots=1), grant(4, "a")))
-    assert (scheduler.loaded_since("a", 60), scheduler.loaded_since("a", 90)) == (39, 10)
-    assert (scheduler.loaded_since("a", 101), scheduler.loaded_since("b", 60)) == (0, 0)
+    assert (scheduler.loaded_since("a", 60, 110), scheduler.loaded_since("a", 90, 110)) == (39, 10)
+    assert (scheduler.loaded_since("a", 101, 110), scheduler.loaded_since("b", 60, 110)) == (0, 0)
+
+
+def test_of_a_load_that_failed_it_is_known_how_long_it_was() -> None:
+    broken = ModelCrashed("broken")
+    scheduler = play(one_place(), (0, ask(1, "a"), start("a")), (7, gone("a", broken), refuse(1, "model_crashed")))
+    assert (scheduler.loaded_since("a", 0, 7), scheduler.loaded_since("a", 5, 7)) == (7, 2)
+    assert scheduler.loaded_since("a", 8, 9) == 0
 
 
 def test_who_wants_a_place_is_told_how_many_models_have_wanted_one_for_longer() -> None:

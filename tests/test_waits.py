@@ -76,6 +76,22 @@ async def test_a_wait_for_a_slot_is_no_load(tmp_path: Path) -> None:
         assert answer.headers["x-lr-load-ms"] == "0"
 
 
+async def test_a_refusal_after_a_wait_says_how_long_it_was_and_one_at_once_does_not(tmp_path: Path) -> None:
+    async with faulty(tmp_path, "--fake-load-seconds 0.3 --fake-signal-loading SEGV") as home:
+        by_fast_lane = await ask(home)
+        by_application = await home.client.post(CHAT, json={"model": "m"})
+        answer = await by_fast_lane.answer()
+        for status, headers in ((answer.status, answer.headers), (by_application.status_code, by_application.headers)):
+            assert status == 502
+            load, queue = int(headers["x-lr-load-ms"]), int(headers["x-lr-queue-ms"])
+            assert 200 <= load < 5000
+            assert 0 <= queue < 1000
+            assert headers["server-timing"] == f"queue;dur={queue}, load;dur={load}"
+        again = await (await ask(home)).answer()
+        assert again.status == 503
+        assert not TIMES & again.headers.keys()
+
+
 async def test_a_stream_hears_of_its_load_and_then_of_its_position(tmp_path: Path) -> None:
     fault = "--fake-load-seconds 0.6 --fake-progress-steps 20"
     async with faulty(tmp_path, fault, "--wait-comment", "0.05", keys="parallel = 1") as home:

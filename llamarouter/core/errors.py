@@ -20,7 +20,7 @@ and `reason`, which a program can compare. `UsageError` is not among them: it en
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class UsageError(Exception):
@@ -40,6 +40,13 @@ class RouterError(Exception):
         super().__init__(message)
         self.message = message
         self.retry_after = retry_after  # seconds
+        self.more: tuple[tuple[bytes, bytes], ...] = ()  # headers for one client
+
+    def having(self, *headers: tuple[bytes, bytes]) -> Self:
+        """The same with more headers: an error may be told to several."""
+        twin = type(self).__new__(type(self), *self.args)
+        twin.__dict__.update(self.__dict__, more=headers)
+        return twin
 
 
 class BadRequest(RouterError):
@@ -335,4 +342,4 @@ def headers_of(error: RouterError) -> list[tuple[bytes, bytes]]:
         headers.append((b"allow", ", ".join(error.allow).encode()))
     if isinstance(error, InvalidApiKey):
         headers.append((b"www-authenticate", b"Bearer"))
-    return headers
+    return [*headers, *error.more]

@@ -89,10 +89,17 @@ class Ledger:
         """What a request waits for; None: it does not wait."""
         return outlook_of(ticket, self._queue, self._residents, self._paces, now)
 
-    def loaded_since(self, model: str, since: float) -> float:
-        """How many seconds of the time since then the child that is ready was loading."""
-        resident = self._residents.get(model)
-        return 0.0 if resident is None else max(0.0, resident.ready_at - max(since, resident.started_at))
+    def loaded_since(self, model: str, since: float, now: float) -> float:
+        """How many seconds of the time since then a child of the model was loading: the one that is there, or the one
+        that has failed last."""
+        resident, failure = self._residents.get(model), self._cooldowns.failure_of(model)
+        if resident is not None:
+            begun, ended = resident.started_at, now if resident.phase is Phase.STARTING else resident.ready_at
+        elif failure is not None:
+            begun, ended = failure.at - failure.took, failure.at
+        else:
+            return 0.0
+        return max(0.0, ended - max(since, begun))
 
     def load_seconds(self, model: str) -> float | None:
         """How long a load of the model takes, as far as that was learnt."""

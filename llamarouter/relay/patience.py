@@ -113,7 +113,7 @@ class Patience:
             if head is not None:
                 self._hush()  # a model that was being woken answers before the first comment
                 if self.wait.seconds:
-                    head = with_lines(head, _times_of(self.wait))
+                    head = with_lines(head, [b"%b: %b" % pair for pair in _times_of(self.wait)])
             self._sink.answer(head, payload, done)
 
     def refuse(self, error: RouterError) -> None:
@@ -123,7 +123,7 @@ class Patience:
         if self._begun:
             self._sink.abort(error_event(self._request.dialect, error))
         else:
-            self._sink.refuse(error)
+            self._sink.refuse(error.having(*_times_of(self.wait)) if self.wait.seconds else error)
 
     def abort(self, last_words: bytes) -> None:
         self._hush()
@@ -191,12 +191,12 @@ class Patience:
             self._sink.abort(answered_error_event(self._request.dialect, self._misfit.status, self._kept))
 
 
-def _times_of(wait: Wait) -> list[bytes]:
+def _times_of(wait: Wait) -> list[tuple[bytes, bytes]]:
     """Headers that say how long a request has waited, in milliseconds."""
     load = round(1000 * wait.load_seconds)
     queue = round(1000 * wait.seconds) - load
     return [
-        b"x-lr-queue-ms: %d" % queue,
-        b"x-lr-load-ms: %d" % load,
-        b"server-timing: queue;dur=%d, load;dur=%d" % (queue, load),
+        (b"x-lr-queue-ms", b"%d" % queue),
+        (b"x-lr-load-ms", b"%d" % load),
+        (b"server-timing", b"queue;dur=%d, load;dur=%d" % (queue, load)),
     ]

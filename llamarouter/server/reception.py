@@ -167,9 +167,10 @@ class Reception:
         """The entry once its files are here, for a client that is told how far they are."""
         model, asked = entry.model.id, self._loop.time()
         wait.words = lambda: words_of_download(model, self._downloads.progress().get(model))
-        entry = await self._fetched(entry)
-        wait.seconds = self._loop.time() - asked
-        return entry
+        try:
+            return await self._fetched(entry)
+        finally:
+            wait.seconds = self._loop.time() - asked
 
     async def _find(self, asked: str, access: Access = OPERATOR) -> Entry:
         """The entry that a client means; one that is cooling down after a failure may have been replaced meanwhile."""

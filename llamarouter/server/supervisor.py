@@ -143,12 +143,14 @@ class Supervisor:
             return Arrived(ticket, model, slot, body_bytes, autoload, glance=glance)
 
         asked = self._loop.time()
-        lease = await self._wait(arrival)
+        try:
+            lease = await self._wait(arrival)
+        finally:  # who is refused is told, too
+            if (waited := (now := self._loop.time()) - asked) >= _WORTH_TELLING:
+                wait.seconds += waited
+                wait.load_seconds = self._scheduler.loaded_since(model, asked, now)
         if lease is None:
             raise Internal("a request was granted without a place")
-        if (waited := self._loop.time() - asked) >= _WORTH_TELLING:
-            wait.seconds += waited
-            wait.load_seconds = self._scheduler.loaded_since(model, asked)
         if (child := lease.child).awake is None:
             wait.waking = lambda: words_of_waking(model, child.progress) if child.awake is None else READING
         return lease
