@@ -119,7 +119,7 @@ def _options() -> argparse.Namespace:
     engine = str(compiled) if compiled.is_file() else "embedded"
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=30, help="of load (default: 30)")
-    parser.add_argument("--warm-up", type=float, default=2, help="minutes before the first census (default: 2)")
+    parser.add_argument("--warm-up", type=float, default=3, help="minutes before the first census (default: 3)")
     parser.add_argument("--clients", type=int, default=16, help="at once (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="what is asked and done, in which order (default: 0)")
     parser.add_argument("--engine", default=engine, help="a llama-server, or embedded (default: a compiled one here)")
