@@ -50,7 +50,7 @@ async def test_an_idle_model_ends_and_the_list_says_why(tmp_path: Path, caplog: 
     caplog.set_level(logging.INFO)
     preset = preset_of(tmp_path / "f", a="lr-ttl = 1s", b="lr-ttl = 1s; lr-pin = true; lr-priority = 7", c="")
     async with house(tmp_path, "--ttl", "2h", preset=preset) as home:
-        for model in "abc":
+        for model in "cba":  # it lives for a second: the last one
             assert await ask(home, model) == 200
         told = [await ours(home, model) for model in "abc"]
         keys = ("ttl", "pinned", "priority", "stopped")
