@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llamarouter.cli.naming import nearest
 from llamarouter.cli.output import count_of, duration_of, is_colourful, number_of, printable, size_of, table
+from llamarouter.core.naming import nearest
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.changes import changes_between
 from llamarouter.core.policy import Policies, Policy
@@ -150,6 +152,21 @@ def test_the_command_line_pins_by_any_name_before_the_preset_and_a_section_has_t
         "environment LR_PIN: no model is called 'lokal'; did you mean local?",
         "p.ini:6: 4 models are pinned, and --models-max is 2: not pinned are a (p.ini:6), b (p.ini:9)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("LOCAL", "did you mean local?"),
+        ("repo", "did you mean user/repo:Q4_K_M?"),
+        ("fine-name", "did you mean a-fine-name?"),
+        ("nosuch", "see lr ls"),
+    ],
+)
+def test_a_pin_that_means_no_model_says_which_it_may_have_meant(name: str, advice: str) -> None:
+    preset = "[a]\nmodel = a.gguf\nalias = a-fine-name\n"
+    catalog = catalog_of(preset, models=[CACHED, LOCAL], argv=["--pin", name])
+    assert warnings_of(catalog) == [f"--pin: no model is called {name!r}; {advice}"]
 
 
 # --- at the start -----------------------------------------------------------------------------------------------------

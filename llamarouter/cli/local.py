@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from llamarouter.cli.failures import CommandFailed
 from llamarouter.cli.models import Listing, Row
-from llamarouter.cli.naming import nearest
 from llamarouter.core.catalog import Catalog, Entry
 from llamarouter.core.flags import OptionTable
 from llamarouter.core.model import Model
+from llamarouter.core.naming import nearest
 from llamarouter.core.policy import Policy
 from llamarouter.core.settings import Settings, engine_of, parse_settings
 from llamarouter.host.child_environment import set_for_children

@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from llamarouter.cli.failures import RouterFailure
-from llamarouter.cli.naming import nearest
 from llamarouter.cli.server_client import ServerClient
+from llamarouter.core.naming import nearest
 
 RUNNING = ("loading", "loaded", "sleeping", "downloading")
 

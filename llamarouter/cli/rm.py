@@ -95,7 +95,7 @@ def _found(asked: str, listing: Listing) -> Model:
 
 
 def _unknown(asked: str, names: list[str]) -> CommandFailed:
-    from llamarouter.cli.naming import nearest
+    from llamarouter.core.naming import nearest
 
     return CommandFailed(f"there is no model {asked!r}{nearest(asked, names) or '; `lr ls` lists them'}")
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import click
 
 from llamarouter.cli.failures import one_line
-from llamarouter.cli.naming import nearest
+from llamarouter.core.naming import nearest
 
 if TYPE_CHECKING:
     from llamarouter.core.catalog import Catalog
@@ -72,7 +72,7 @@ def serve(argv: list[str]) -> int:
     settings = parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=keys_kept)
     settings = listening_on(settings, passed.hosts, passed.port, keys_kept=keys_kept)
     set_up_log(settings)
-    headers = HeaderCache(state / "headers.json")
+    settings, headers = _within_limits(settings), HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
     headers.read_within(math.inf)
@@ -95,6 +95,20 @@ def serve(argv: list[str]) -> int:
     if doubt is not None:
         logging.getLogger("llamarouter").warning("%s", doubt)
     return _run(plan)
+
+
+def _within_limits(settings: Settings) -> Settings:
+    """With as many clients as this process may have files for."""
+    from msgspec.structs import replace
+
+    from llamarouter.host.descriptors import clients_within
+
+    wanted = settings.limits.max_connections
+    if (most := clients_within(wanted)) < wanted:
+        text = "--max-connections is %d, not %d: no more files may be open (%s)"
+        logging.getLogger("llamarouter").warning(text, most, wanted, "LimitNOFILE= of the unit, or `ulimit -Hn`")
+        settings = replace(settings, limits=replace(settings.limits, max_connections=most))
+    return settings
 
 
 def _read_text(path: str) -> str:

@@ -190,7 +190,9 @@ def find_server(url: str | None = None, port: int | None = None) -> ServerClient
 
 def _service() -> ServerClient | None:
     """The service of this machine, for root and whoever is in its group."""
-    path = os.environ.get("LR_ADMIN_SOCKET") or "/run/llamarouter-admin.sock"  # `ADMIN_SOCKET` of core/unit
+    from llamarouter.core.service_name import ADMIN_SOCKET
+
+    path = os.environ.get("LR_ADMIN_SOCKET") or ADMIN_SOCKET
     if not os.access(path, os.W_OK):
         return None
     return ServerClient(Address("the service llamarouter", unix=path))

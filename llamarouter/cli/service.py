@@ -242,7 +242,7 @@ def _carry_out(plan: ServicePlan, *, go_on: bool = False) -> None:
 
 
 def _say_what_now(wanted: Service, *, started: bool) -> None:
-    from llamarouter.core.unit import NAME
+    from llamarouter.core.service_name import NAME
 
     of_user = " --user" if wanted.user else ""
     if not started:

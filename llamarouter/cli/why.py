@@ -12,10 +12,10 @@ import click
 
 from llamarouter.cli.failures import CommandFailed, RouterFailure
 from llamarouter.cli.models import explained
-from llamarouter.cli.naming import nearest
 from llamarouter.cli.output import duration_of, printable, say, say_json, styled
 from llamarouter.cli.parameters import MODEL, json_option, server_options
 from llamarouter.cli.server_client import find_server
+from llamarouter.core.naming import nearest
 
 Told = Mapping[str, Any]
 

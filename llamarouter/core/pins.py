@@ -6,7 +6,6 @@ command line names come first, then those of the preset in its order; the rest i
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Collection, Mapping
 
 from msgspec import Struct
@@ -14,6 +13,7 @@ from msgspec.structs import replace
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.model import Skipped
+from llamarouter.core.naming import nearest
 from llamarouter.core.policy_rules import PIN, Rule, merged
 
 # So many are named where more pins are left out; the rest is a number.
@@ -40,8 +40,8 @@ def with_pins(
     for name in named.names:
         entry = resolve(name)
         if entry is None:
-            near = difflib.get_close_matches(name, entries, n=1, cutoff=0.6)
-            warn(Skipped(named.where, f"no model is called {name!r}{f'; did you mean {near[0]}?' if near else ''}"))
+            names = [known for each in entries.values() for known in (each.id, *each.aliases)]
+            warn(Skipped(named.where, f"no model is called {name!r}{nearest(name, names) or '; see lr ls'}"))
         elif entry.id not in own:
             rule = Rule(PIN, "true", True, named.where)
             result[entry.id] = replace(result[entry.id], rules=merged(result[entry.id].rules, (rule,)))

@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from llamarouter.core.errors import UsageError
+from llamarouter.core.service_name import ADMIN_SOCKET, NAME
 
-NAME = "llamarouter"  # of the units, the user, the group and the folders
 ADMIN = "admin"  # what systemd calls the socket of administration when it passes it on
-ADMIN_SOCKET = f"/run/{NAME}-admin.sock"
 SERVICE, SOCKET, ADMIN_UNIT = f"{NAME}.service", f"{NAME}.socket", f"{NAME}-admin.socket"
 SYSUSERS = f"{NAME}.conf"
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 
+from msgspec.structs import replace
+
 from llamarouter.core.findings import Finding
 from llamarouter.core.limit_findings import ProcessLimits, limit_findings
 
@@ -18,6 +20,7 @@ def check_limits(pid: int | None, largest_model: int = 0, locking: tuple[str, ..
             limits = None
     if limits is None:
         limits, whose = limits_of(0), "a router that is started here"
+        limits = replace(limits, files=limits.files_hard)  # which raises it to what it needs
     return list(limit_findings(limits, whose, largest_model, locking))
 
 
