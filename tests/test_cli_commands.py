@@ -308,7 +308,7 @@ def test_logs_come_as_they_are_written_and_cannot_steer_the_terminal() -> None:
             assert process.stderr is not None
             assert process.stderr.read() == ""
         assert router.hung_up.wait(5)
-    assert router.asked[0].query == {"model": "small", "follow": "1"}
+    assert router.asked[0].query == {"model": "small", "follow": "1", "n": "10"}
 
 
 def test_stop_returns_when_the_router_is_gone(tmp_path: Any, monkeypatch: Any, capsys: Captured) -> None:

@@ -23,7 +23,7 @@ def test_the_router_reads_its_own_options_there() -> None:
         "[m]\nport = 8\n"
     )
     assert (settings.models_max, settings.ui, settings.port, settings.autoload) == (2, False, 9, False)
-    assert (settings.api_keys, settings.timeout, settings.log_level) == (("k",), 5, "debug")
+    assert (settings.api_keys, settings.timeout, settings.log.level) == (("k",), 5, "debug")
     assert settings.options == ()  # nobody said so on the command line
 
 

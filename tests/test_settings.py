@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_everything_on_the_command_line() -> None:
     assert (settings.max_wait, settings.queue_timeout, settings.load_stall, settings.busy_stall) == (0, 1.5, 2, 3)
     assert (settings.drain_timeout, settings.stop_timeout) == (4, 5)
     assert (settings.ui, settings.ui_path, settings.offline, settings.hf_token) == (True, "ui", True, "t")
-    assert (settings.log_level, settings.runtime_dir, settings.allow_open) == ("debug", "/r", True)
+    assert (settings.log.level, settings.runtime_dir, settings.allow_open) == ("debug", "/r", True)
     options = [(given.option.canonical, given.values) for given in settings.options]
     assert options == [("--offline", ()), ("--ctx-size", ("8192",)), ("--n-gpu-layers", ("99",))]
     assert all(given.origin == "command line" for given in settings.options)
@@ -90,18 +91,18 @@ def test_everything_on_the_command_line() -> None:
         ("LR_BUSY_STALL", "3", "busy_stall", 3.0),
         ("LR_DRAIN_TIMEOUT", "3", "drain_timeout", 3.0),
         ("LR_STOP_TIMEOUT", "3", "stop_timeout", 3.0),
-        ("LR_LOG_LEVEL", "error", "log_level", "error"),
+        ("LR_LOG_LEVEL", "error", "log.level", "error"),
         ("LR_RUNTIME_DIR", "/r", "runtime_dir", "/r"),
         ("LR_DEFAULT_MODEL", "m", "default_model", "m"),
         ("LLAMA_ARG_TIMEOUT", "3", "timeout", 3.0),
-        ("LLAMA_ARG_LOG_FILE", "f", "log_file", "f"),
-        ("LLAMA_ARG_LOG_VERBOSITY", "2", "log_level", "warning"),
+        ("LLAMA_ARG_LOG_FILE", "f", "log.file", "f"),
+        ("LLAMA_ARG_LOG_VERBOSITY", "2", "log.level", "warning"),
         ("LR_PORT", "9", "port", 8080),
         ("LLAMA_ARG_PORT", "", "port", 8080),
     ],
 )
 def test_environment(name: str, value: str, field: str, parsed: object) -> None:
-    assert getattr(_settings(environ={name: value}), field) == parsed
+    assert attrgetter(field)(_settings(environ={name: value})) == parsed
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
@@ -331,14 +332,14 @@ def test_of_two_that_contradict_each_other_the_last_holds_with_a_warning() -> No
     ],
 )
 def test_the_last_word_on_how_much_is_logged(argv: list[str], environ: dict[str, str], level: str) -> None:
-    assert _settings(*argv, environ=environ).log_level == level
+    assert _settings(*argv, environ=environ).log.level == level
 
 
 def test_what_is_shared_goes_to_the_children_as_well() -> None:
     settings = _settings("-lv", "4", "-v", "--timeout", "60", "--offline", "--log-file", "f", "--log-colors", "on")
     options = [(given.option.canonical, given.values) for given in settings.options]
     assert options == [("--log-verbosity", ("4",)), ("--log-verbose", ()), ("--timeout", ("60",)), ("--offline", ())]
-    assert (settings.timeout, settings.log_file) == (60, "f")
+    assert (settings.timeout, settings.log.file) == (60, "f")
     assert [str(warning) for warning in settings.warnings] == [
         "command line: --log-colors is ignored: the router owns it"
     ]

@@ -54,7 +54,9 @@ COMMANDS = {
     "pin": Listed("Running", "llamarouter.cli.pin", "pin", "Keep models in memory: they make room for no other."),
     "unpin": Listed("Running", "llamarouter.cli.pin", "unpin", "Let pinned models make room for others again."),
     "why": Listed("Running", "llamarouter.cli.why", "why", "Show why a model failed, and what to do."),
-    "logs": Listed("Running", "llamarouter.cli.logs", "logs", "Print what a model's process wrote."),
+    "logs": Listed(
+        "Running", "llamarouter.cli.logs", "logs", "Print what the router, or the process of a model, wrote."
+    ),
     "run": Listed("Talking", "llamarouter.cli.run", "run", "Ask a model once, or chat with it."),
     "compare": Listed("Talking", "llamarouter.cli.compare", "compare", "Ask two models the same, side by side."),
     "doctor": Listed(

@@ -71,12 +71,12 @@ def serve(argv: list[str]) -> int:
     keys_kept = bool(keys.read())
     settings = parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=keys_kept)
     settings = listening_on(settings, passed.hosts, passed.port, keys_kept=keys_kept)
-    set_up_log(settings)
+    book = set_up_log(settings, environ)
     settings, headers = _within_limits(settings), HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
     headers.read_within(math.inf)
-    doubt = _check_named(settings, inventory.catalog)
+    _check_named(settings, inventory.catalog)
     plan = Plan(
         settings=settings,
         environ=environ,
@@ -91,9 +91,8 @@ def serve(argv: list[str]) -> int:
         umask=umask,
         # There were keys: a file without any is refused as it was then, not taken for a router that needs none.
         operators=lambda: parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=True).api_keys,
+        book=book,
     )
-    if doubt is not None:
-        logging.getLogger("llamarouter").warning("%s", doubt)
     return _run(plan)
 
 
@@ -115,8 +114,8 @@ def _read_text(path: str) -> str:
     return Path(path).read_text(encoding="utf-8")
 
 
-def _check_named(settings: Settings, catalog: Catalog) -> str | None:
-    """A doubt about what the command line names. Raises `UsageError` where it cannot be used: it is no file of many."""
+def _check_named(settings: Settings, catalog: Catalog) -> None:
+    """What the command line names is looked at. Raises `UsageError` where it cannot be used: it is no file of many."""
     from llamarouter.core.errors import UsageError
     from llamarouter.core.hub_names import is_valid_repo
     from llamarouter.core.ids import repo_in_id
@@ -130,9 +129,11 @@ def _check_named(settings: Settings, catalog: Catalog) -> str | None:
             raise UsageError(f"{one.said}: not in the cache, and --offline forbids to fetch it")
     default = settings.default_model
     if default is None or catalog.resolve(default) is not None:
-        return None
+        return
     if is_valid_repo(repo_in_id(default)) and one is None and not settings.offline:
-        return f"--default-model {default} is not here yet: requests that name no model are refused until it is"
+        doubt = "--default-model %s is not here yet: requests that name no model are refused until it is"
+        logging.getLogger("llamarouter").warning(doubt, default)
+        return
     names = [name for each in catalog.entries.values() for name in (each.id, *each.aliases)]
     raise UsageError(f"--default-model {default}: there is no such model{nearest(default, names) or '; see lr ls'}")
 
@@ -166,11 +167,11 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 def _announce(plan: Plan, node: Node) -> None:
-    write = logging.getLogger("llamarouter").info if plan.settings.log_jsonl else click.echo
+    write = logging.getLogger("llamarouter").info if plan.settings.log.jsonl else click.echo
     for line in _first_words(plan, node):
         # The blanks in front are ours. What files are called must not steer a terminal.
         write(" " * (len(line) - len(line.lstrip(" "))) + one_line(line))
-    if not plan.settings.log_jsonl:
+    if not plan.settings.log.jsonl:
         _try_it(plan, node)
     sys.stdout.flush()
     gc.freeze()

@@ -2,66 +2,61 @@
 
 --log-level, -lv, -v, --log-disable   how much
 --log-file FILE                       there as well as on standard error
---log-jsonl                           {"type":"log","time":<us since 1970>,"level":"info","msg":"..."} a line, on
-                                      standard output, as by llama-server; what is said at the start, too
+--log-format auto|text|json           auto: text where a terminal reads, else one JSON object a line
+--log-jsonl                           JSON everywhere, and on standard output, as by llama-server; what is said at the
+                                      start, too
+
+The lines, and what stands in them: `server/log_book.py`, `docs/logs.md`.
 """
 
 from __future__ import annotations
 
 import logging
-import sys
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from llamarouter.cli.failures import one_line
 from llamarouter.core.errors import UsageError
 
 if TYPE_CHECKING:
     from llamarouter.core.settings import Settings
+    from llamarouter.server.log_book import Form, LogBook
 
-_LINE = "%(asctime)s %(levelname).1s %(message)s"
 _QUIET = ("uvicorn", "uvicorn.error", "asyncio", "httpx")
-_LEVELS = {"WARNING": "warn", "CRITICAL": "error"}  # where llama-server's word is another
+_STDOUT, _STDERR = 1, 2
 
 
-class PlainLines(logging.Formatter):
-    """One line a record, whatever files are called; a traceback stands below it."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record))
-
-
-class JsonLines(logging.Formatter):
-    """One JSON object a line."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """What llama-server writes with `--log-jsonl`; a traceback is part of the message."""
-        import msgspec
-
-        message = super().format(record)
-        level = _LEVELS.get(record.levelname, record.levelname.lower())
-        line = {"type": "log", "time": int(record.created * 1e6), "level": level, "msg": message}
-        return msgspec.json.encode(line).decode()
-
-
-def set_up_log(settings: Settings) -> None:
+def set_up_log(settings: Settings, environ: Mapping[str, str]) -> LogBook:
     """Raises `UsageError` where the file cannot be written."""
+    from llamarouter.server.log_book import LogBook
+
     logging.raiseExceptions = False  # a full disk is not worth a traceback for each line
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout if settings.log_jsonl else sys.stderr)]
-    if settings.log_file is not None:
-        handlers.append(_file(settings.log_file))
-    formatter = JsonLines() if settings.log_jsonl else PlainLines(_LINE)
     root = logging.getLogger()
-    root.setLevel(settings.log_level.upper())
-    for handler in handlers:
-        handler.setFormatter(formatter)
-        root.addHandler(handler)
+    root.setLevel(settings.log.level.upper())
+    book = LogBook(root.level)
+    stream = _STDOUT if settings.log.jsonl else _STDERR
+    book.add(stream, _form(settings, os.isatty(stream)), priorities=_is_journal(stream, environ))
+    if settings.log.file is not None:
+        try:
+            book.add(settings.log.file, _form(settings, terminal=False))
+        except OSError as error:
+            what = error.strerror or error
+            raise UsageError(f"--log-file {settings.log.file}: cannot be written ({what})") from error
+    root.addHandler(book)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    return book
 
 
-def _file(path: str) -> logging.Handler:
-    try:
-        # Written anew at every start, as by llama-server.
-        return logging.FileHandler(path, mode="w", encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise UsageError(f"--log-file {path}: cannot be written ({error.strerror or error})") from error
+def _form(settings: Settings, terminal: bool) -> Form:
+    from llamarouter.server.log_book import Form
+
+    if settings.log.jsonl or settings.log.format == "json":
+        return Form.JSON
+    return Form.TEXT if terminal or settings.log.format == "text" else Form.JSON
+
+
+def _is_journal(stream: int, environ: Mapping[str, str]) -> bool:
+    """Whether journald reads this stream: systemd says which file it has made it."""
+    there = os.fstat(stream)
+    return environ.get("JOURNAL_STREAM") == f"{there.st_dev}:{there.st_ino}"

@@ -346,11 +346,28 @@ OWN: tuple[OwnOption, ...] = (
     ),
     _row(
         _LOG,
+        "--log-format",
+        "FORM",
+        "LR_LOG_FORMAT",
+        "auto",
+        "of the router's log: text, json (one object a line), or auto: text at a terminal, json elsewhere",
+    ),
+    _row(
+        _LOG,
+        "--log-requests",
+        "",
+        "LR_LOG_REQUESTS",
+        "on",
+        "a line for each request that is over: who, what, how long, how it ended; never what was said",
+        negatives="--no-log-requests",
+    ),
+    _row(
+        _LOG,
         "--log-file",
         "FILE",
         "LLAMA_ARG_LOG_FILE",
         "",
-        "the router's log goes to this file, too (a section's log-file is that of its model)",
+        "the router's log goes to this file, too; a reload opens it again (a section's log-file is that of its model)",
     ),
 )
 

@@ -25,6 +25,7 @@ from llamarouter.core.errors import UsageError
 from llamarouter.core.flags import Given, OptionTable, split_argv
 from llamarouter.core.hosts import SOCKET_SUFFIX, Hosts, hosts_of, is_loopback
 from llamarouter.core.ini import Ini
+from llamarouter.core.log_values import LogWish, log_of
 from llamarouter.core.media import RemoteMedia
 from llamarouter.core.model import Skipped
 from llamarouter.core.one_model import OneModel, one_model_of
@@ -34,11 +35,9 @@ from llamarouter.core.ownership import Role, refusal_of, role_of
 from llamarouter.core.pins import NamedPins
 from llamarouter.core.policy_rules import DURATIONS, QUEUE, QUEUE_TIMEOUT, TTL, Rule, rule_of
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
 _LEAST_BYTES = 1 << 20  # what the fast lane takes at once, before anybody counts it
-_INFO = 3  # llama-server's number for it
 _SECRET = ("api_keys", "hf_token")
 
 
@@ -80,9 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     ui_config: dict[str, Any] = field(default_factory=dict)  # what the page's settings are at first
     offline: bool = False
     hf_token: str | None = None
-    log_level: str = "info"  # of LOG_LEVELS, or critical: nothing
-    log_file: str | None = None
-    log_jsonl: bool = False
+    log: LogWish = LogWish()
     runtime_dir: str | None = None
     memory_check: bool = True  # whether anybody looks at the memory before a model is started
     budgets: Budgets = Budgets()
@@ -154,9 +151,7 @@ def parse_settings(
         ui_config=ui_config_of(values, read_file),
         offline=values.truth("--offline", False),
         hf_token=values.text("--hf-token"),
-        log_level=_log_level(values),
-        log_file=values.text("--log-file"),
-        log_jsonl=values.truth("--log-jsonl", False),
+        log=log_of(values),
         runtime_dir=values.text("--runtime-dir"),
         memory_check=values.truth("--memory-check", True),
         budgets=budgets_of(values),
@@ -262,21 +257,6 @@ def _origin(name: str, values: OwnValues) -> str:
     """Where a value stands, as its origin is shown."""
     said = values.last_of(name)
     return f"environment {said.where}" if said is not None and said.from_environment else name
-
-
-def _log_level(values: OwnValues) -> str:
-    """The router's own, which one of three options says: on the command line the last of them, then a variable."""
-    if values.truth("--log-disable", False):
-        return "critical"
-    level = values.word("--log-level", "", LOG_LEVELS)
-    verbosity = values.integer("--log-verbosity", _INFO)
-    verbose = values.truth("--log-verbose", False)
-    last = max(("--log-level", "--log-verbosity", "--log-verbose"), key=values.place_of)
-    if verbose and (last == "--log-verbose" or values.place_of(last) < 0):
-        return "debug"
-    if level and (last == "--log-level" or values.place_of(last) < 0):
-        return level
-    return "debug" if verbosity > _INFO else "info" if verbosity == _INFO else "warning" if verbosity == 2 else "error"
 
 
 def _hosts(text: str | None) -> tuple[str, ...]:

@@ -120,9 +120,19 @@ class LogRing:
         lines = tuple(text for line in data.split(b"\n") if (text := clean(line)))
         return tuple(discreet(lines)) if may_tell(data) else lines
 
-    async def subscribe(self) -> AsyncIterator[str]:
-        """The lines that come from now on, until `end` or for as long as the caller goes on asking."""
+    @property
+    def followers(self) -> int:
+        """How many read along."""
+        return len(self._followers)
+
+    async def subscribe(self, last: int = 0) -> AsyncIterator[str]:
+        """The lines that come from now on, behind the `last` of those that are here, until `end` or for as long as the
+        caller goes on asking.
+        """
         follower = Follower()
+        if last:
+            follower.lines.extend(self.lines()[-last:])
+            follower.news.set()
         self._followers.append(follower)
         try:
             while True:

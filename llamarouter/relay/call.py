@@ -16,6 +16,7 @@ from collections.abc import Iterable
 import msgspec
 
 from llamarouter.core.access import Access
+from llamarouter.core.tokens import NONE, Tokens, tokens_taken
 from llamarouter.relay.switchboard import Ask, Outcome
 
 REQUEST_ID = b"x-request-id"
@@ -54,9 +55,22 @@ class Call(msgspec.Struct, gc=False, eq=False):
     ending: Ending = Ending.OK
     reason: str = ""  # of the refusal or the failure: the word that programs compare
     outcome: Outcome | None = None  # what its child said, if it was in one
+    tokens: Tokens | None = None  # of `tokens_of`, once somebody has asked
     whole: bool = False  # the router's own answer is complete
     relayed: bool = False  # the relay says when it is over
     over: bool = False
+
+
+def tokens_of(call: Call) -> Tokens:
+    """What a request that is over took of its model; `NONE` where nothing was computed. It is reckoned once."""
+    if call.tokens is None:
+        outcome, ask = call.outcome, call.ask
+        refused = outcome is not None and outcome.status != 200 and not outcome.client_left
+        if outcome is None or refused or ask is None or not ask.route.slot:
+            call.tokens = NONE
+        else:
+            call.tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, ask.body_bytes)
+    return call.tokens
 
 
 def sane_id(value: bytes | None) -> bytes | None:

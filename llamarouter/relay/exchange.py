@@ -26,6 +26,7 @@ from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
 
 _MOST_KEPT = 16 << 20  # bytes of a body that is kept to the end of its answer
+_COMMENT = ord(":")  # of a stream: its child has begun to compute, and says so
 _TAIL = 2048  # bytes of the answer that an outcome carries
 _HEAD = 1024  # and of its beginning
 _PIECES = 8  # in which the tail is kept: joining them for every token would cost more than relaying it
@@ -174,12 +175,11 @@ class Exchange:
         """One read of the child's answer."""
         if head is not None:
             self._status = head.status
-            self.call.first = self.connections.last_heard
-            # An error event fits only between chunks: a body of a known length has no room for one.
-            self._event_stream = head.event_stream and head.length is None
-            if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
-                self.body = b""
+            if head.event_stream:
+                self._begin_events(head)
         if payload:
+            if not self._bytes and payload[0] != _COMMENT:
+                self.call.first = self.connections.last_heard
             self._bytes += len(payload)
             tail = self._tail
             tail.append(payload)
@@ -191,8 +191,8 @@ class Exchange:
                 if self._held or self._torn or not payload.endswith(b"\n\n"):
                     payload = self._whole_events(payload)
         if done:
-            if self._held:
-                payload, self._held = payload + self._held, b""
+            payload += self._held
+            self._held = b""
             self._end(complete=True, client_left=self._sink is None)
         if self._sink is not None and (payload or done or head is not None):
             self._sink.answer(head, payload, done)
@@ -267,6 +267,12 @@ class Exchange:
         error = await self._lease.failure()
         self._failing = None
         self.cut(error)
+
+    def _begin_events(self, head: AnswerHead) -> None:
+        # An error event fits only between chunks: a body of a known length has no room for one.
+        self._event_stream = head.length is None
+        if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
+            self.body = b""
 
     def _shorten(self, tail: list[bytes]) -> None:
         """Keep of what has come the end, and the beginning."""

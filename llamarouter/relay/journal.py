@@ -30,12 +30,9 @@ class Journal:
         self.readers: list[Reader] = []
         self._over: list[Call] = []
         self._timer: asyncio.TimerHandle | None = None
-        self._run = secrets.token_hex(6).encode()
-        self._numbers = itertools.count(1)
-
-    def new_id(self) -> bytes:
-        """A name for a request that has none: that of this run of the router, and a number."""
-        return b"%b-%x" % (self._run, next(self._numbers))
+        # A name for a request that has none: that of this run of the router, and a number.
+        of_this_run = f"{secrets.token_hex(6)}-%x".encode()
+        self.new_id: Callable[[], bytes] = map(of_this_run.__mod__, itertools.count(1)).__next__
 
     def over(self, call: Call) -> None:
         """It has ended; more than one call is the same as one."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.exits import Exit
@@ -34,12 +35,14 @@ from llamarouter.server.fake_timing import SlowReception, SlowSpawner, is_asked_
 from llamarouter.server.feed import Feed
 from llamarouter.server.gate import Gate
 from llamarouter.server.learning import Learning
+from llamarouter.server.log_book import LogBook
 from llamarouter.server.memory import Devices, Memory
 from llamarouter.server.node import Node
 from llamarouter.server.page import Page
 from llamarouter.server.page_folder import PageFolder
 from llamarouter.server.page_store import PageStore
 from llamarouter.server.reception import Reception
+from llamarouter.server.request_log import RequestLog
 from llamarouter.server.revival import Revival
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.spawner import Spawner
@@ -64,6 +67,7 @@ class Plan(Struct, frozen=True, kw_only=True):
     umask: int | None = None  # the operator's own, for the models that are fetched: others may share their cache
     # The keys of the command line and of --api-key-file as they are now. Raises `UsageError`.
     operators: Callable[[], tuple[str, ...]] | None = None
+    book: LogBook = field(default_factory=LogBook)  # where the log goes
 
 
 def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: Callable[[], None]) -> Node:
@@ -99,7 +103,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
     gate = _gate_of(plan)
     reception = (SlowReception if slow else Reception)(settings, shelf, supervisor, downloads, gate)
     reception.witness = chronicle.refused
-    traffic = Traffic(BodyBudget(settings.queue_bytes))
+    traffic = _traffic_of(plan, reception)
     counting = Counting(reception.model_of, traffic.journal, supervisor.lives)
     warden = Warden(reception.quarantine, traffic)
     node = Node(
@@ -114,6 +118,7 @@ def assemble(plan: Plan, folder: RuntimeFolder, tasks: asyncio.TaskGroup, stop: 
         reception=reception,
         feed=feed,
         traffic=traffic,
+        book=plan.book,
         streams=Streams(supervisor, reception),
         page=page,
         tasks=tasks,
@@ -140,17 +145,28 @@ def _shelf_of(plan: Plan, on_change: Callable[[Catalog, Catalog], None]) -> Shel
     )
 
 
-def _gate_of(plan: Plan) -> Gate:
-    usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
-    return Gate(plan.settings.api_keys, plan.keys, usage=usage)
-
-
 def _downloads_of(
     plan: Plan, tasks: asyncio.TaskGroup, feed: Feed, on_done: Callable[[], Awaitable[None]]
 ) -> Downloads:
     environ = environ_of(plan.settings, plan.environ)
     cache, offline = plan.inventory.places.hub_cache, plan.settings.offline
     return Downloads(tasks, feed, cache, environ, on_done, offline=offline, umask=plan.umask)
+
+
+def _gate_of(plan: Plan) -> Gate:
+    usage = None if plan.state is None else UsageFile(Path(plan.state, USAGE))
+    return Gate(plan.settings.api_keys, plan.keys, usage=usage)
+
+
+def _traffic_of(plan: Plan, reception: Reception) -> Traffic:
+    """Each request leaves its line in the log, where that is wanted."""
+    traffic = Traffic(BodyBudget(plan.settings.queue_bytes))
+    loop, book = asyncio.get_running_loop(), plan.book
+    book.attach(loop)
+    if plan.settings.log.requests and book.least <= logging.WARNING:
+        requests = RequestLog(book.requests, loop.time, reception.model_of, least=book.least)
+        traffic.journal.readers.append(requests.take)
+    return traffic
 
 
 def _limits_of(settings: Settings, *, by_memory: bool) -> Limits:

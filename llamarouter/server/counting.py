@@ -12,8 +12,8 @@ from llamarouter.core.exits import Exit
 from llamarouter.core.metric_table import UNKNOWN
 from llamarouter.core.route_kinds import kind_of
 from llamarouter.core.tally import RouteTally, Tally, add_tokens
-from llamarouter.core.tokens import NONE, Tokens, tokens_taken
-from llamarouter.relay.call import Call, Ending
+from llamarouter.core.tokens import NONE
+from llamarouter.relay.call import Call, Ending, tokens_of
 from llamarouter.relay.journal import Journal
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.server.child import Child
@@ -52,7 +52,7 @@ class Counting:
             self.tally.model(model).waited(call.queue, call.load)
         if call.ending is not _OK:
             self._unhappy(call)
-        tokens = _tokens_of(call.ask, outcome)
+        tokens = tokens_of(call)
         if tokens is not NONE:
             add_tokens(self.tally.model(model).tokens, tokens)
         access = call.access
@@ -96,11 +96,3 @@ class Counting:
     def _stopped(self, child: Child, reason: StopReason) -> None:
         """The process of a model is asked to end."""
         self.tally.model(child.model).stopped(reason.value, loading=child.ready is None)
-
-
-def _tokens_of(ask: Ask | None, outcome: Outcome) -> Tokens:
-    if ask is None or not ask.route.slot:
-        return NONE
-    if outcome.status != 200 and not outcome.client_left:  # what is refused computes nothing
-        return NONE
-    return tokens_taken(outcome.tail, outcome.head, outcome.events, ask.body_bytes)

@@ -51,8 +51,8 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": [*message.get("headers", ()), *extra]}
-                call.status = message["status"]
-            else:
+                call.status = call.status or message["status"]
+            elif call.outcome is None:  # else the exchange has counted
                 call.bytes_out += len(message.get("body", b""))
                 call.whole = not message.get("more_body", False)
             await send(message)
@@ -68,7 +68,7 @@ class Guard:
             await self._answer_to_options()(scope, receive, send)
             return
         try:
-            inner, call.access = self._let_in(scope)
+            inner = self._let_in(scope, call)
         except RouterError as error:
             call.reason = error.reason
             await answer(error)(scope, receive, send)
@@ -83,8 +83,8 @@ class Guard:
     def _route_of(self, inner: Scope) -> Route | None:
         return next((route for route in self._routes if route.matches(inner)[0] is Match.FULL), None)
 
-    def _let_in(self, scope: Scope) -> tuple[Scope, Access]:
-        """The request as it is behind the guard, and whose it is. Raises `RouterError`."""
+    def _let_in(self, scope: Scope, call: Call) -> Scope:
+        """The request as it is behind the guard; `call` is told whose it is. Raises `RouterError`."""
         headers = scope["headers"]
         if not self._trusted:
             self._names.check(scope.get("server"), header_of(headers, b"host"))
@@ -94,13 +94,14 @@ class Guard:
         if not self._trusted and (asked is None or not self._public(asked)):
             gate = self._node.reception.gate
             access = gate.authorize(header_of(headers, b"authorization"), header_of(headers, b"x-api-key"))
+        call.access = access
         if inner is None:
             raise NotFound("File Not Found")
         if asked is None:
             raise Forbidden("no path of this router")
         if not access.admin or (access is OPEN and header_of(headers, b"origin") is not None):
             self._check_right(asked, access)
-        return inner, access
+        return inner
 
     def _held_back(self, inner: Scope) -> Scope | None:
         """The request that `/lr/auth` is asked about, without the prefix; None where it is not for this router."""

@@ -130,7 +130,8 @@ class Lives:
         observer = Observer(child, self._feed, self._dispatch, self._spawned, self._loaded)
         child.task = self._tasks.create_task(self._life(child, ring, observer), name=f"child {model}")
         child.task.add_done_callback(lambda task: self._ended(child, task))
-        log.info("loading %s%s", model, _where(placement))
+        where = _where(placement)
+        log.info("loading %s%s", model, where, extra=about(model, "loading", where=where.strip(" ()") or None))
         self._feed.tell(model, "model_status", {"status": "loading"})
 
     def _spawned(self, child: Child) -> None:
@@ -138,6 +139,8 @@ class Lives:
             begun()
 
     def _loaded(self, child: Child) -> None:
+        seconds = round(self._loop.time() - child.started, 3)
+        log.info("%s is ready after %.1f s", child.model, seconds, extra=about(child.model, "ready", seconds=seconds))
         self.failures.pop(child.model, None)
         self.stops.pop(child.model, None)
         if child.ready is not None:
@@ -160,7 +163,8 @@ class Lives:
             child.stopping = True
             self.stops[child.model] = command.reason, self._loop.time()
             child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
-            log.info("stopping %s (%s)", command.model, command.reason.value)
+            why = command.reason.value
+            log.info("stopping %s (%s)", command.model, why, extra=about(command.model, "stopping", reason=why))
             child.task.cancel()
             self.on_stop(child, command.reason)
         elif command.cut:
@@ -181,9 +185,10 @@ class Lives:
         child.error = error or self._why_stopped(model)
         if error is not None:
             self.failures[model] = (end, self._loop.time())
-            log.warning("%s ended: %s", model, end.message)
+            news = about(model, "failed", reason=end.cause.value, hint=end.hint(model))
+            log.warning("%s ended: %s", model, end.message, extra=news)
         else:
-            log.info("%s is gone", model)
+            log.info("%s is gone", model, extra=about(model, "gone"))
         del self.children[model]
         child.gone.set()
         if not self.children:
@@ -197,6 +202,11 @@ class Lives:
             self._dispatch(Exited(model, error, memory=end.memory, deterministic=end.deterministic))
         if error is not None:
             self.on_failure(child, end)
+
+
+def about(model: str, event: str, **facts: object) -> dict[str, object]:
+    """For logging's `extra`: what a program can read of a line about a model."""
+    return {"facts": {"type": "model", "model": model, "event": event, **facts}}
 
 
 def _where(placement: Placement | None) -> str:

@@ -33,6 +33,7 @@ from llamarouter.server.chronicle import Chronicle
 from llamarouter.server.counting import Counting
 from llamarouter.server.downloads import Downloads
 from llamarouter.server.feed import Feed
+from llamarouter.server.log_book import LogBook
 from llamarouter.server.memory import Memory
 from llamarouter.server.page import Page
 from llamarouter.server.reception import Reception
@@ -60,6 +61,7 @@ class Node:
         reception: Reception,
         feed: Feed,
         traffic: Traffic,
+        book: LogBook,
         streams: Streams,
         page: Page,
         tasks: asyncio.TaskGroup,
@@ -77,6 +79,7 @@ class Node:
         self.reception = reception
         self.feed = feed
         self.traffic = traffic
+        self.book = book
         self.streams = streams
         self.page = page
         self.created = created  # unix seconds: when this router started
@@ -103,6 +106,7 @@ class Node:
         """In the block children may live; at its end they have gone, and then whoever looked at the devices."""
         async with AsyncExitStack() as stack:
             stack.callback(self.reception.gate.close)
+            stack.callback(self.traffic.journal.flush)
             if self.memory is not None:
                 await stack.enter_async_context(self.memory)
             await stack.enter_async_context(self.supervisor)
@@ -177,6 +181,7 @@ class Node:
 
     async def read_again(self) -> Changes:
         """A reload that somebody asks for: `look_again`, and once that is not refused everything else that is read."""
+        self.book.reopen()  # whatever comes of the rest: somebody may have moved a log away
         with self.reloading():
             changes = await self.look_again()
             doubts = tuple(doubt for renew in self.renewals if (doubt := renew()) is not None)

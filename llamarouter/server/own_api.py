@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from starlette.requests import Request
@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import BadRequest, FeatureDisabled, MissingModel, NotFound
 from llamarouter.core.explain import as_llama_server_ini
+from llamarouter.core.log_line import text_of_json
 from llamarouter.server.answers import Json, access_of, object_of, streamed, success
 from llamarouter.server.memory import Memory
 from llamarouter.server.node import Node
@@ -34,18 +35,25 @@ class OwnApi:
         return Json(self._node.status())
 
     async def logs(self, request: Request) -> Response:
-        node = self._node
-        asked = request.query_params.get("model")
-        if not asked:
-            raise MissingModel(_WHICH)
-        entry = await node.shelf.find(asked)
-        ring = node.supervisor.lives.rings.get(entry.model.id)
-        if request.query_params.get("follow"):
-            follow = node.supervisor.lives.ring_of(entry.model.id).subscribe()
-            return streamed(request, _lines(follow), "text/plain; charset=utf-8")
-        if ring is None:
-            raise NotFound(f"model '{entry.model.id}' has no log yet: it was not started")
-        return PlainTextResponse("".join(f"{line}\n" for line in ring.lines()))
+        """`?model=`: of whom, else the router itself; `?n=`: the last so many lines; `?follow=1`: and those to come;
+        `?format=json`: those of the router as they are kept.
+        """
+        node, query = self._node, request.query_params
+        last, follow = _last(query.get("n")), bool(query.get("follow"))
+        if not (asked := query.get("model")):
+            as_json = query.get("format") == "json"
+            node.traffic.journal.flush()
+            ring, shape = node.book.ring, (lambda line: line) if as_json else text_of_json
+        else:
+            model = (await node.shelf.find(asked)).model.id
+            if not follow and model not in node.supervisor.lives.rings:
+                raise NotFound(f"model '{model}' has no log yet: it was not started")
+            ring, shape = node.supervisor.lives.ring_of(model), lambda line: line
+        if follow:
+            return streamed(request, _lines(ring.subscribe(last or 0), shape), "text/plain; charset=utf-8")
+        lines = ring.lines()
+        kept = lines if last is None else lines[len(lines) - min(last, len(lines)) :]
+        return PlainTextResponse("".join(f"{shape(line)}\n" for line in kept))
 
     async def explain(self, request: Request) -> Response:
         node = self._node
@@ -113,6 +121,15 @@ def _memory(node: Node) -> Memory:
     return node.memory
 
 
-async def _lines(lines: AsyncIterator[str]) -> AsyncIterator[bytes]:
+async def _lines(lines: AsyncIterator[str], shape: Callable[[str], str]) -> AsyncIterator[bytes]:
     async for line in lines:
-        yield line.encode() + b"\n"
+        yield shape(line).encode() + b"\n"
+
+
+def _last(said: str | None) -> int | None:
+    """How many lines of what is kept are wanted."""
+    if said is None:
+        return None
+    if not (said.isascii() and said.isdigit() and len(said) < 10):
+        raise BadRequest("n: a number of lines is needed")
+    return int(said)

@@ -202,5 +202,5 @@ class _Life:
         await self._node.streams.stop_unheard()
         self._node.traffic.close(draining())
         await self._supervisor.lives.until_empty()
-        for ring in self._supervisor.lives.rings.values():
+        for ring in (self._node.book.ring, *self._supervisor.lives.rings.values()):
             ring.end()

@@ -38,6 +38,13 @@ HTTP = (
         ),
     ),
     Difference(
+        "requests-have-ids",
+        "No answer says what its request is called.",
+        "`X-Request-Id` in every answer: the client's own if it is sane, else a new one; it is in the log, too.",
+        "A client that complains can say of which request.",
+        (Claim("*", "header.x-request-id", ABSENT),),
+    ),
+    Difference(
         "unknown-model-404",
         "A request for an unknown model is a 400, a DELETE of one a 500.",
         "404 `model_not_found`, everywhere.",

@@ -1,0 +1,117 @@
+"""One line for each request that is over. It is made in batches, behind the requests' backs.
+
+What a client has sent is in no line but its model's name where nobody knows it, its path where there is no such route,
+and its id where that is sane: each cut off, and without what would steer a terminal.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Sequence
+
+from llamarouter.core.log_line import RequestLine
+from llamarouter.core.shown import shown
+from llamarouter.core.tokens import NONE
+from llamarouter.relay.call import Call, Ending, tokens_of
+from llamarouter.relay.switchboard import Ask
+
+_NAME = 64  # characters of a model's name that nobody knows
+# Somebody looks there every second: what is well is no news.
+_PROBES = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/metrics", "/lr/auth"})
+_OURS = (Ending.FAILED, Ending.TRUNCATED)
+_LEAST = {"debug": 10, "info": 20, "warn": 30}
+
+
+class RequestLog:
+    """A reader of the journal. `clock`: the loop's; `model_of`: the id of the model that a request means."""
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[RequestLine]], None],
+        clock: Callable[[], float],
+        model_of: Callable[[Ask], str | None],
+        *,
+        least: int,
+    ) -> None:
+        self._write = write
+        self._clock = clock
+        self._model_of = model_of
+        self._least = least  # of logging's levels
+
+    def take(self, calls: Sequence[Call]) -> None:
+        """Write of each what is known."""
+        ago = time.time() - self._clock()  # noqa: TID251 (a date, for people)
+        lines = []
+        for call in calls:
+            level = level_of(call)
+            if _LEAST[level] >= self._least:
+                lines.append(self._line(call, level, ago))
+        if lines:
+            self._write(lines)
+
+    def _line(self, call: Call, level: str, ago: float) -> RequestLine:
+        since, ended, access = call.since, call.ended, call.access
+        computed = tokens_of(call)
+        tokens = None if computed is NONE else computed
+        ending, reason = _ending_of(call)
+        return RequestLine(
+            int((ended + ago) * 1e6),
+            level,
+            call.id.decode(),
+            _peer(call.peer),
+            access.id or None if access is not None else None,
+            _method(call.method),
+            _route(call.path),
+            call.model or self._named(call.ask),
+            call.status,
+            call.bytes_in,
+            call.bytes_out,
+            round(call.queue * 1e3),
+            round(call.load * 1e3),
+            round((call.first - since) * 1e3) if call.first else None,
+            round((ended - since) * 1e3),
+            None if tokens is None else tokens.prompt,
+            None if tokens is None else tokens.cached,
+            None if tokens is None else tokens.completion,
+            tokens is not None and tokens.estimated,
+            ending,
+            reason,
+        )
+
+    def _named(self, ask: Ask | None) -> str | None:
+        if ask is None:
+            return None
+        return self._model_of(ask) or shown(ask.model, _NAME)
+
+
+def level_of(call: Call) -> str:
+    """How much it matters."""
+    if call.ending in _OURS or call.status >= 500:
+        return "warn"
+    return "debug" if call.path in _PROBES and call.status < 400 else "info"
+
+
+def _ending_of(call: Call) -> tuple[str, str | None]:
+    if call.ending is Ending.OK and call.status >= 400 and call.outcome is not None:
+        return (Ending.REFUSED if call.status < 500 else Ending.FAILED).value, "by_its_model"
+    return call.ending.value, call.reason or None
+
+
+# What comes again and again is made once.
+@functools.lru_cache(1024)
+def _peer(peer: tuple[str, int] | None) -> str | None:
+    if not peer:
+        return None
+    host, port = peer[0], peer[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+@functools.lru_cache(256)
+def _method(method: bytes) -> str:
+    return shown(method.decode("latin-1"), _NAME)
+
+
+@functools.lru_cache(1024)
+def _route(path: str) -> str:
+    return shown(path)
