@@ -214,6 +214,8 @@ START = b'data: {"message":{"usage":{"cache_read_input_tokens":2,"input_tokens":
         (b"{" + USAGE + b"," + TIMINGS + b"}", b"", 0, 100, Tokens(7, 9, cached=3)),
         (b"data: {" + TIMINGS + b"}\n\ndata: [DONE]\n\n", b"", 12, 100, Tokens(7, 9, cached=4)),
         (b'"usage":null,' + TIMINGS, b"", 12, 100, Tokens(7, 9, cached=4)),
+        (USAGE[:-1] + b',"x":1}', b"", 0, 100, Tokens(7, 9, cached=3)),  # of another shape than llama-server's
+        (b'"usage":{"prompt_tokens":5,"total_tokens":5}', b"", 0, 100, Tokens(5, 0)),
         (b'"usage": {"prompt_tokens": 5, "total_tokens": 5}', b"", 0, 100, Tokens(5, 0)),
         (b'"usage":{"output_tokens":6}', START, 9, 100, Tokens(7, 6, cached=2)),  # Anthropic's stream
         (START + b"data: cut", b"", 11, 100, Tokens(7, 11, estimated=True, cached=2)),

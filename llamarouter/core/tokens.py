@@ -16,6 +16,11 @@ from msgspec import Struct
 _USAGE = re.compile(
     rb'"(prompt|input|cached|cache_read_input|cache_creation_input|completion|output)_tokens"\s*:\s*([0-9]{1,12})\b'
 )
+# The same as llama-server writes it, whole, which is read at a quarter of the cost.
+_PLAIN = re.compile(
+    rb'"usage":\{(?:"completion_tokens":([0-9]{1,12}),)?"prompt_tokens":([0-9]{1,12}),"total_tokens":[0-9]{1,12}'
+    rb'(?:,"prompt_tokens_details":\{"cached_tokens":([0-9]{1,12})\})?\}'
+)
 _TIMINGS = re.compile(rb'"(prompt|cache|predicted)_n"\s*:\s*([0-9]{1,12})\b')
 _BYTES_A_TOKEN = 4
 
@@ -68,10 +73,14 @@ def _usage_in(text: bytes, *, first: bool = False) -> tuple[int, int, int] | Non
     start = text.find(b'"usage":') if first else text.rfind(b'"usage":')
     if start < 0:
         return None
+    plain = _PLAIN.match(text, start)
+    if plain is not None:
+        completion, prompt, cached = plain.groups(b"0")
+        return int(prompt), min(int(prompt), int(cached)), int(completion)
     found = {name: int(number) for name, number in _USAGE.findall(text, start)}
     if not found:
         return None
     # Anthropic counts apart what was cached.
-    prompt = sum(found.get(name, 0) for name in (b"prompt", b"input", b"cache_read_input", b"cache_creation_input"))
-    cached = min(prompt, found.get(b"cached", 0) + found.get(b"cache_read_input", 0))
-    return prompt, cached, found.get(b"completion", found.get(b"output", 0))
+    read = sum(found.get(name, 0) for name in (b"prompt", b"input", b"cache_read_input", b"cache_creation_input"))
+    known = min(read, found.get(b"cached", 0) + found.get(b"cache_read_input", 0))
+    return read, known, found.get(b"completion", found.get(b"output", 0))
