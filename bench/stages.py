@@ -13,7 +13,9 @@ from typing import Any
 from bench.measure import Measure
 from llamarouter.core.body import model_of_json
 from llamarouter.core.wire import AnswerHead, head_for_child
+from llamarouter.relay.call import Call
 from llamarouter.relay.exchange import Exchange, Request
+from llamarouter.relay.journal import Reader
 from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.upstream import Upstream
 
@@ -46,8 +48,11 @@ class _Mute:
         pass
 
 
-def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes) -> dict[str, Stage]:
-    """The stages by name, in their order. `door`: it has relayed `request`, to which `answer` came by `upstream`."""
+def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, count: Reader) -> dict[str, Stage]:
+    """The stages by name, in their order. `door`: it has relayed `request`, to which `answer` came by `upstream`.
+
+    `count`: who reads of requests that are over, to count them.
+    """
     incoming, switchboard, traffic = door._familiar.means, door.switchboard, door.options.traffic
     body = door._familiar.body_of(request)
     ask = Ask("tiny", incoming.route, len(body))
@@ -58,6 +63,9 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes) -> d
     payload = answer[-(head.length or 0) :]
     lease = switchboard.lease_now(ask)
     lease.end(outcome)  # from now on its end is none
+    call: Call = door._call
+    call.ask, call.model, call.outcome = ask, "tiny", outcome
+    counted = [call]
 
     def lease_and_end() -> None:
         switchboard.lease_now(ask).end(outcome)
@@ -93,6 +101,7 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes) -> d
         "the answer is recognised, its connection kept": watch,
         "the exchange ends": end,
         "the answer is written to the client": answer_client,
+        "it is counted for /metrics": lambda: count(counted),
     }
 
 

@@ -100,6 +100,6 @@ async def _warm(folder: Path, rounds: int) -> list[Measure]:
             chunk.add("lr", chunks())
             assert client.last == b"0\r\n\r\n"
         small()
-        parts = stages.measure(stages.stages_of(door, upstream, _REQUEST, _ANSWER), rounds)
+        parts = stages.measure(stages.stages_of(door, upstream, _REQUEST, _ANSWER, home.node.counting.take), rounds)
         door.connection_lost(None)
     return [request, *parts, parsed, chunk]

@@ -51,6 +51,15 @@ def test_a_key_is_made_and_its_secret_alone_is_printed(tmp_path: Path, capsys: C
     assert " ".join(rest) == "6 a minute, 2 at once, 100 tokens a day b 2100-01-01T00:00Z -"
 
 
+def test_a_key_for_metrics_is_made_and_listed(tmp_path: Path, capsys: Captured) -> None:
+    assert main(["key", "add", "prometheus", "--metrics"]) == 0
+    found = Keyring(file_of(tmp_path).read()).find(capsys.readouterr().out.strip().encode())
+    assert found is not None
+    assert (found.id, found.admin, found.metrics_only, found.sees("a")) == ("prometheus", False, True, False)
+    assert main(["key", "ls"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:3] == ["prometheus", "metrics", "none"]
+
+
 def test_a_key_gets_a_new_secret_and_is_taken_away(tmp_path: Path, capsys: Captured) -> None:
     secrets = []
     for words in (["add", "ann", "--json"], ["add", "ops", "--admin", "--json"], ["rotate", "ann", "--json"]):
@@ -73,6 +82,7 @@ def test_a_key_gets_a_new_secret_and_is_taken_away(tmp_path: Path, capsys: Captu
         (["add", "a b"], "cannot name a key"),
         (["add", "there"], "there is a key there already"),
         (["add", "x", "--models", "a", "--admin"], "exclude each other"),
+        (["add", "x", "--metrics", "--rpm", "5"], "goes with --expires alone"),
         (["add", "x", "--models", ","], "ids are needed"),
         (["add", "x", "--rpm", "0"], "--rpm 0"),
         (["add", "x", "--expires", "soon"], "--expires soon"),

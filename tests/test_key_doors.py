@@ -58,7 +58,7 @@ async def test_a_key_that_administers_nothing_comes_through_no_door_to_what_is_n
         closed = 0
         for method, pattern in table:
             path = pattern.replace("{id:path}", OTHERS).replace("{id_slot}", "0")
-            if right_of(method, pattern) is Right.ADMIN:
+            if right_of(method, pattern) in (Right.ADMIN, Right.METRICS):
                 status, body = await both(home, method, path, {"model": MINE}, **user)
                 assert status == 403, (method, path)
                 assert method == "HEAD" or json.loads(body)["error"]["type"] == "permission_error"
@@ -71,6 +71,29 @@ async def test_a_key_that_administers_nothing_comes_through_no_door_to_what_is_n
         assert closed > 15
         assert not home.node.supervisor.children
         assert not home.stopped.is_set()
+
+
+async def test_a_key_for_metrics_comes_through_no_door_to_anything_else(tmp_path: Path) -> None:
+    two_models(tmp_path)
+    scraper = give(tmp_path, "prometheus", metrics=True)
+    async with house(tmp_path) as home:
+        for method, pattern in every_route(home):
+            path = pattern.replace("{id:path}", MINE).replace("{id_slot}", "0")
+            right = right_of(method, pattern)
+            status, body = await both(home, method, path, {"model": MINE}, **scraper)
+            if right is Right.METRICS:
+                assert status == 200
+            elif right is not Right.PUBLIC:
+                assert status == 403, (method, path)
+                assert MINE.encode() not in body
+        # The page of one model is none of it: it is relayed.
+        status, _ = await both(home, "GET", f"/metrics?model={MINE}&autoload=true", **scraper)
+        assert status == 403
+        assert not home.node.supervisor.children
+        ops = give(tmp_path, "ops", admin=True)
+        home.node.reception.gate.look_again()
+        said = (await home.client.get("/lr/keys", headers=ops)).json()["keys"]
+        assert {each["name"]: each["metrics"] for each in said} == {"prometheus": True, "ops": False}
 
 
 async def test_every_route_is_written_down_or_for_administrators(tmp_path: Path) -> None:

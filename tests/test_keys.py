@@ -47,6 +47,10 @@ def key(name: str = "ann", secret: str = "s", **more: object) -> Key:
         ({"name": "a\n"}, "cannot name a key"),
         ({"name": "api-key"}, "are those of --api-key"),
         ({"models": ("x",), "admin": True}, "exclude each other"),
+        ({"metrics": True, "admin": True}, "goes with --expires alone"),
+        ({"metrics": True, "models": ("x",)}, "goes with --expires alone"),
+        ({"metrics": True, "limits": Limits(rpm=1)}, "goes with --expires alone"),
+        ({"metrics": True, "default_model": "a"}, "goes with --expires alone"),
         ({"models": ()}, "ids are needed"),
         ({"models": ("a", " ")}, "ids are needed"),
         ({"models": ("a" * 600,)}, "characters each"),
@@ -69,6 +73,7 @@ def test_what_is_said_of_a_key_is_all_but_its_hash() -> None:
     assert said == {
         "name": "ann",
         "admin": False,
+        "metrics": False,
         "models": ["a"],
         "rpm": 1,
         "concurrent": None,
@@ -145,6 +150,8 @@ def test_what_is_not_written_down_needs_an_administrator() -> None:
     assert (needs_admin().status, needs_admin().type) == (403, "permission_error")
     assert right_of("HEAD", "/models") is right_of("GET", "/v1/models/{id:path}") is Right.USE
     assert right_of("HEAD", "/slots") is Right.ADMIN
+    assert right_of("HEAD", "/metrics") is right_of("GET", "/metrics") is Right.METRICS
+    assert right_of("POST", "/metrics") is Right.ADMIN
     assert all(right_of("GET", path) is Right.PUBLIC for path in PUBLIC)
     assert right_of("POST", "/v1/chat/completions") is Right.USE
     assert all(right_of(route.method, route.path) is not Right.PUBLIC for route in RELAYED)

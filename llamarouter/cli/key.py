@@ -31,6 +31,7 @@ def key() -> None:
     \b
       lr key add ann --models 'qwen/*,gemma' --rpm 60
       lr key add ops --admin
+      lr key add prometheus --metrics
       lr key ls
       lr key rotate ann
 
@@ -45,6 +46,7 @@ _port = click.option("--port", metavar="N", type=click.IntRange(0, 65535), help=
 @click.argument("name")
 @click.option("--models", metavar="GLOB,...", help="Only these, by id: user/model:Q4_K_M, 'user/*' (else all).")
 @click.option("--admin", is_flag=True, help="May load, unload, fetch, delete, and see what the router knows.")
+@click.option("--metrics", is_flag=True, help="Reads /metrics, and may do nothing else: for Prometheus.")
 @click.option("--rpm", metavar="N", type=int, help="Requests in any 60 seconds.")
 @click.option("--concurrent", metavar="N", type=int, help="Requests at once, those that wait included.")
 @click.option("--tokens-per-day", metavar="N", type=int, help="Tokens of prompts and answers until midnight, UTC.")
@@ -56,6 +58,7 @@ def add(
     name: str,
     models: str | None,
     admin: bool,
+    metrics: bool,
     rpm: int | None,
     concurrent: int | None,
     tokens_per_day: int | None,
@@ -86,6 +89,7 @@ def add(
         created=now.replace(microsecond=0),
         models=None if models is None else globs_of(models),
         admin=admin,
+        metrics=metrics,
         limits=Limits(rpm=rpm, concurrent=concurrent, tokens_per_day=tokens_per_day),
         expires=None if expires is None else expiry_of(expires, now),
         default_model=default_model,
@@ -271,8 +275,8 @@ def _cells(each: Mapping[str, Any]) -> tuple[str, ...]:
     today = each.get("tokens_today")
     return (
         str(each["name"]),
-        "admin" if each.get("admin") else "use",
-        ",".join(each["models"]) if each.get("models") else "all",
+        next((right for right in ("admin", "metrics") if each.get(right)), "use"),
+        ",".join(each["models"]) if each.get("models") else "none" if each.get("metrics") else "all",
         ", ".join(limits) or "none",
         str(each.get("default_model") or "-"),
         "expired" if each.get("expired") else str(each.get("expires") or "never"),

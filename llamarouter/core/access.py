@@ -11,7 +11,7 @@ from __future__ import annotations
 import hmac
 from collections.abc import Iterable
 
-from llamarouter.core.key_rules import sees_of
+from llamarouter.core.key_rules import sees_nothing, sees_of
 from llamarouter.core.keys import Key, digest_of
 from llamarouter.core.queue_share import Share
 from llamarouter.core.rate import Meter
@@ -22,7 +22,19 @@ _MOST_KNOWN = 4096  # ids that a key is known to see or not
 class Access:
     """One key at work. `id`: its name, empty where there are no keys."""
 
-    __slots__ = ("_known", "_sees", "admin", "default_model", "digest", "id", "key", "meter", "owner", "share")
+    __slots__ = (
+        "_known",
+        "_sees",
+        "admin",
+        "default_model",
+        "digest",
+        "id",
+        "key",
+        "meter",
+        "metrics_only",
+        "owner",
+        "share",
+    )
 
     def __init__(
         self, id: str, *, admin: bool, key: Key | None = None, meter: Meter | None = None, share: Share | None = None
@@ -36,7 +48,10 @@ class Access:
         self.default_model = None if key is None else key.default_model
         self.meter = meter  # None: it has no limits, and nothing is counted
         self.share = share or Share()
+        self.metrics_only = key is not None and key.metrics
         self._sees = None if key is None or key.models is None else sees_of(key.models)
+        if self.metrics_only:
+            self._sees = sees_nothing
         self._known: dict[str, bool] = {}
 
     @property

@@ -20,7 +20,8 @@ class Right(enum.Enum):
     """What a route asks of who comes."""
 
     PUBLIC = "public"  # nothing
-    USE = "use"  # any key
+    USE = "use"  # any key that may use models
+    METRICS = "metrics"  # a key that reads metrics, or administers
     ADMIN = "admin"  # a key that administers
 
 
@@ -37,9 +38,9 @@ _SHARED = frozenset(
         ("POST", "/lora-adapters"),
         ("POST", "/slots/{id_slot}"),
         ("GET", "/slots"),
-        ("GET", "/metrics"),
     }
 )
+_METRICS = ("GET", "/metrics")
 _USE = frozenset(
     {
         *((route.method, route.path) for route in RELAYED),
@@ -57,6 +58,7 @@ _USE = frozenset(
         ("POST", "/cors-proxy"),
     }
     - _SHARED
+    - {_METRICS}
 )
 
 
@@ -64,15 +66,27 @@ def right_of(method: str, path: str) -> Right:
     """What a route needs; `path`: as it stands in the table of routes."""
     if path in PUBLIC:
         return Right.PUBLIC
-    return Right.USE if ("GET" if method == "HEAD" else method, path) in _USE else Right.ADMIN
+    asked = "GET" if method == "HEAD" else method, path
+    if asked == _METRICS:
+        return Right.METRICS
+    return Right.USE if asked in _USE else Right.ADMIN
 
 
 def needs_admin() -> Forbidden:
     return Forbidden("this is for administrators: the key may use models, and no more")
 
 
+def reads_metrics_only() -> Forbidden:
+    return Forbidden("this key reads /metrics, and no more")
+
+
+def sees_nothing(model: str) -> bool:
+    """Of a key that uses no models."""
+    return False
+
+
 def sees_of(globs: tuple[str, ...]) -> Callable[[str], bool]:
-    """Whether an id is one of those that the globs mean.
+    """Whether an id is one of those that the globs mean; at least one.
 
     `*` is any signs, `/` too; `?` one sign, `[ab]` one of these. Case counts; signs that look the same and are written
     in two ways in Unicode are the same.

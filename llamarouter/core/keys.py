@@ -50,6 +50,7 @@ class Key(Struct, frozen=True, kw_only=True):
     created: datetime  # with `name`, what it is: a new secret makes no other key of it
     models: tuple[str, ...] | None = None  # globs over ids; None: all
     admin: bool = False
+    metrics: bool = False  # it reads the router's metrics, and that is all it may
     limits: Limits = _NONE
     expires: datetime | None = None  # from then on it is no key
     default_model: str | None = None  # of requests that name no model that it has
@@ -100,6 +101,8 @@ def checked(key: Key) -> Key:
         if key.admin:
             raise UsageError("--admin and --models exclude each other: who administers sees every model")
         _check_globs(key.models)
+    if key.metrics and (key.admin or key.models is not None or key.limits or key.default_model is not None):
+        raise UsageError("--metrics is for who only reads /metrics: it goes with --expires alone")
     for option, number, most in (
         ("--rpm", key.limits.rpm, MOST_A_MINUTE),
         ("--concurrent", key.limits.concurrent, _MOST),
@@ -152,6 +155,7 @@ def said_of(key: Key) -> dict[str, object]:
     return {
         "name": key.name,
         "admin": key.admin,
+        "metrics": key.metrics,
         "models": None if key.models is None else list(key.models),
         "rpm": key.limits.rpm,
         "concurrent": key.limits.concurrent,

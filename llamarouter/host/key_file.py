@@ -36,6 +36,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     created: datetime
     models: list[str] | None = None
     admin: bool = False
+    metrics: bool = False
     rpm: int | None = None
     concurrent: int | None = None
     tokens_per_day: int | None = None
@@ -144,6 +145,7 @@ def _key_of(entry: _Entry) -> Key:
         created=_utc(entry.created),
         models=None if entry.models is None else tuple(entry.models),
         admin=entry.admin,
+        metrics=entry.metrics,
         limits=Limits(rpm=entry.rpm, concurrent=entry.concurrent, tokens_per_day=entry.tokens_per_day),
         expires=None if entry.expires is None else _utc(entry.expires),
         default_model=entry.default_model,
@@ -161,6 +163,7 @@ def _written(key: Key) -> dict[str, Any]:
         "created": key.created,
         "models": None if key.models is None else list(key.models),
         "admin": key.admin or None,
+        "metrics": key.metrics or None,
         "rpm": key.limits.rpm,
         "concurrent": key.limits.concurrent,
         "tokens_per_day": key.limits.tokens_per_day,

@@ -27,12 +27,12 @@ class Counting:
 
     def __init__(self, model_of: Callable[[Ask], str | None], journal: Journal, lives: Lives) -> None:
         self.tally = Tally()
-        journal.readers.append(self._take)
+        journal.readers.append(self.take)
         lives.on_stop = self._stopped
         self._model_of = model_of
         self._routes: dict[tuple[str, str], RouteTally] = {}  # of `tally`, by model and path
 
-    def _take(self, calls: Sequence[Call]) -> None:
+    def take(self, calls: Sequence[Call]) -> None:
         """A reader of the journal."""
         for call in calls:
             if call.outcome is None:

@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llamarouter.core.access import OPEN, OPERATOR, Access
 from llamarouter.core.errors import Forbidden, NotFound, RouterError
-from llamarouter.core.key_rules import AUTH, PUBLIC, Right, needs_admin, right_of
+from llamarouter.core.key_rules import AUTH, PUBLIC, Right, needs_admin, reads_metrics_only, right_of
 from llamarouter.core.origins import check_origin
 from llamarouter.core.wire import header_of
 from llamarouter.relay.call import REQUEST_ID, Call
@@ -142,8 +142,13 @@ class Guard:
         What has no route has no secret.
         """
         route = self._route_of(inner)
-        if route is not None and right_of(inner["method"], route.path) is Right.ADMIN:
-            if not access.admin:
+        if route is None:
+            return
+        right = right_of(inner["method"], route.path)
+        if right is Right.USE and access.metrics_only:
+            raise reads_metrics_only()
+        if right in (Right.ADMIN, Right.METRICS):
+            if not access.admin and not (right is Right.METRICS and access.metrics_only):
                 raise needs_admin()
             check_origin(inner["headers"], self._node.settings.cors)
 

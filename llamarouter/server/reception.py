@@ -22,6 +22,7 @@ from llamarouter.core.errors import (
     RouterError,
 )
 from llamarouter.core.file_names import without_paths
+from llamarouter.core.key_rules import reads_metrics_only
 from llamarouter.core.outlook import words_of_download
 from llamarouter.core.quarantine import Quarantine
 from llamarouter.core.queue_share import Half
@@ -116,6 +117,8 @@ class Reception:
     async def lease(self, ask: Ask, wait: Wait) -> Lease:
         """A place, after fetching, loading and waiting as needed. Raises `RouterError`."""
         access, meter = ask.access, ask.access.meter
+        if access.metrics_only:
+            raise reads_metrics_only()
         if meter is None:
             with self._discreet(access):
                 return await self._lease(ask, wait)
