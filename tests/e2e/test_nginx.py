@@ -52,6 +52,7 @@ class Front:
     parts: tuple[str, ...] = ()
     upstream: str | None = None  # where the router is, if not at its URL
     prefix: str = ""
+    more: str = ""  # locations besides
 
 
 def configured(address: str, folder: Path, port: int, front: Front) -> str:
@@ -74,6 +75,7 @@ def configured(address: str, folder: Path, port: int, front: Front) -> str:
         "/etc/ssl/certs/llamarouter.pem": f"{folder}/tls.pem",
         "/etc/ssl/private/llamarouter.key": f"{folder}/tls.key",
         "location /v1/": f"location {front.prefix}/v1/",
+        "location = /health {": f"{front.more}\nlocation = /health {{",
         "rate=20r/s": f"rate={front.rate}",
         "proxy_read_timeout 1900s": f"proxy_read_timeout {front.patience}",
         "proxy_buffering off": f"proxy_buffering {front.buffering}",

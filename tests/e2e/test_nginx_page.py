@@ -72,7 +72,7 @@ def with_piece(text: str, piece: str) -> str:
     for where, lines in re.findall(r"# in (?:the )?(\w+)\n(.*?)(?=\n# in |\Z)", piece, re.DOTALL):
         mark = {
             "http": "    server {\n",
-            "server": "        location = /health {\n",
+            "server": "location = /health {\n",
             "location": "limit_conn perip 64;",
         }[where]
         assert text.count(mark) == 1, where
@@ -143,6 +143,25 @@ def test_behind_a_prefix_and_over_a_socket_everything_is_as_before(
         assert answer.status_code == 200
         assert [*answer.iter_lines()][-2] == "data: [DONE]"
     assert client.post(CHAT, json=SLOW).status_code == 404
+
+
+def test_the_page_of_a_trusted_network_administers_by_the_name_that_it_has_and_no_other_page_does(
+    serve: Serve, front: InFront, fake: Path, models_dir: Path, tmp_path: Path
+) -> None:
+    (page,) = [piece for piece in PIECES if "location /page/" in piece]
+    here = page.replace("192.168.0.0/16", "127.0.0.0/8")
+    (tmp_path / "page").mkdir()
+    (tmp_path / "page" / "index.html").write_text("<html>the page</html>")
+    options = ("--models-dir", models_dir, "--path", tmp_path / "page", "--allowed-hosts", "llm.example.org")
+    client = front(serve(fake, *options), more=here)
+    name = {"host": "llm.example.org"}
+    assert "the page" in client.get("/page/", headers=name).text
+    load = {"model": "a"}
+    own = client.post("/page/models/load", json=load, headers={**name, "origin": "http://llm.example.org"})
+    assert (own.status_code, own.json()["success"]) == (200, True)
+    other = client.post("/page/models/load", json=load, headers={**name, "origin": "http://evil.example"})
+    assert other.status_code == 403
+    assert client.get("/page/", headers={"host": "rebound.example"}).status_code in (403, 421)
 
 
 def test_what_nginx_says_of_the_client_reaches_no_model_and_an_upgrade_is_no_websocket(
