@@ -20,6 +20,7 @@ READ_AGAIN = {
     "--hf-repo": "its files in the cache",
     "--model": "the file",
     "--mmproj": "the file",
+    "--log-file": "opened again",
     "--api-key-file": "the file",
     "--ssl-key-file": "the file",
     "--ssl-cert-file": "the file",
