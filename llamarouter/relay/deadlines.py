@@ -62,10 +62,15 @@ class Deadlines:
         self._moved = self._loop.time()
         due = self._due(incoming)
         if self._handle is None or self._handle.when() > due:
-            self.cancel()
+            self._cancel()
             self._handle = self._loop.call_at(due, self._look)
 
-    def cancel(self) -> None:
+    def over(self) -> None:
+        """The connection is lost, and let go of: nothing of it is left to the garbage collector."""
+        self._cancel()
+        del self._connection
+
+    def _cancel(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

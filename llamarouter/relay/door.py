@@ -20,12 +20,13 @@ from typing import Any, cast
 import httptools
 
 from llamarouter.core.body import model_of_json
-from llamarouter.core.errors import BadRequest, Misdirected, Overloaded, RequestTimeout, RouterError, UnnamedModel
+from llamarouter.core.errors import BadRequest, Overloaded, RequestTimeout, RouterError, UnnamedModel
 from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.call import Call
 from llamarouter.relay.closing import SoftClosing, close_idle
+from llamarouter.relay.crowd import Crowd
 from llamarouter.relay.deadlines import Deadlines
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.familiar import Familiar, learn
@@ -46,6 +47,7 @@ class Door(WayOut):
 
     switchboard: Switchboard
     routes: dict[bytes, Route]  # that the fast lane takes, by target
+    crowd: Crowd
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -53,6 +55,7 @@ class Door(WayOut):
         self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
         self._held: list[bytes] = []  # not parsed yet
         self._behind = 0  # bytes kept for later requests
+        self._aside: list[bytes] = []  # read, while the crowd was too large
         self._familiar: Familiar[Incoming] | None = None  # the last head that the fast lane took
         self._unknown = b""  # a read that begins with a request and was not recognised
         self._feeding = 0  # bytes in the read that is being parsed
@@ -72,8 +75,8 @@ class Door(WayOut):
     def connection_lost(self, exc: Exception | None) -> None:
         self._deaf = True
         super().connection_lost(exc)
-        self._deadlines.cancel()
-        self._slow_reader.cancel()
+        self._deadlines.over()
+        self._slow_reader.over()
         self._forget_later()
         if self._exchange is not None:
             self._exchange.client_left()
@@ -151,14 +154,21 @@ class Door(WayOut):
         self._feed(data)
 
     def _recognise(self, data: bytes) -> bool:
-        """Serve a request whose head was seen on this connection before, without the parser; it is between two."""
+        """Serve a request whose head was seen on this connection before; of the others, so many in one go."""
         familiar = self._familiar
-        if familiar is not None and (body := familiar.body_of(data)) is not None:
+        if familiar is not None and not self._aside and (body := familiar.body_of(data)) is not None:
             familiar.means.since = self.loop.time()
             self._relay(familiar.means, body)
             return True
+        if self._aside or not self.crowd.admits(self):
+            self._aside.append(data)
+            return True
         self._unknown = data
         return False
+
+    def take_turn(self) -> None:
+        data, self._aside = b"".join(self._aside), []
+        self.data_received(data)
 
     def _feed(self, data: bytes) -> None:
         self._feeding = len(data)
@@ -218,18 +228,11 @@ class Door(WayOut):
             return
         refusal = incoming.complete_head(self.parser, self._feeding, self.routes)
         if refusal is None:
-            refusal = self._misdirected(incoming)
+            refusal = incoming.misdirected(self.options.names, self.server)
         if refusal is not None:
             self._turn_away(refusal)
         elif not incoming.plain and not incoming.upgrading and self._current is None:
             self._hand_over(incoming)
-
-    def _misdirected(self, incoming: Incoming) -> RouterError | None:
-        try:
-            self.options.names.check(self.server, incoming.host)
-        except Misdirected as error:
-            return error
-        return None
 
     def on_body(self, body: bytes) -> None:
         incoming = self._incoming
@@ -296,8 +299,9 @@ class Door(WayOut):
             self.refuse(error)
             return
         if incoming.head_start is None:
-            target = incoming.url[len(self.options.prefix) :]
-            incoming.head_start = head_start_for_child(b"POST", target, incoming.headers)
+            incoming.head_start = head_start_for_child(
+                b"POST", incoming.url[len(self.options.prefix) :], incoming.headers
+            )
         options = self.options
         request = Request(b"POST", incoming.head_start, body, route.dialect, None, access, call)
         if lease is None:
@@ -353,8 +357,7 @@ class Door(WayOut):
                 self._serve(self._later.popleft())
             elif self._held:
                 data = b"".join(self._held)
-                self._held.clear()
-                self._behind = 0
+                self._held, self._behind = [], 0
                 self._feed(data)
             else:
                 break

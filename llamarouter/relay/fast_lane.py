@@ -10,6 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from llamarouter.core.key_rules import Right, right_of
 from llamarouter.core.routes import Route, fast_routes
+from llamarouter.relay.crowd import Crowd
 from llamarouter.relay.door import Door
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.switchboard import Switchboard
@@ -23,7 +24,7 @@ def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Pr
     if not uvicorn.__version__.startswith("0.54."):
         logging.getLogger(__name__).warning("uvicorn %s is not 0.54: the fast lane is off", uvicorn.__version__)
         return HttpToolsProtocol
-    known = {"switchboard": switchboard, "options": options, "routes": _for_all(options.prefix)}
+    known = {"switchboard": switchboard, "options": options, "routes": _for_all(options.prefix), "crowd": Crowd()}
     return type("FastLane", (Door,), known)
 
 

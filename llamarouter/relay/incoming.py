@@ -7,8 +7,15 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from llamarouter.core.body import is_multipart
-from llamarouter.core.errors import BadRequest, HeadersTooLarge, RouterError, UriTooLong, VersionNotSupported
-from llamarouter.core.hosts import name_of
+from llamarouter.core.errors import (
+    BadRequest,
+    HeadersTooLarge,
+    Misdirected,
+    RouterError,
+    UriTooLong,
+    VersionNotSupported,
+)
+from llamarouter.core.hosts import Hosts, name_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
 from llamarouter.relay.call import REQUEST_ID, sane_id
@@ -163,6 +170,14 @@ class Incoming:
             self.problem = "the request's Host is not a name or address with a port"
         elif self.url[:1] != b"/" and (self.url != b"*" or self.method != b"OPTIONS"):
             self.problem = "the request's target must be a path"  # a whole URL or CONNECT is for a proxy
+
+    def misdirected(self, names: Hosts, address: tuple[str, int | None] | None) -> RouterError | None:
+        """What is wrong with a request for somebody else than who answers to `names` at `address`."""
+        try:
+            names.check(address, self.host)
+        except Misdirected as error:
+            return error
+        return None
 
     def too_large(self, *, read: int = 0) -> RouterError | None:
         """What of the head is too large, of which at least `read` bytes have come."""

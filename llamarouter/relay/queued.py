@@ -52,29 +52,33 @@ class Queued:
         self._call = request.call
         self._traffic = traffic
         self._exchange: Exchange | None = None
-        self._patience = Patience(self, request, ask.route, traffic, wait_comment)
-        self._task = traffic.spawn(self._wait(request, ask, switchboard))
+        patience = Patience(self, request, ask.route, traffic, wait_comment)
+        self._patience: Patience | None = patience  # None: it is over
+        self._task = traffic.spawn(self._wait(request, ask, switchboard, patience))
         self._task.add_done_callback(self._waited)
 
-    async def _wait(self, request: Request, ask: Ask, switchboard: Switchboard) -> None:
+    async def _wait(self, request: Request, ask: Ask, switchboard: Switchboard, patience: Patience) -> None:
         try:
-            lease = await lease_for(switchboard, ask, request, self._patience.wait)
+            lease = await lease_for(switchboard, ask, request, patience.wait)
         except RouterError as error:
-            self._patience.refuse(error)
+            patience.refuse(error)
             return
-        exchange = Exchange(request, lease, self._patience, self._traffic)
+        exchange = Exchange(request, lease, patience, self._traffic)
         request.body = b""  # the exchange keeps it only as long as it may have to be sent again
         exchange.start()
 
     def _waited(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request that waited failed", exc_info=error)
-            self._patience.refuse(Internal("internal error; the router's log has the details"))
+            if self._patience is not None:
+                self._patience.refuse(Internal("internal error; the router's log has the details"))
 
     # --- for the door, in the place of an exchange --------------------------------------------------------------------
 
     def client_left(self) -> None:
         """The client is gone: it leaves the queue, or its answer ends."""
+        if self._patience is None:
+            return
         self._patience.close()
         if self._exchange is not None:
             self._exchange.client_left()
@@ -106,9 +110,17 @@ class Queued:
 
     def answer(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
         self._door.answer(head, payload, done)
+        if done:
+            self._over()
 
     def refuse(self, error: RouterError) -> None:
         self._door.refuse(error)
+        self._over()
 
     def abort(self, last_words: bytes) -> None:
         self._door.abort(last_words)
+        self._over()
+
+    def _over(self) -> None:
+        """Let go of what holds this: a crowd that has gone is not left to the garbage collector, all at once."""
+        self._patience = self._exchange = None

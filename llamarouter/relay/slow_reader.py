@@ -42,10 +42,12 @@ class SlowReader:
     def end(self) -> None:
         self._waiting = False
 
-    def cancel(self) -> None:
+    def over(self) -> None:
+        """The connection is lost. It is let go of, so that nothing of it is left to the garbage collector."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None
+        self._unsent, self._gone = _nothing, _nobody
 
     def _look(self) -> None:
         self._handle = None
@@ -59,3 +61,11 @@ class SlowReader:
             self._handle = self._loop.call_later(left, self._look)
         else:
             self._gone()
+
+
+def _nothing() -> int:
+    return 0
+
+
+def _nobody() -> None:
+    pass
