@@ -112,6 +112,7 @@ def test_by_default_those_without_a_key_on_loopback() -> None:
     assert settings().remote_media_of() is RemoteMedia.KEYLESS
     assert settings("--host", "127.0.0.1,::1,localhost,/run/x.sock").remote_media_of() is RemoteMedia.KEYLESS
     assert settings("--host", "0.0.0.0", "--allow-open").remote_media_of() is RemoteMedia.NOBODYS
+    assert settings("--host", "127.0.0.1,0.0.0.0", "--allow-open").remote_media_of() is RemoteMedia.NOBODYS
     assert settings("--remote-media").remote_media_of() is RemoteMedia.EVERYBODYS
     assert settings(LR_REMOTE_MEDIA="on").remote_media_of() is RemoteMedia.EVERYBODYS
     assert settings("--no-remote-media", LR_REMOTE_MEDIA="on").remote_media_of() is RemoteMedia.NOBODYS

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -107,6 +108,11 @@ def test_the_first_request_fetches_what_a_preset_wants(router: Router, hub: Fake
 def test_pull_and_rm_go_through_the_running_router(router: Router, hub: FakeHub, tmp_path: Path) -> None:
     pulled = router.lr("pull", "user/repo:F32")
     assert SPEC in pulled.stdout + pulled.stderr
+    # What the router itself writes is private; a cache may be shared, as far as who started it lets others read.
+    os.umask(umask := os.umask(0))
+    (fetched_file,) = (tmp_path / "cache").rglob("*.gguf")
+    assert fetched_file.stat().st_mode & 0o777 == 0o644 & ~umask
+    assert fetched_file.parent.stat().st_mode & 0o777 == 0o777 & ~umask
     assert router.models()[SPEC]["source"] == "cache"
     assert SPEC in router.lr("ls").stdout
     fetched = len(hub.fetched())
