@@ -22,7 +22,7 @@ from soak.census import Census, compared, left_behind, taken
 from soak.clients import BOUND, Clients
 from soak.deeds import Deeds
 from soak.pause import until
-from soak.requests import NARROW, PACED, STEADY, Requests
+from soak.requests import LASTING, Requests
 from soak.table import End, show
 from soak.touched import Touched
 
@@ -68,7 +68,7 @@ async def _soak(folder: Path, options: argparse.Namespace, console: Console) -> 
 async def _first_keys(router: Box) -> dict[str, str]:
     """The keys to which nothing is done."""
     secrets = {}
-    for name, *limits in ((STEADY,), (PACED, "--rpm", "30"), (NARROW, "--concurrent", "2")):
+    for name, limits in LASTING.items():
         code, out, err = await router.lr("key", "add", name, "--json", *limits)
         if code != 0:
             raise SystemExit(f"soak: lr key add {name}: {err}")

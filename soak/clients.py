@@ -9,7 +9,7 @@ from soak.answer import ask
 from soak.book import Book
 from soak.box import QUEUE_TIMEOUT
 from soak.pause import pause
-from soak.requests import Requests
+from soak.requests import Request, Requests
 from soak.touched import Touched
 from soak.verdict import Fate, judge
 
@@ -40,16 +40,20 @@ class Clients:
         self._ending = True
 
     async def _one(self) -> None:
-        clock = asyncio.get_running_loop().time
         while not self._ending:
             request = self._requests.any()
-            began = clock()
-            answer = await ask(self._port, request.message, request.way, BOUND)
-            now = clock()
-            touched = any(self._touched.between(name, began, now) for name in request.concerns)
-            verdict = judge(answer, request.expected, touched)
-            if verdict.fate is Fate.WHOLE and request.model is not None:
-                self._touched.well(request.model, began, now)
-            why = f"{' '.join(request.concerns)} after {answer.seconds:.2f} s: {verdict.why}"
-            self._book.note(request.kind, verdict.fate, answer.seconds, why)
+            for each in (request, *request.then):
+                await self._ask(each)
             await pause(self._chance.uniform(0, _THINKS))
+
+    async def _ask(self, request: Request) -> None:
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        answer = await ask(self._port, request.message, request.way, BOUND)
+        now = clock()
+        touched = any(self._touched.between(name, began, now) for name in request.concerns)
+        verdict = judge(answer, request.expected, touched)
+        if verdict.fate is Fate.WHOLE and request.model is not None and not request.is_replayed:
+            self._touched.well(request.model, began, now)
+        why = f"{' '.join(request.concerns)} after {answer.seconds:.2f} s: {verdict.why}"
+        self._book.note(request.kind, verdict.fate, answer.seconds, why)

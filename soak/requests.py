@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from soak.answer import Way
 from soak.box import GUEST, MODELS
 
+OPERATOR = "operator"  # may administer, and nothing is done to it, either
 STEADY = "steady"  # the key that nothing is done to
 PACED = "paced"  # so many requests a minute
 NARROW = "narrow"  # so many at once
+LASTING = {OPERATOR: ("--admin",), STEADY: (), PACED: ("--rpm", "30"), NARROW: ("--concurrent", "2")}
 _LARGE_BODY = 1_500_000  # above a megabyte bodies take another way through the router
 _TOO_LARGE = 209_715_200
 _WELL = frozenset({200})
@@ -28,6 +30,12 @@ class Request:
     key: str | None = None
     way: Way = field(default_factory=Way)
     expected: frozenset[int] = _WELL
+    then: tuple[Request, ...] = ()  # what its client asks for next
+
+    @property
+    def is_replayed(self) -> bool:
+        """An answer from before: it does not show that its model is well now."""
+        return self.message.startswith((b"GET", b"DELETE"))
 
     @property
     def concerns(self) -> tuple[str, ...]:
@@ -57,6 +65,8 @@ class Requests:
             self.too_large: 2,
             self.health: 4,
             self.models: 2,
+            self.conversation: 5,
+            self.metrics: 2,
         }
 
     def any(self) -> Request:
@@ -71,7 +81,7 @@ class Requests:
 
     def of_a_guest_key(self) -> Request:
         """One of those that are made, turned and taken away; where there is none, the steady one."""
-        names = [name for name in self._secrets if name not in (STEADY, PACED, NARROW)]
+        names = [name for name in self._secrets if name not in LASTING]
         key = self._chance.choice(names or [STEADY])
         return self._chat("keys that change", self._model(), key, stream=self._chance.random() < 0.5)
 
@@ -120,6 +130,21 @@ class Requests:
     def models(self) -> Request:
         return Request("list of models", self._head("GET", "/models", STEADY), key=STEADY)
 
+    def metrics(self) -> Request:
+        return Request("metrics", self._head("GET", "/metrics", OPERATOR))
+
+    def conversation(self) -> Request:
+        """It goes on without its client, who takes it up again, and has it forgotten."""
+        name = f"c-{self._chance.randrange(10**12)}"
+        way = Way(leaves_after=self._chance.randint(1, 5_000))
+        first = self._chat("conversation", self._model(), STEADY, way=way, stream=True, tokens=100, conversation=name)
+        kept = self._head("GET", f"/v1/stream?conv_id={name}", STEADY)
+        gone = self._head("DELETE", f"/v1/stream?conv_id={name}", STEADY)
+        # It is kept for as long as its model's process is there, and of one that is about to go nobody is to read.
+        again = Request("taken up again", kept, first.model, STEADY, expected=frozenset({200, 404, 503}))
+        last = Request("forgotten", gone, first.model, STEADY, expected=frozenset({204}))
+        return replace(first, then=(again, last))
+
     def _chat(
         self,
         kind: str,
@@ -131,15 +156,21 @@ class Requests:
         stream: bool = False,
         tokens: int = 40,
         padding: str = "",
+        conversation: str | None = None,
     ) -> Request:
         said: dict[str, object] = {"model": model, "stream": stream, "max_tokens": self._chance.randint(1, tokens)}
         said |= {"messages": self._words()} | ({"user": padding} if padding else {})
         body = json.dumps(said).encode()
-        head = self._head("POST", "/v1/chat/completions", key, len(body))
+        head = self._head("POST", "/v1/chat/completions", key, len(body), conversation)
         return Request(kind, head + body, model, key, way or Way(), expected)
 
-    def _head(self, method: str, path: str, key: str | None, length: int | None = None) -> bytes:
-        return _head_of(method, path, "sk-lr-of-nobody" if key is None else self._secrets[key], length)
+    def _head(
+        self, method: str, path: str, key: str | None, length: int | None = None, conversation: str | None = None
+    ) -> bytes:
+        secret = "sk-lr-of-nobody" if key is None else self._secrets[key]
+        more = [] if length is None else ["content-type: application/json", f"content-length: {length}"]
+        more += [] if conversation is None else [f"x-conversation-id: {conversation}"]
+        return _head_of(method, path, secret, *more)
 
     def _words(self) -> list[dict[str, str]]:
         """Nobody asks the same twice: what is in a child when it crashes is kept out for a while."""
@@ -155,8 +186,6 @@ def list_of_models(secret: str) -> bytes:
     return _head_of("GET", "/models", secret)
 
 
-def _head_of(method: str, path: str, secret: str, length: int | None = None) -> bytes:
-    lines = [f"{method} {path} HTTP/1.1", "host: localhost", f"authorization: Bearer {secret}"]
-    if length is not None:
-        lines += ["content-type: application/json", f"content-length: {length}"]
+def _head_of(method: str, path: str, secret: str, *more: str) -> bytes:
+    lines = [f"{method} {path} HTTP/1.1", "host: localhost", f"authorization: Bearer {secret}", *more]
     return "\r\n".join([*lines, "", ""]).encode()
