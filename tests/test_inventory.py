@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import UsageError
-from llamarouter.host.inventory import Inventory, changed, take_inventory
+from llamarouter.host.inventory import Inventory, changed, engine_for, take_inventory
 from tests.node_kit import ENGINE, add_model, engine_with, plan_of
 
 
@@ -106,6 +106,36 @@ def test_a_last_good_section_keeps_its_engine(tmp_path: Path) -> None:
     launch = inventory.catalog.entries["good"].launch
     assert launch is not None
     assert inventory.engine_of(launch.engine_key).command == (str(other),)
+    assert not inventory.swapped(plan.inventory)
+
+
+def test_another_engine_at_the_same_path_is_seen_and_is_the_one_from_then_on(tmp_path: Path) -> None:
+    file = add_model(tmp_path / "models", "m")
+    (tmp_path / "own").mkdir()
+    default, own = engine_with(tmp_path), engine_with(tmp_path / "own")
+    plan = plan_of(tmp_path, preset=f"[own]\nmodel = {file}\nlr-engine = {own}\n[plain]\nmodel = {file}\n")
+    engine = engine_for((str(default),), plan.environ)
+    first = take_inventory(plan.settings, plan.environ, engine, plan.headers)
+    assert not changed(first)
+
+    default.write_text(
+        default.read_text().replace("exec ", "if [ $1 = --version ]; then echo version: 7; exit; fi; exec ")
+    )
+    assert changed(first)
+    second = take_inventory(plan.settings, plan.environ, engine, plan.headers, first)
+    assert (second.engine_of(None).build, second.swapped(first)) == ("7", {None})
+    assert second.run_by({None}) == ["m", "plain"]
+    assert not changed(second)
+
+    own.write_text(own.read_text() + "\n")
+    third = take_inventory(plan.settings, plan.environ, engine, plan.headers, second)
+    assert third.engine_of(None) is second.engine_of(None)
+    assert [third.run_by({key}) for key in third.swapped(second)] == [["own"]]
+
+    default.write_text("#!/bin/sh\nexit 1\n")
+    fourth = take_inventory(plan.settings, plan.environ, engine, plan.headers, third)
+    assert fourth.engine_of(None) is third.engine_of(None)
+    assert [str(default) in each.reason for each in fourth.catalog.skipped if each.where == "engine"] == [True]
 
 
 def test_a_folder_that_changes_is_seen_by_its_signature(tmp_path: Path) -> None:

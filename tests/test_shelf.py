@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from llamarouter.core.catalog import Catalog
 from llamarouter.core.errors import ModelNotFound, UsageError
 from llamarouter.host.inventory import Inventory
 from llamarouter.server import shelf as module
 from llamarouter.server.shelf import Shelf
 from tests.node_kit import ENGINE, House, add_model, engine_with, house, plan_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -52,7 +52,7 @@ class Looks:
             on_change=self._changed,
         )
 
-    def _changed(self, before: Catalog, after: Catalog) -> None:
+    def _changed(self, before: Inventory, after: Inventory) -> None:
         self.changes += 1
 
 
@@ -177,6 +177,26 @@ async def test_what_cannot_be_read_any_more_refuses_a_reload_and_changes_nothing
         assert home.node.shelf.inventory is before
 
 
+async def test_what_an_engine_did_is_no_lesson_about_another_one_at_its_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
+    file = add_model(tmp_path / "models", "m")
+    engine = engine_with(tmp_path, "--fake-exit-loading", "1")
+    preset = f"[old]\nmodel = {file}\nlr-engine = {engine}\n[other]\nmodel = {file}\n"
+    async with house(tmp_path, preset=preset) as home:
+        ask = {"model": "old", "messages": []}
+        assert (await home.client.post("/v1/chat/completions", json=ask)).status_code == 500
+        assert (await home.client.post("/v1/chat/completions", json=ask)).status_code == 503
+        held, now = home.node.reception.quarantine, asyncio.get_running_loop().time()
+        for model in ("old", "other"):
+            held.crashed(model, b"/x", b"{}", "SIGSEGV", now)
+        engine_with(tmp_path)
+        await home.node.shelf.look(force=True)
+        assert (await home.client.post("/v1/chat/completions", json=ask)).status_code == 200
+        assert held.models == {"other"}
+
+
 async def loaded(home: House, model: str) -> int:
     answer = await home.client.post("/models/load", json={"model": model, "wait": True})
     assert answer.status_code == 200, answer.text
@@ -224,13 +244,15 @@ async def test_a_file_that_was_replaced_while_its_model_cools_down_is_tried_anew
     monkeypatch.setattr(module, "_LOOK_INTERVAL", 0.0)
     bad = add_model(tmp_path / "models", "bad")
     other = add_model(tmp_path / "models", "other")
-    engine = engine_with(tmp_path, "--fake-exit-loading", "3")
+    engine, faults = engine_with(tmp_path), tmp_path / "faults"
+    engine.write_text(engine.read_text().replace('"$@"', f'$(cat {faults}) "$@"'))
+    faults.write_text("--fake-exit-loading 3")
     preset = f"[*]\nlr-engine = {engine}\n[bad]\n[other]\n"
     async with house(tmp_path, "--models-dir", str(tmp_path / "models"), preset=preset) as home:
         for name in ("bad", "other"):
             await home.client.post("/models/load", json={"model": name, "wait": True})
         scheduler = home.node.supervisor.scheduler
-        engine_with(tmp_path)  # the same command, so that only the file can tell that it is worth a try
+        faults.write_text("")  # the same engine, so that only the file can tell that it is worth a try
         new = bad.with_name("new")
         new.write_bytes(bad.read_bytes())
         new.replace(bad)
@@ -241,8 +263,8 @@ async def test_a_file_that_was_replaced_while_its_model_cools_down_is_tried_anew
         new.write_bytes(bad.read_bytes())
         new.replace(bad)
         other.touch()
-        await home.node.shelf.look()
-        assert scheduler.failure_of("other") is None
+        await home.node.shelf.look()  # which waits for a second at most
+        await until(lambda: scheduler.failure_of("other") is None, 20)
         assert home.node.supervisor.children["bad"] is child
         assert not child.stopping
 

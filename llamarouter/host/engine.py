@@ -54,6 +54,7 @@ class Engine:
     state_lines: bool  # it reports `loading`, `ready` ... on stdout and reads an exit line
     table: OptionTable = field(repr=False)
     help_text: str = field(repr=False)
+    files: tuple[str, ...] = ()  # whose change makes it another engine
 
 
 class Candidate(Struct, frozen=True, kw_only=True):
@@ -102,6 +103,11 @@ def resolve_engine(
         except EngineProblem as problem:
             passed_over += f"; not {candidate.origin}: {problem}"
     raise UsageError(_WAYS + passed_over)
+
+
+def renewed(engine: Engine, environ: Mapping[str, str]) -> Engine:
+    """What lies where this engine lay. Raises `EngineProblem` where that does not run."""
+    return _engine_of(Candidate(origin=engine.origin, command=engine.command, files=engine.files), environ, "")
 
 
 def command_of(text: str, named_by: str) -> tuple[str, ...]:
@@ -217,6 +223,7 @@ def _engine_of(candidate: Candidate, environ: Mapping[str, str], passed_over: st
         state_lines=embedded or table.find("--models-dir") is not None,
         table=table,
         help_text=words.help,
+        files=candidate.files,
     )
 
 

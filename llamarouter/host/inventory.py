@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from msgspec import Struct
 
@@ -21,9 +21,10 @@ from llamarouter.core.model import Model, Skipped
 from llamarouter.core.settings import Settings
 from llamarouter.host.config_file import read_config
 from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
-from llamarouter.host.engine import Engine, checkout_of, resolve_engine
+from llamarouter.host.engine import Engine, checkout_of, renewed, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.ini_file import UnreadableIni, read_ini
+from llamarouter.host.option_table import EngineProblem
 from llamarouter.host.state import data_dir
 
 _Stamp = tuple[int, int] | None  # mtime in ns and bytes; None: no such file
@@ -36,12 +37,27 @@ class Inventory(Struct, frozen=True):
     engines: Mapping[str | None, Engine]
     places: Places
     signature: Signature
-    named: Mapping[str, _Stamp]  # the files that the preset names, which may lie anywhere, as they were
+    named: Mapping[
+        str, _Stamp
+    ]  # the engines' files and those that the preset names, which may lie anywhere, as they were
     unread: int = 0  # files for whose headers there was no time
 
     def engine_of(self, key: str | None) -> Engine:
         """The engine of a launch."""
         return self.engines.get(key) or self.engines[None]
+
+    def run_by(self, engines: Collection[str | None]) -> list[str]:
+        """The models that these engines run."""
+        launches = {id: entry.launch for id, entry in self.catalog.entries.items()}
+        return [id for id, launch in launches.items() if launch is not None and launch.engine_key in engines]
+
+    def swapped(self, before: Inventory) -> frozenset[str | None]:
+        """The engines at whose place another one lies than before."""
+        return frozenset(
+            key
+            for key, each in before.engines.items()
+            if key in self.engines and any(self.named.get(file) != before.named.get(file) for file in each.files)
+        )
 
 
 def engine_for(wanted: tuple[str, ...] | None, environ: Mapping[str, str], named_by: str = "--engine") -> Engine:
@@ -66,9 +82,9 @@ def take_inventory(
     places = places_of(environ, settings.models_dir)
     unread = headers.unread
     found = discover(places, headers, caches=settings.one_model is None or ini is not None)
-    engines, skipped = _engines(ini, engine, environ)
-    preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
     named: dict[str, _Stamp] = {}
+    engines, skipped = _engines(ini, engine, environ, previous, named)
+    preset_dir = os.path.dirname(os.path.abspath(settings.preset)) if settings.preset else None
     catalog = build_catalog(
         models=found.models,
         skipped=(*found.skipped, *skipped),
@@ -85,7 +101,9 @@ def take_inventory(
     if previous is not None:
         # A wrong section keeps its last good version, and that its engine.
         kept = {entry.launch.engine_key for entry in catalog.entries.values() if entry.launch is not None}
-        engines |= {key: each for key, each in previous.engines.items() if key in kept and key not in engines}
+        old = {key: each for key, each in previous.engines.items() if key in kept and key not in engines}
+        engines |= old
+        named |= {file: previous.named.get(file) for each in old.values() for file in each.files}
     return Inventory(catalog, engines, places, found.signature, named, headers.unread - unread)
 
 
@@ -104,15 +122,30 @@ def _read_preset(path: str) -> Ini:
 
 
 def _engines(
-    ini: Ini | None, engine: Engine, environ: Mapping[str, str]
+    ini: Ini | None,
+    engine: Engine,
+    environ: Mapping[str, str],
+    previous: Inventory | None,
+    named: dict[str, _Stamp],
 ) -> tuple[dict[str | None, Engine], list[Skipped]]:
-    engines: dict[str | None, Engine] = {None: engine}
+    """The default engine and those of the preset; `named` learns how their files were."""
     skipped = []
+    if previous is not None:
+        engine = previous.engines[None]
+    named |= (stamps := {file: _stamp_of(file) for file in engine.files})
+    if previous is not None and any(previous.named.get(file) != stamp for file, stamp in stamps.items()):
+        try:
+            engine = renewed(engine, environ)
+        except EngineProblem as problem:  # it may be half written: then it changes once more
+            skipped.append(Skipped("engine", str(problem)))
+    engines: dict[str | None, Engine] = {None: engine}
     for wanted in engines_wanted(ini) if ini is not None else ():
         try:
             engines[wanted] = engine_for(tuple(shlex.split(wanted)), environ, "lr-engine")
         except (UsageError, ValueError) as error:
             skipped.append(Skipped(f"lr-engine = {wanted}", str(error)))
+        else:
+            named |= {file: _stamp_of(file) for file in engines[wanted].files}
     return engines, skipped
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from msgspec import Struct, field
 
-from llamarouter.core.catalog import Catalog
 from llamarouter.core.exits import Exit
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
@@ -134,7 +133,7 @@ def _page_of(plan: Plan) -> Page:
     return Page(PageStore(plan.engine, plan.state), enabled=settings.ui, folder=folder)
 
 
-def _shelf_of(plan: Plan, on_change: Callable[[Catalog, Catalog], None]) -> Shelf:
+def _shelf_of(plan: Plan, on_change: Callable[[Inventory, Inventory], None]) -> Shelf:
     return Shelf(
         plan.inventory,
         settings=plan.settings,

@@ -26,6 +26,7 @@ from llamarouter.core.scheduler import Phase
 from llamarouter.core.settings import Settings
 from llamarouter.host import child_process
 from llamarouter.host.child_environment import set_for_children
+from llamarouter.host.inventory import Inventory
 from llamarouter.host.removal import check_shared, drop_partials, files_of, plan_removal, remove
 from llamarouter.relay.traffic import Traffic
 from llamarouter.server.child_figures import ChildFigures
@@ -214,20 +215,21 @@ class Node:
         if scheduler.phase_of(model) is Phase.ABSENT and scheduler.failure_of(model) is not None:
             self.supervisor.forget(model, 0.0)
 
-    def apply(self, before: Catalog, after: Catalog) -> None:
+    def apply(self, before: Inventory, after: Inventory) -> None:
         """The shelf has changed: drain the children whose launch is another now, forget what was wrong.
 
-        A child whose file was replaced goes on with the old one, which it has mapped.
+        A child whose file or engine was replaced goes on with the old one, which it has mapped.
         """
-        changes = changes_between(before, after)
+        changes = changes_between(before.catalog, after.catalog)
         for model in changes.stale:
             self.supervisor.forget(model, self.settings.drain_timeout)
-        for model in changes.replaced:
+        replaced = (*changes.replaced, *after.run_by(after.swapped(before)))
+        for model in replaced:
             self._allow(model)
-        for model in (*changes.stale, *changes.replaced):
+        for model in (*changes.stale, *replaced):
             self.reception.quarantine.forget(model)
-        self._decide(after)
-        if before.entries:
+        self._decide(after.catalog)
+        if before.catalog.entries:
             self.feed.tell("*", "models_reload")
 
     def _decide(self, catalog: Catalog) -> None:

@@ -43,7 +43,7 @@ class Shelf:
         environ: Mapping[str, str],
         engine: Engine,
         headers: HeaderCache,
-        on_change: Callable[[Catalog, Catalog], None],
+        on_change: Callable[[Inventory, Inventory], None],
     ) -> None:
         self.inventory = inventory
         self._settings = settings
@@ -181,7 +181,7 @@ class Shelf:
                 _tell_news(before.catalog, after.catalog)
             self.inventory = after
             self._ids.clear()
-            self._on_change(before.catalog, after.catalog)
+            self._on_change(before, after)
 
     def _take(self, before: Inventory, force: bool) -> Inventory | None:
         if not force and not before.unread and not changed(before):
