@@ -55,7 +55,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "LISTEN_PID": (_SYSTEMD, "who the sockets are for"),
     "LISTEN_FDS": (_SYSTEMD, "how many sockets there are"),
     "LISTEN_FDNAMES": (_SYSTEMD, "what they are called: http, admin"),
-    "JOURNAL_STREAM": (_SYSTEMD, "whether its journal reads the log, which then has priorities and no dates"),
+    "JOURNAL_STREAM": (_SYSTEMD, "whether its journal reads the log, which then has levels in front of its lines"),
     "CUDA_VISIBLE_DEVICES": (_DEVICES, "which cards there are, and their order"),
     "CUDA_DEVICE_ORDER": (_DEVICES, "how cards are counted"),
     "HIP_VISIBLE_DEVICES": (_DEVICES, "which cards of AMD there are"),

@@ -122,3 +122,28 @@ async def test_a_signal_logs_what_has_changed(tmp_path: Path, caplog: pytest.Log
         assert "reloaded 2 models; added: b, c; removed: a" in lines
         assert "reloaded 2 models; nothing has changed" in lines
         assert sum("ctx-sise" in line for line in lines) == 1
+
+
+async def test_who_may_wait_and_how_long_holds_at_once_and_touches_no_process(tmp_path: Path) -> None:
+    file = add_model(tmp_path / "files", "m")
+    one_slot = ("parallel = 1", "lr-queue-per-model = 1")
+    async with house(tmp_path, preset=section("a", file, *one_slot)) as home:
+        busy = await home.knock()
+        busy.send(post("/completion", {"model": "a", **STREAM}))
+        await busy.reader.readuntil(b"data: ")
+        child = home.node.supervisor.children["a"]
+        scheduler = home.node.supervisor.scheduler
+        waits = await home.knock()
+        waits.send(post("/completion", {"model": "a", "prompt": "x"}))
+        await until(lambda: scheduler.waiting("a") == 1)
+        full = await home.client.post("/completion", json={"model": "a", "prompt": "x"})
+        assert (full.status_code, full.json()["error"]["reason"]) == (429, "queue_full")
+        # One more may wait now, and whoever waits does so for a quarter of a second.
+        write(home, section("a", file, "parallel = 1", "lr-queue-per-model = 2", "lr-queue-timeout = 0.25"))
+        assert (await reload(home))["changed"] == ["a"]
+        late = await home.client.post("/completion", json={"model": "a", "prompt": "x"})
+        assert (late.status_code, late.json()["error"]["reason"]) == (503, "queue_timeout")
+        assert (await waits.answer()).status == 503  # who came before the reload as well
+        assert home.node.supervisor.children["a"] is child
+        assert not child.stopping
+        await busy.reader.readuntil(b"data: ")
