@@ -25,6 +25,7 @@ VARIABLES: dict[str, tuple[str, str]] = {
     "_LR_COMPLETE": ("the shell, by lr completion", "have names completed"),
     "COMP_LINE": ("the shell, by lr completion", "what has been written of the line"),
     "SHELL": ("lr completion", "for which shell, if it is not said"),
+    "LR_COMPLETION_SECONDS": ("the shell, by lr completion", "how long names of models may take (default: 0.2)"),
     "NO_COLOR": (_ALL, "anything: no colours"),
     "TERM": (_ALL, "dumb: no colours, no live pictures"),
     "COLUMNS": ("lr top", "how wide the picture is where its output is no terminal"),

@@ -37,6 +37,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
         "HOME": str(tmp_path),
         "XDG_RUNTIME_DIR": str(tmp_path / "run"),
         "LR_ADMIN_SOCKET": str(tmp_path / "none"),
+        "LR_COMPLETION_SECONDS": "15",  # this machine may be busy
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
 
@@ -160,6 +161,15 @@ def test_without_a_router_the_folders_are_asked(environ: dict[str, str], tmp_pat
 
 
 def test_a_router_that_does_not_answer_keeps_nobody_waiting() -> None:
+    asked = threading.Event()
+    began = time.monotonic()
+    assert in_time(lambda: [str(asked.wait(20))]) == []
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("said", ["", "soon", "-1", "nan", "1e9"])
+def test_how_long_is_a_number_of_seconds_or_it_is_not_said(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LR_COMPLETION_SECONDS", said)
     asked = threading.Event()
     began = time.monotonic()
     assert in_time(lambda: [str(asked.wait(20))]) == []

@@ -27,7 +27,7 @@ from llamarouter.cli.output import say
 from llamarouter.core.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
-_PATIENCE = 0.2  # seconds for names of models
+_PATIENCE = 0.2  # seconds for names of models; a router far away may need more: LR_COMPLETION_SECONDS
 _VARIABLE = "_LR_COMPLETE"
 
 # A colon ends a word for bash (COMP_WORDBREAKS), not for us: user/model:Q4_K_M is one name. So the line is sent instead
@@ -73,7 +73,7 @@ def completion(shell: str | None) -> None:
     """Print what a shell needs to complete commands, options and models.
 
     SHELL is bash, zsh or fish (else that of SHELL in the environment). Names of models come from the running router,
-    else from the folders and caches; where neither answers at once there are none.
+    else from the folders and caches; where neither answers within 0.2 s (LR_COMPLETION_SECONDS) there are none.
 
     \b
       lr completion bash > ~/.local/share/bash-completion/completions/lr
@@ -113,13 +113,13 @@ class _TooLate(Exception):
 
 
 def in_time(names: Callable[[], Iterable[str]]) -> list[str]:
-    """The names, if they are there within `_PATIENCE`; else none."""
+    """The names, if they are there in time; else none."""
 
     def give_up(number: int, frame: FrameType | None) -> None:
         raise _TooLate
 
     before = signal.signal(signal.SIGALRM, give_up)
-    signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
+    signal.setitimer(signal.ITIMER_REAL, _patience())
     try:
         return list(names())
     except (_TooLate, CommandFailed, UsageError, OSError, ValueError):
@@ -127,6 +127,14 @@ def in_time(names: Callable[[], Iterable[str]]) -> list[str]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _patience() -> float:
+    try:
+        seconds = float(os.environ.get("LR_COMPLETION_SECONDS", ""))
+    except ValueError:
+        return _PATIENCE
+    return seconds if 0 < seconds < 60 else _PATIENCE
 
 
 def models_for(url: str | None, port: int | None, incomplete: str) -> list[CompletionItem]:

@@ -334,7 +334,7 @@ def _unused(settings: Settings) -> list[Skipped]:
 def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:
     """Variables that mean nothing here but look as if they did."""
     real = [env for row in OWN for env in row.option.envs if env.startswith("LR_")]
-    others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR", "LR_ADMIN_SOCKET")
+    others = ("LR_URL", "LR_API_KEY", "LR_STATE_DIR", "LR_DATA_DIR", "LR_ADMIN_SOCKET", "LR_COMPLETION_SECONDS")
     found = []
     if environ.get("AIP_MODE") == "PREDICTION":
         reason = "the predict route of Vertex AI is not a feature of lr serve: ask /v1/chat/completions"
