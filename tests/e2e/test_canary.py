@@ -117,6 +117,7 @@ def test_no_secret_and_no_prompt_shows_up(serve: Serve, tmp_path: Path, engine: 
     assert any(name.endswith("info.json") for name in shown)
     router.stop()
     shown |= processes | {"environ of a child": environ, "output": "".join(router.output)}
+    assert "/v1/completions" in shown["output"]  # the log of requests
     shown |= _written(tmp_path, given)
     for name in ("log", "keys.toml", "failures.jsonl"):
         assert any(each.endswith(f"/{name}") for each in shown)
@@ -140,13 +141,15 @@ def _asked(router: Router, secrets: dict[str, str], folder: Path) -> Iterator[tu
                 continue
             path = path.replace("{id:path}", "a").replace("{id_slot}", "0")
             for who, headers in everybody.items():
-                heard = _answer(client, method, path, headers)
+                heard = _answer(client, method, path, headers, model="nothing" if method == "DELETE" else "a")
+                if method == "GET":  # of the router itself
+                    heard += _answer(client, method, path, headers)
                 # Who said it may hear it; only the prompt is his.
                 yield f"{method} {path} for {who}", heard.replace(PROMPT, "") if method == "POST" else heard
 
 
-def _answer(client: httpx.Client, method: str, path: str, headers: dict[str, str]) -> str:
-    query = {"model": "nothing" if method == "DELETE" else "a", "api_key": "CANARY-of-query"}
+def _answer(client: httpx.Client, method: str, path: str, headers: dict[str, str], **query: str) -> str:
+    query["api_key"] = "CANARY-of-query"
     body = BODY if method == "POST" else None
     patience = httpx.Timeout(20, read=20 if method == "POST" else 0.5)
     text = ""
