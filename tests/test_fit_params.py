@@ -70,6 +70,13 @@ def test_it_prints_and_is_told_not_to_fit(tmp_path: Path, environ: dict[str, str
     assert said == "['--model', 'm.gguf', '--fit', 'off', '--fit-print', 'on'] ['OWN']\n"
 
 
+def test_what_nobody_waits_for_takes_what_others_leave(tmp_path: Path, environ: dict[str, str]) -> None:
+    write_program(tmp_path, "print(os.nice(0))")
+    program = fit_program_of(engine_in(tmp_path), environ)
+    assert run_fit(program, [], environ, {}) == f"{os.nice(0)}\n"
+    assert run_fit(program, [], environ, {}, leisurely=True) == f"{min(19, os.nice(0) + 15)}\n"
+
+
 def test_it_lies_beside_the_server_or_beside_what_that_leads_to(tmp_path: Path, environ: dict[str, str]) -> None:
     real, links = tmp_path / "real", tmp_path / "links"
     real.mkdir()

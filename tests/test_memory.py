@@ -330,6 +330,8 @@ async def test_an_obvious_fit_does_not_wait_for_the_engines_word(tmp_path: Path)
         tight = group.create_task(ask(home, "tight"))
         await until(lambda: expected.asked == 2)
         assert living(home) == {"a"}
+        # `a` computes its first answer while its question is put; `tight` waits for its own.
+        assert expected.leisurely == [True, False]
         expected.gate.set()
         assert (await tight)[0] == 200
         assert living(home) == {"a", "tight"}

@@ -76,11 +76,15 @@ class Expected:
 
     def __init__(self) -> None:
         self.asked = 0
+        self.leisurely: list[bool] = []  # of each question
         self.gate = asyncio.Event()
         self.gate.set()
 
-    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint:
+    async def footprint_of(
+        self, launch: Launch, engine: Engine, gpus: Mapping[str, int], *, leisurely: bool = False
+    ) -> Footprint:
         self.asked += 1
+        self.leisurely.append(leisurely)
         await self.gate.wait()
         return self._said(launch, gpus, Source.ENGINE)
 

@@ -63,6 +63,7 @@ class _Question(Struct, frozen=True):
     embedded: bool
     files: tuple[str, ...]
     key: str
+    leisurely: bool = False
 
 
 class Estimator:
@@ -73,12 +74,16 @@ class Estimator:
         self._cache = cache
         self._seconds = seconds
 
-    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int] | None = None) -> Footprint:
-        """What the launch will hold. `gpus`: free bytes of each that the engine has, in its order."""
+    async def footprint_of(
+        self, launch: Launch, engine: Engine, gpus: Mapping[str, int] | None = None, *, leisurely: bool = False
+    ) -> Footprint:
+        """What the launch will hold. `gpus`: free bytes of each that the engine has, in its order; `leisurely`: nobody
+        waits for it, and it must not be felt.
+        """
         question = await asyncio.to_thread(self._question, launch, engine, dict(gpus or {}))
         if (kept := self._cache.get(question.key)) is not None:
             return kept
-        footprint = await asyncio.to_thread(self._answer, question)
+        footprint = await asyncio.to_thread(self._answer, replace(question, leisurely=leisurely))
         # Whatever else is asked again: an engine may be there tomorrow, and several devices share by what is free.
         if footprint.source is Source.ENGINE and not _depends_on_the_moment(question, footprint):
             self._cache.put(question.key, footprint)
@@ -144,7 +149,8 @@ class Estimator:
             words += _words_of(draft)
         if asked.ctx_size and question.said.number("--ctx-size") != asked.ctx_size:
             words += ["--ctx-size", str(asked.ctx_size)]
-        text = run_fit(program, words, self._environ, question.launch.environment(), seconds=self._seconds)
+        own = question.launch.environment()
+        text = run_fit(program, words, self._environ, own, seconds=self._seconds, leisurely=question.leisurely)
         return engine_footprint(parse_fit(text), shape, asked)
 
     def _with_companions(self, question: _Question, footprint: Footprint) -> Footprint:

@@ -23,6 +23,7 @@ from llamarouter.host.option_table import EngineProblem, words_of
 PROGRAM = "llama-fit-params"
 SECONDS = 10.0  # the first program that touches a GPU waits for its driver
 _PRINT = "--fit-print"
+_LAST_OF_ALL = ("nice", "-n", "15")  # a thirtieth of what each thread of a busy model gets
 
 
 class FitProblem(Exception):
@@ -65,14 +66,21 @@ def run_fit(
     own: Mapping[str, str],
     *,
     seconds: float = SECONDS,
+    leisurely: bool = False,
 ) -> str:
-    """What it prints. `own`: what the model has in its environment besides. Raises FitProblem; it is gone then."""
+    """What it prints. `own`: what the model has in its environment besides. Raises FitProblem; it is gone then.
+
+    `leisurely`: nobody waits for it; it takes what CPU the models leave, and twice as long if it has to.
+    """
     option = program.table.find("--fit")
     off = (option.option.canonical, "off") if option is not None and option.option.arity == 1 else ()
-    command = [*pdeathsig_of(sys.platform), *program.command, *arguments, *off, _PRINT, "on"]
+    command = [*program.command, *arguments, *off, _PRINT, "on"]
+    if leisurely:
+        command = [*_LAST_OF_ALL, *command]
+        seconds *= 2
     try:
         result = subprocess.run(
-            command,
+            [*pdeathsig_of(sys.platform), *command],
             env={**child_environment(environ), **own},
             stdin=subprocess.DEVNULL,
             capture_output=True,

@@ -56,7 +56,9 @@ class Devices(Protocol):
 class Footprints(Protocol):
     """Who says what a launch takes: `host.estimator`."""
 
-    async def footprint_of(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
+    async def footprint_of(
+        self, launch: Launch, engine: Engine, gpus: Mapping[str, int], *, leisurely: bool = False
+    ) -> Footprint: ...
 
     async def prepare(self, engine: Engine) -> None: ...
 
@@ -195,9 +197,11 @@ class Appraiser:
             self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
         return footprint
 
-    async def _ask(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Footprint:
+    async def _ask(
+        self, subject: Subject, survey: Survey, gpus: tuple[str, ...], *, leisurely: bool = False
+    ) -> Footprint:
         free = {name: _free_of(survey, name) for name in gpus}
-        footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free)
+        footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free, leisurely=leisurely)
         self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
         return footprint
 
@@ -218,7 +222,7 @@ class Appraiser:
         return self._appraised(subject, survey, gpus, rough, likely)
 
     async def _ask_later(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> None:
-        footprint = await self._ask(subject, survey, gpus)
+        footprint = await self._ask(subject, survey, gpus, leisurely=True)
         told = self._told.get(subject.entry.id)
         if told is not None and told.identity == subject.identity:
             estimated = _parts_of(footprint, _layers_of(subject))

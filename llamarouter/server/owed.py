@@ -1,7 +1,7 @@
 """Questions that nobody waits for: kept until nothing loads, then put one after the other.
 
 An engine's arithmetic takes a fifth of a second on every core; asked while a model loads, it would make who waits for
-that model wait for it as well.
+that model wait for it as well. A model that has just loaded computes its first answer: so it is asked `leisurely`.
 """
 
 from __future__ import annotations
