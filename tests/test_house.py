@@ -55,6 +55,25 @@ def test_a_long_function_would_be_seen() -> None:
     assert too_long("def f():\n" + "    pass\n" * 59) == []
 
 
+def swallows_everything(handler: ast.ExceptHandler) -> bool:
+    names = (
+        {node.id for node in ast.walk(handler.type) if isinstance(node, ast.Name)} if handler.type else {"Exception"}
+    )
+    broad = not names.isdisjoint({"Exception", "BaseException"})
+    return broad and not any(isinstance(node, ast.Raise) for node in ast.walk(handler))
+
+
+def test_everything_is_caught_in_one_place_and_by_no_except() -> None:
+    assert (PACKAGE / "server" / "mishap.py").is_file()
+    found = [
+        str(file.relative_to(PACKAGE))
+        for file in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.ExceptHandler) and swallows_everything(node)
+    ]
+    assert found == []
+
+
 def test_files_are_named_after_a_concept() -> None:
     assert [str(file.relative_to(ROOT)) for file in SOURCES if file.stem in NAMES_OF_NOTHING] == []
 

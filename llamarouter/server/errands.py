@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-log = logging.getLogger("llamarouter")
+from llamarouter.server.mishap import Mishap
+
+_FAILED = "an errand failed"
 
 T = TypeVar("T")
 
@@ -28,11 +29,9 @@ class Errands:
 
     def attempt(self, work: Callable[[], T]) -> T | None:
         """Do it now; should it fail, which is a mistake of ours, the log says so and there is nothing."""
-        try:
+        with Mishap(_FAILED):
             return work()
-        except Exception:
-            log.exception("an errand failed")
-            return None
+        return None
 
     def cancel(self) -> None:
         """The supervisor goes."""
@@ -41,8 +40,7 @@ class Errands:
 
 
 async def _alone(work: Coroutine[Any, Any, None], on_failure: Callable[[], None]) -> None:
-    try:
+    with Mishap(_FAILED) as found:
         await work
-    except Exception:
-        log.exception("an errand failed")
+    if found.error is not None:
         on_failure()

@@ -27,6 +27,7 @@ from llamarouter.host.child_log import LogRing
 from llamarouter.host.process import ChildObserver
 from llamarouter.server.child import Child
 from llamarouter.server.feed import Feed
+from llamarouter.server.mishap import Mishap
 from llamarouter.server.observer import Observer
 
 log = logging.getLogger("llamarouter")
@@ -148,11 +149,9 @@ class Lives:
         self._on_ready(child)
 
     async def _life(self, child: Child, ring: LogRing, observer: ChildObserver) -> Exit:
-        try:
+        with Mishap(f"the supervision of {child.model} failed") as found:
             return await self._spawner.live(child, ring, observer)
-        except Exception as error:
-            log.exception("the supervision of %s failed", child.model)
-            return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {error}")
+        return Exit(cause=Cause.ENGINE, message=f"internal error while supervising: {found.error}")
 
     def stop(self, command: Stop) -> None:
         """End a child; asked again with `cut`, at once."""
