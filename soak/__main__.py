@@ -38,7 +38,7 @@ def main() -> int:
     signal.signal(signal.SIGALRM, _end)
     signal.signal(signal.SIGTERM, _end)
     signal.alarm(int(60 * (options.minutes + options.warm_up) + _BESIDE))
-    console = Console(width=max(120, Console().width))
+    console = Console(width=max(150, Console().width))
     with folder_of_its_own() as folder:
         end = asyncio.run(_soak(folder, options, console))
     show(end, console)

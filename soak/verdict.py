@@ -23,10 +23,10 @@ class Fate(enum.Enum):
     """The rows of the table."""
 
     WHOLE = "whole"
-    REFUSED = "refused as it had to be"  # a wrong key, a limit, a body that is too large
-    LEFT = "left by its client"
-    EXCUSED = "touched: refused with a reason"
-    BROKEN = "touched: broken off, and said so"
+    REFUSED = "refused as meant"  # a wrong key, a limit, a body that is too large
+    LEFT = "left by client"
+    EXCUSED = "touched: refused"
+    BROKEN = "touched: broken off"
     LOST = "LOST"
 
 

@@ -108,6 +108,13 @@ def test_without_a_router_it_is_worked_out_here(
     assert main(["plan", "m", "--", "--models-dir", str(tmp_path), "--cache-ram", "-1"]) == 0
     assert "later: without a limit more of Host" in capsys.readouterr().out
     assert plan["command"][-2:] == ["--model", str(tmp_path / "m.gguf")]
+    assert plan["doubts"] == []
+    (tmp_path / "p.ini").write_text("[m]\ndevice = CUDA77\n")
+    flags = ["--models-dir", str(tmp_path), "--models-preset", str(tmp_path / "p.ini"), "--memory-budget", "CUDA78=1G"]
+    main(["plan", "m", "--", *flags])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"but: {tmp_path}/p.ini:2: device CUDA77: no such device; its engine has " in shown
+    assert "but: --memory-budget CUDA78=1" in shown
     assert main(["plan", "x", "--", "--models-dir", str(tmp_path)]) == 1
     assert "x" in capsys.readouterr().err
     assert main(["plan", "m", "--", "--models-dir", str(tmp_path), "--no-memory-check"]) == 1

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from llamarouter.core.entry import Entry
 from llamarouter.core.explain import explain
+from llamarouter.core.rooms import totals_of
 from llamarouter.core.scheduler import Limits, Scheduler
 from llamarouter.core.settings import Settings
 from llamarouter.core.soft_room import Books
@@ -20,6 +21,7 @@ from llamarouter.host.state import state_dir
 from llamarouter.server.appraiser import FOOTPRINTS, LEARNT, Appraiser, Subject
 from llamarouter.server.learning import Learning
 from llamarouter.server.planning import Plan, plan_of
+from llamarouter.server.unknown_devices import unknown_devices
 
 
 def lone_plan(entry: Entry, inventory: Inventory, settings: Settings, environ: Mapping[str, str]) -> Plan:
@@ -40,7 +42,7 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
             learning=Learning(LearntFootprints.read(state_dir(environ) / LEARNT)),
         )
         appraised = await appraiser.appraise(entry.id)
-        return plan_of(
+        plan = plan_of(
             entry,
             appraised,
             Scheduler(Limits(models_max=settings.models_max, by_memory=True)),
@@ -50,3 +52,9 @@ async def _planned(entry: Entry, inventory: Inventory, settings: Settings, envir
             explain=lambda each: explain(each, engine.command, set_for_children(environ)),
             now=asyncio.get_running_loop().time(),
         )
+        # A router has said these at its start.
+        doubts = [
+            *settings.budgets.problems(totals_of(await machine.survey())),
+            *await unknown_devices([entry], inventory.engine_of, machine),
+        ]
+        return plan | {"doubts": [*plan.get("doubts", ()), *map(str, doubts)]}

@@ -29,7 +29,6 @@ from llamarouter.core.model import Skipped
 from llamarouter.core.pins_together import Misfit, Pin, misfit_of
 from llamarouter.core.rooms import rooms_of, totals_of
 from llamarouter.core.soft_room import Books
-from llamarouter.core.tuning import fixed_of
 from llamarouter.host.child_log import lines_of_process
 from llamarouter.server.appraiser import Appraiser, Footprints, Subject
 from llamarouter.server.child import Child, Stage
@@ -39,6 +38,7 @@ from llamarouter.server.planning import Plan, plan_of
 from llamarouter.server.scales import Scales, facts_of, note_shortfalls
 from llamarouter.server.shelf import Shelf
 from llamarouter.server.supervisor import Supervisor
+from llamarouter.server.unknown_devices import unknown_devices
 
 log = logging.getLogger("llamarouter")
 
@@ -158,22 +158,8 @@ class Memory:
 
     async def unknown_devices(self) -> tuple[Skipped, ...]:
         """Devices that somebody has named and that the model's engine does not have: a line for each place."""
-        found: dict[str, Skipped] = {}
-        for entry in self._shelf.catalog.entries.values():
-            flags = {} if entry.launch is None else {flag.option: flag for flag in entry.launch.flags}
-            named = fixed_of(flags.values()).devices
-            if entry.launch is None or not named or "--rpc" in flags:  # that brings devices of its own
-                continue
-            asked = self._shelf.inventory.engine_of(entry.launch.engine_key).command, entry.launch.environment()
-            await self._devices.listed(*asked)
-            view = self._devices.view(*asked)
-            there = () if view is None else view.gpus
-            lacking = [name for name in named if name.casefold() not in map(str.casefold, there)]
-            if view is not None and lacking:
-                origin = flags["--device"].origin
-                reason = f"device {', '.join(lacking)}: no such device; its engine has {', '.join(there) or 'no GPU'}"
-                found.setdefault(origin, Skipped(origin, reason))
-        return tuple(found.values())
+        inventory = self._shelf.inventory
+        return await unknown_devices(inventory.catalog.entries.values(), inventory.engine_of, self._devices)
 
     async def plan(self, entry: Entry, explain: Callable[[Entry], Explanation]) -> Plan:
         """What would happen to a request for the model of `entry` now."""
