@@ -16,14 +16,16 @@ from llamarouter.relay.exchange import Request
 from llamarouter.relay.incoming import MAX_FAST_BODY
 from llamarouter.relay.switchboard import Ask, Lease, Outcome, Switchboard, Wait
 
+_EVERYBODYS, _KEYLESS = RemoteMedia.EVERYBODYS, RemoteMedia.KEYLESS  # an enum's members cost a look-up each time
 _NOTHING = Outcome(0, complete=False, client_left=False, tail=b"")
 
 
 def screen_media(switchboard: Switchboard, access: Access, body: bytes) -> None:
     """Raise `RemoteMediaForbidden` where the body makes a model fetch what its sender may not have fetched."""
     whose = switchboard.remote_media
-    if whose is not RemoteMedia.EVERYBODYS and (access.key is not None or whose is RemoteMedia.NOBODYS):
-        check_media(body)
+    if whose is _EVERYBODYS or (access.key is None and whose is _KEYLESS):
+        return
+    check_media(body)
 
 
 async def screen(switchboard: Switchboard, ask: Ask, request: Request) -> None:
