@@ -244,6 +244,31 @@ def test_a_model_that_crashes_had_its_turn() -> None:
     )
 
 
+@pytest.mark.parametrize("by_order", [False, True])
+def test_a_claimed_model_that_crashes_or_is_unloaded_keeps_the_place_in_line_that_it_has_had_since(
+    by_order: bool,
+) -> None:
+    scheduler = play(
+        one_place(max_wait=5.0),
+        (0, ask(1, "a"), start("a")),
+        (0, ask(2, "a")),
+        (1, ready("a"), grant(1, "a")),
+        (2, ask(3, "b")),
+        (7, tick),  # `a` is claimed: its second one wants a place anew from now on
+        (8, ask(4, "c")),
+    )
+    if by_order:
+        play(scheduler, (9, unload("a", 0), cut("a")), (9.5, gone("a"), start("b")))
+    else:
+        play(scheduler, (9, gone("a", CRASH), start("b")))
+    play(
+        scheduler,
+        (10, ready("b"), grant(3, "b")),
+        (11, release(3), evict("b")),
+        (12, gone("b"), start("a")),
+    )
+
+
 def test_a_crash_turns_away_who_may_not_load() -> None:
     play(
         one_place(),

@@ -236,7 +236,8 @@ class Scheduler(Allotment):
             failure = self._cooldowns.failure_of(event.model)
             self._refuse_line(event.model, lambda _: refusals.cooling(event.model, failure, delay))
         else:
-            self._queue.bar(event.model, self._mark(now))
+            if resident.leaving is None:  # else it took no newcomers before: its model has wanted a place since then
+                self._queue.bar(event.model, self._mark(now))
             self._turn_away(event.model)
 
     def _try_again(self, failed: Resident, now: float) -> bool:
@@ -271,7 +272,8 @@ class Scheduler(Allotment):
             by = min(by, before.by)
         resident.leaving = Leaving(reason, by)
         if resident.phase is Phase.READY:
-            self._queue.bar(resident.model, self._mark(now))
+            if before is None:
+                self._queue.bar(resident.model, self._mark(now))
         elif resident.waits_for is not None:  # there is nothing to stop yet
             del self._residents[resident.model]
             self._turn_away(resident.model)

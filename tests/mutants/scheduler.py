@@ -244,6 +244,18 @@ MUTANTS = (
         "if False:",
     ),
     Mutant(
+        "a claimed model that crashes goes to the end",
+        "scheduler.py",
+        "            if resident.leaving is None:  # else",
+        "            if True:  # else",
+    ),
+    Mutant(
+        "a claimed model that is unloaded goes to the end",
+        "scheduler.py",
+        "            if before is None:\n",
+        "            if True:\n",
+    ),
+    Mutant(
         "nobody's patience ends",
         "scheduler.py",
         "        if now < self._patience:\n            return\n",
