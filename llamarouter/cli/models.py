@@ -6,8 +6,7 @@ Only `id` is taken for granted: llama-server's own router answers the same quest
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from llamarouter.cli.failures import RouterFailure
 from llamarouter.cli.server_client import ServerClient
@@ -16,8 +15,7 @@ from llamarouter.core.naming import nearest
 RUNNING = ("loading", "loaded", "sleeping", "downloading")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """How the last load or run of a model went wrong."""
 
     reason: str
@@ -25,8 +23,7 @@ class Failure:
     seconds_ago: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class Row(NamedTuple):
     """One model as it is shown. Sizes are bytes, times seconds, contexts tokens; None: not known."""
 
     id: str
@@ -76,8 +73,7 @@ class Row:
         return self.state
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """All models and everything that was left out, with its reason."""
 
     rows: tuple[Row, ...]
@@ -116,7 +112,8 @@ def explained(error: RouterFailure, server: ServerClient, asked: Iterable[str]) 
 
 
 def json_of(row: Row) -> dict[str, object]:
-    return asdict(row)
+    failure = None if row.failure is None else row.failure._asdict()
+    return {**row._asdict(), "failure": failure}
 
 
 def row_of(item: object) -> Row | None:

@@ -16,8 +16,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from llamarouter.cli.address import Address, address_of, wrong_usage
@@ -42,8 +41,7 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-@dataclass(frozen=True, slots=True)
-class SseEvent:
+class SseEvent(NamedTuple):
     """One event of a stream, or (`comment`) one of the comments by which the router says that it is still there."""
 
     data: str

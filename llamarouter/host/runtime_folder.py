@@ -15,10 +15,8 @@ import contextlib
 import fcntl
 import json
 import os
-import secrets
 import select
 import stat
-import tempfile
 from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
@@ -79,7 +77,7 @@ class RuntimeFolder:
         Raises `OSError` where the folder was removed and cannot be made again.
         """
         os.makedirs(self.path, mode=0o700, exist_ok=True)
-        return os.path.join(self.path, f"c-{secrets.token_hex(4)}.sock")
+        return os.path.join(self.path, f"c-{os.urandom(4).hex()}.sock")
 
     def write_info(self, info: Mapping[str, object]) -> None:
         """Leave a note on this router (`info.json`) for whoever looks into the folder."""
@@ -104,6 +102,8 @@ def base_of(environ: Mapping[str, str]) -> str:
         return os.path.join(runtime, "llamarouter")
     if os.geteuid() == 0 and os.path.isdir("/run"):
         return "/run/llamarouter"
+    import tempfile  # with what it needs, it costs `lr ps` more than all of this module, and is hardly ever asked
+
     return os.path.join(environ.get("TMPDIR") or tempfile.gettempdir(), f"llamarouter-{_user()}")
 
 
