@@ -42,7 +42,7 @@ HTTP = (
         "No answer says what its request is called.",
         "`X-Request-Id` in every answer: the client's own if it is sane, else a new one; it is in the log, too.",
         "A client that complains can say of which request.",
-        (Claim("*", "header.x-request-id", ABSENT),),
+        (Claim("*", "*header.x-request-id", ABSENT),),
     ),
     Difference(
         "unknown-model-404",
