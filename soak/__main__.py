@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from soak.book import Book
-from soak.box import Box, box, folder_of_its_own, secret_in, stopped
+from soak.box import Box, RouterGoneError, box, folder_of_its_own, secret_in, stopped, until_gone
 from soak.census import Census, compared, left_behind, taken
 from soak.clients import BOUND, Clients
 from soak.deeds import Deeds
@@ -40,7 +40,11 @@ def main() -> int:
     signal.alarm(int(60 * (options.minutes + options.warm_up) + _BESIDE))
     console = Console(width=max(150, Console().width))
     with folder_of_its_own() as folder:
-        end = asyncio.run(_soak(folder, options, console))
+        try:
+            end = asyncio.run(_soak(folder, options, console))
+        except* RouterGoneError as gone:
+            console.print(*gone.exceptions, sep="\n", markup=False, highlight=False)
+            raise SystemExit(1) from None
     show(end, console)
     return 0 if end.is_well else 1
 
@@ -89,10 +93,13 @@ async def _round(
     crowd = Clients(router.port, Requests(chance, secrets), touched, book, chance)
     deeds = Deeds(router, secrets, touched, book, chance)
     async with asyncio.TaskGroup() as group:
-        group.create_task(crowd.run(clients))
+        watching = group.create_task(until_gone(router))
+        asking = group.create_task(crowd.run(clients))
         await deeds.run(asyncio.get_running_loop().time() + seconds)
         await deeds.end()
         crowd.finish()
+        await asyncio.wait([asking, watching], return_when=asyncio.FIRST_COMPLETED)
+        watching.cancel()
     code, _, err = await router.lr("unload", "--all")
     if code != 0:
         book.misdo("lr unload --all", err)

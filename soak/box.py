@@ -14,8 +14,9 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
-from soak.pause import until
+from soak.pause import pause, until
 from tests.tiny_gguf import write_llama
 
 MODELS = ("ada", "bea", "cleo", "dora", "eve")
@@ -29,6 +30,10 @@ _COMMAND = 90.0  # no `lr` of ours takes longer: an unload drains for `_DRAIN`
 _DRAIN = 20
 _END = 60.0
 _WIDE = 256  # so that an answer takes a moment, in which something can happen to it
+
+
+class RouterGoneError(Exception):
+    """The router has ended, and nobody had asked it to."""
 
 
 @dataclass(slots=True)
@@ -117,6 +122,15 @@ def end_of(made: Box) -> None:
         made.process.kill()
         with contextlib.suppress(subprocess.TimeoutExpired):
             made.process.wait(10)
+
+
+async def until_gone(made: Box) -> NoReturn:
+    """Watch it; raises `RouterGoneError` when it has ended."""
+    assert made.process is not None
+    while made.process.poll() is None:
+        await pause(0.2)
+    tail = made.log.read_text(errors="replace")[-3000:]
+    raise RouterGoneError(f"NOT WELL: the router has ended by itself, with {made.process.returncode}:\n{tail}")
 
 
 async def stopped(made: Box) -> int | None:
