@@ -19,7 +19,7 @@ _THINKS = 0.4
 
 
 class Clients:
-    """`running` until its task is cancelled, or told to `finish` what they have begun."""
+    """They `run` until they are told to `finish` what they have begun."""
 
     def __init__(self, port: int, requests: Requests, touched: Touched, book: Book, chance: random.Random) -> None:
         self._port = port
@@ -30,8 +30,7 @@ class Clients:
         self._ending = False
 
     async def run(self, number: int) -> None:
-        """So many of them, until they are to finish."""
-        self._ending = False
+        """So many of them, until they are to finish: that may be before they have begun."""
         async with asyncio.TaskGroup() as group:
             for _ in range(number):
                 group.create_task(self._one())

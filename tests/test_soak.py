@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -14,6 +15,8 @@ import pytest
 from soak.answer import Answer, Way, ask
 from soak.book import Book
 from soak.census import Census, compared
+from soak.clients import Clients
+from soak.requests import Requests
 from soak.table import End
 from soak.touched import Touched
 from soak.verdict import Fate, judge
@@ -201,3 +204,11 @@ def test_a_slow_one_reads_all_of_it() -> None:
     body = b"x" * 2000
     answer = asyncio.run(asked(b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + body, Way(slowly=True)))
     assert (answer.body, answer.whole) == (body, True)
+
+
+def test_clients_that_are_to_finish_before_they_begin_do_not_begin() -> None:
+    chance, book = random.Random(0), Book()
+    clients = Clients(1, Requests(chance, {}), Touched(), book, chance)
+    clients.finish()
+    asyncio.run(asyncio.wait_for(clients.run(3), 5))
+    assert book.requests == 0
