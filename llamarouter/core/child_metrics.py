@@ -49,6 +49,7 @@ def samples_of(text: str) -> tuple[Sample, ...]:
             kinds[name] = _KINDS.get(word.strip(), Kind.UNKNOWN)
         elif (match := _SAMPLE.fullmatch(line.strip())) is not None:
             name, labels, value = match[1], match[2] or "", float(match[3])
+            value = int(value) if value.is_integer() else value
             if not labels.startswith("model="):
                 metric = Metric(name, kinds.get(name, Kind.UNKNOWN), (), helps.get(name, ""))
                 found.setdefault((name, labels), Sample(metric, labels, value))
