@@ -27,12 +27,12 @@ class Row(Struct, frozen=True):
     """`also`: what another line must say for this one to be the cause."""
 
     cause: Cause
-    words: re.Pattern[str]
-    also: re.Pattern[str] | None = None
+    words: str  # patterns: `re` compiles them at the first failure, not at every start
+    also: str | None = None
 
 
 def _row(cause: Cause, *words: str, also: str | None = None) -> Row:
-    return Row(cause, re.compile("|".join(words), re.IGNORECASE), None if also is None else re.compile(also))
+    return Row(cause, f"(?i:{'|'.join(words)})", also)
 
 
 # Buffers that lie in the machine's own memory: `CPU`, `CPU_Mapped`, `CPU_REPACK`, `AMX`, `CUDA_Host`, `Vulkan_Host` ...
@@ -137,8 +137,8 @@ def tells_of_memory(words: tuple[str, ...]) -> bool:
 def _first(rows: tuple[Row, ...], lines: tuple[str, ...]) -> tuple[Cause, str] | None:
     grave = [bare(line) for line in lines if _level_of(line) in (None, "E") and not _HARMLESS.search(line)]
     for row in rows:
-        if row.also is None or any(row.also.search(text) for text in grave):
-            told = next((text for text in grave if row.words.search(text)), None)
+        if row.also is None or any(re.search(row.also, text) for text in grave):
+            told = next((text for text in grave if re.search(row.words, text)), None)
             if told is not None:
                 return row.cause, told
     return None

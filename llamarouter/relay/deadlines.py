@@ -39,7 +39,7 @@ class Deadlines:
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: DoorLimits, connection: Connection) -> None:
         self._loop = loop
         self._limits = limits
-        self._connection = connection
+        self._connection: Connection | None = connection  # None: it is lost
         self._idle_for = limits.header_timeout
         self._since = 0.0  # when it became idle last
         self._moved = 0.0  # when something of a body came last
@@ -68,7 +68,7 @@ class Deadlines:
     def over(self) -> None:
         """The connection is lost, and let go of: nothing of it is left to the garbage collector."""
         self._cancel()
-        del self._connection
+        self._connection = None
 
     def _cancel(self) -> None:
         if self._handle is not None:
@@ -85,6 +85,8 @@ class Deadlines:
     def _look(self) -> None:
         self._handle = None
         connection, now = self._connection, self._loop.time()
+        if connection is None:
+            return
         incoming = connection.reading()
         if incoming is not None:
             if connection.is_held():
