@@ -70,7 +70,7 @@ def said(router: Router, pattern: str) -> Counter[str]:
 def test_clients_that_alternate_between_three_models_on_two_places_lose_nothing(
     serve: Serve, engine: Path | None, models_dir: Path
 ) -> None:
-    router = serve(engine, "--models-dir", models_dir, "--models-max", 2, "--max-wait", 0.5)
+    router = serve(engine, "--models-dir", models_dir, "--models-max", 2, "--max-wait", 0.5, "--log-format", "text")
     clients, turn = 6, 15  # each client changes its model after so many requests
 
     def ask(number: int) -> list[int]:
@@ -172,7 +172,7 @@ def look_inside(router: Router, seconds: float) -> tuple[float, int, int]:
 def test_a_herd_for_a_cold_model_is_one_spawn_and_disturbs_nobody(
     serve: Serve, engine: Path | None, models_dir: Path
 ) -> None:
-    router = serve(engine, "--models-dir", models_dir, "-c", 16384)
+    router = serve(engine, "--models-dir", models_dir, "-c", 16384, "--log-format", "text")
     undisturbed = Stream(router, "a", 600).join().said()
     stream = Stream(router, "a", 600).begun()
 
