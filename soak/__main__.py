@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ from soak.table import End, show
 from soak.touched import Touched
 
 _ROOT = Path(__file__).resolve().parents[1]
+_LOG = _ROOT / ".cache" / "soak.log"
 _REST = 30.0
 # Start, two rests, the end; and twice the longest that a client or a deed may take to finish.
 _BESIDE = 300.0 + 4 * BOUND
@@ -65,8 +67,16 @@ async def _soak(folder: Path, options: argparse.Namespace, console: Console) -> 
         book = Book()
         after = await _round(router, secrets, touched, book, chance, options.clients, 60 * options.minutes)
         code = await stopped(router)
-        log = router.log.read_text(errors="replace")
+        log = _kept_log(router)
+        console.print(f"the router's log: {_LOG}", markup=False, highlight=False)
         return End(warm, book, compared(before, after), code, left_behind(router), _tracebacks(log))
+
+
+def _kept_log(router: Box) -> str:
+    """What the router has said, which is wanted where something was not well."""
+    _LOG.parent.mkdir(exist_ok=True)
+    shutil.copyfile(router.log, _LOG)
+    return _LOG.read_text(errors="replace")
 
 
 async def _first_keys(router: Box) -> dict[str, str]:
