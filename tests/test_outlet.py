@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -109,3 +110,24 @@ def test_a_file_that_cannot_be_opened_again_is_gone_on_with(tmp_path: Path) -> N
     assert (tmp_path / "moved" / "log").read_bytes() == b"a\nb\n"
     with pytest.raises(OSError, match="No such file"):
         Outlet(str(folder / "log"), notice)
+
+
+def test_what_comes_together_is_written_together() -> None:
+    ours, theirs = os.pipe2(os.O_DIRECT | os.O_CLOEXEC)  # each write is a packet of its own, and so is each read
+    try:
+        outlet = Outlet(theirs, notice)
+        pause = threading.Event()
+        for number in range(50):
+            outlet.put(b"%03d\n" % number, 1)
+            pause.wait(0.001)
+        outlet.flush(5.0)
+        os.set_blocking(ours, False)
+        packets = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                packets.append(os.read(ours, 4096))
+        assert b"".join(packets) == b"".join(b"%03d\n" % number for number in range(50))
+        assert len(packets) <= 10
+    finally:
+        os.close(ours)
+        os.close(theirs)

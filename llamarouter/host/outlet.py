@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 
 _BUFFER = 1 << 20  # bytes that wait to be written
+_GATHER = 0.05  # seconds that lines wait for others: to wake a thread costs a busy router more than to write
 _END = ord("\n")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
 
@@ -40,6 +41,8 @@ class Outlet:
         self._why = ""
         self._torn = False  # the last line that was written has no end
         self._busy = False
+        self._idle = True  # the thread waits for something to do
+        self._hurry = False  # somebody waits until all is written
         self._reopen = False
         self._news = threading.Condition()
         self._thread: threading.Thread | None = None
@@ -67,13 +70,21 @@ class Outlet:
     def flush(self, seconds: float) -> None:
         """Wait until all is written, for so long at most."""
         with self._news:
+            self._hurry = True
+            self._news.notify_all()
             self._news.wait_for(lambda: not (self._waiting or self._busy or self._reopen), seconds)
+            self._hurry = False
 
     def _wake(self) -> None:
         if self._thread is None:  # not before there is something to say: a router has few threads while it starts
             self._thread = threading.Thread(target=self._run, name="log", daemon=True)
             self._thread.start()
-        self._news.notify_all()
+        if self._idle or self._is_urgent():
+            self._idle = False
+            self._news.notify_all()
+
+    def _is_urgent(self) -> bool:
+        return self._hurry or self._reopen or self._room < self._buffer // 2
 
     def _drop(self, lines: int, why: str) -> None:
         self.dropped += lines
@@ -87,8 +98,11 @@ class Outlet:
             with self._news:
                 self._busy = False
                 self._news.notify_all()
+                self._idle = True
                 self._news.wait_for(lambda: self._waiting or self._reopen)
+                self._idle = False
                 self._busy = True
+                self._news.wait_for(self._is_urgent, _GATHER)
                 batch = list(self._waiting)
                 self._waiting.clear()
                 anew, self._reopen = self._reopen, False

@@ -20,6 +20,9 @@ _NAME = 64  # characters of a model's name that nobody knows
 # Somebody looks there every second: what is well is no news.
 _PROBES = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/metrics", "/lr/auth"})
 _OURS = (Ending.FAILED, Ending.TRUNCATED)
+# Taken from the class, or asked of a member, each would cost 0.2 us of a line's 1.4.
+_OK = Ending.OK
+_WORDS = {ending: ending.value for ending in Ending}
 _LEAST = {"debug": 10, "info": 20, "warn": 30}
 
 
@@ -93,9 +96,10 @@ def level_of(call: Call) -> str:
 
 
 def _ending_of(call: Call) -> tuple[str, str | None]:
-    if call.ending is Ending.OK and call.status >= 400 and call.outcome is not None:
-        return (Ending.REFUSED if call.status < 500 else Ending.FAILED).value, "by_its_model"
-    return call.ending.value, call.reason or None
+    ending = call.ending
+    if ending is _OK and call.status >= 400 and call.outcome is not None:
+        return _WORDS[Ending.REFUSED if call.status < 500 else Ending.FAILED], "by_its_model"
+    return _WORDS[ending], call.reason or None
 
 
 # What comes again and again is made once.
