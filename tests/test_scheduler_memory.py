@@ -414,6 +414,22 @@ def test_a_small_one_goes_in_while_a_big_one_waits_for_a_busy_one_until_that_has
     )
 
 
+def test_what_one_takes_is_kept_for_the_next_who_has_waited_long_enough_not_for_a_younger_one() -> None:
+    """In the same moment, too: `b` comes after `a`, whose bytes it needs, and `small` after `b`."""
+    world = World(sizes={"big": 20, "a": 10, "b": 17, "small": 8})
+    play(
+        loaded("big", busy=True, world=world, max_wait=0.0),
+        (5, ask(1, "a"), Appraise("a")),
+        (5, world.answer("a", 4, ours=20)),
+        (5, ask(2, "b"), Appraise("b")),
+        (5, world.answer("b", 4, ours=20)),
+        (5, ask(3, "small"), Appraise("small")),
+        (5, world.answer("small", 4, ours=20)),
+        (5.5, gone("big", MEMORY), Appraise("a")),
+        (5.5, world.answer("a", 24, ours=0), world.start("a")),
+    )
+
+
 def test_bytes_that_are_being_freed_for_one_are_not_taken_by_a_younger_one() -> None:
     play(
         loaded("a", "small"),

@@ -198,6 +198,8 @@ class _Sharing:
         for way in ways:
             if fits(way.needs, self._sure) and fits(way.needs, self._firm):
                 self._promise(way.needs, sure=True)
+                # What it holds from now on may be waited for as what the others hold.
+                self._unripe.append(Resident(want.model, self._now, needs=way.placement.needs))
                 if want.fresh:
                     self._start[want.model] = way.placement
                 else:
