@@ -193,6 +193,12 @@ MUTANTS = (
         "        if False:\n",
     ),
     Mutant(
+        "what an older want takes at this moment is not waited for by the next",
+        "eviction.py",
+        "                self._unripe.append(Resident(want.model, self._now, needs=way.placement.needs))\n",
+        "",
+    ),
+    Mutant(
         "pinned models are thought to go",
         "holdings.py",
         "most[device] = min(limit, seen + phantom) - reserve - pinned.get(device, 0)",
