@@ -64,10 +64,10 @@ def _write_models(page: Page, tally: Tally) -> None:
 
 
 def _write_keys(page: Page, tally: Tally) -> None:
+    keys = list(tally.keys.items())  # others may come before this is written
+
     def counters(metric: Metric, of: Callable[[KeyTally], Iterable[tuple[tuple[str, ...], float]]]) -> None:
-        page.family(
-            metric, ((_labels(metric, key, *rest), n) for key, each in tally.keys.items() for rest, n in of(each))
-        )
+        page.family(metric, ((_labels(metric, key, *rest), n) for key, each in keys for rest, n in of(each)))
 
     counters(table.KEY_REQUESTS, lambda each: (((status,), count) for status, count in by_class(each.statuses)))
     counters(table.KEY_REFUSALS, lambda each: _by_word(each.refusals))

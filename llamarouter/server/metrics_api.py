@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import types
+from collections.abc import Generator
+
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,7 +26,15 @@ class Metrics:
         if request.query_params.get("model"):
             await self._relayed(scope, receive, send)
             return
-        page = scrape.write(self._node, open_metrics=wants_open_metrics(request.headers.get("accept", "")))
+        page = scrape.page_of(self._node, open_metrics=wants_open_metrics(request.headers.get("accept", "")))
+        for _ in page.write():
+            await _others_turn()
         # A Prometheus that follows a changed rule must not be shown what a proxy has kept.
         headers = {"content-type": page.content_type, "cache-control": "no-store"}
         await Response(page.text(), headers=headers)(scope, receive, send)
+
+
+@types.coroutine
+def _others_turn() -> Generator[None]:
+    """Everything that is ready to run has its turn; nobody waits for a while."""
+    yield

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 STATES = ("unloaded", "downloading", "loading", "loaded", "sleeping", "stopping", "failed", "invalid")
 
 
-def write(node: Node, *, open_metrics: bool) -> Page:
-    """The whole page, now."""
+def page_of(node: Node, *, open_metrics: bool) -> Page:
+    """The page of what is now; it is yet to be written."""
     node.traffic.journal.flush()
     node.counting.keep({*node.shelf.catalog.entries, *node.supervisor.children, UNKNOWN, ""}, _keys(node))
     page = Page(open_metrics=open_metrics)
