@@ -36,6 +36,15 @@ def test_of_the_host_the_pages_of_a_file_may_be_read_again() -> None:
     assert context_that_fits(512, {HOST: Parts(weights=1000, kv=500)}, rooms) is None
 
 
+def test_where_no_cache_lies_no_context_makes_a_difference() -> None:
+    rooms = {name: SoftRoom(Room(2000, 2000, 0), strict=True) for name in (GPU, HOST)}
+    assert context_that_fits(8192, {GPU: Parts(weights=2000)}, rooms) == 8192
+    assert context_that_fits(8192, {GPU: Parts(weights=2001)}, rooms) is None  # an encoder
+    cached = Parts(weights=1000, kv=2000)
+    assert context_that_fits(8192, {GPU: cached, HOST: Parts(weights=2001)}, rooms) is None
+    assert context_that_fits(8192, {GPU: cached, HOST: Parts(weights=2001, mapped=2001)}, rooms) == 4096
+
+
 def test_only_the_cache_grows_with_the_context() -> None:
     assert with_context({GPU: Parts(weights=10, kv=8, compute=3)}, 1024, 4096) == {
         GPU: Parts(weights=10, kv=2, compute=3)

@@ -21,7 +21,12 @@ _STEP = 256  # llama.cpp rounds up to it
 def context_that_fits(whole: int, needs: Mapping[str, Parts], rooms: Mapping[str, SoftRoom]) -> int | None:
     """The tokens, of `whole` ones with which it has these needs; None: not even the least of them fit."""
     least = min(LEAST, whole)
-    within = [_tokens(whole, parts, rooms[name].capacity) for name, parts in needs.items() if name in rooms]
+    # Where no cache lies no context makes a difference: an encoder has none, nor has a host that holds experts alone.
+    if not all(_holds(name, parts, rooms[name]) for name, parts in needs.items() if name in rooms and not parts.kv):
+        return None
+    within = [
+        _tokens(whole, parts, rooms[name].capacity) for name, parts in needs.items() if name in rooms and parts.kv
+    ]
     tokens = min([whole, *within])
     if tokens >= least:
         return whole if tokens == whole else max(least, tokens // _STEP * _STEP)
