@@ -335,7 +335,8 @@ def headers_of(error: RouterError) -> list[tuple[bytes, bytes]]:
     """The headers that belong to an error besides its length (names in lower case)."""
     headers = [(b"content-type", b"application/json; charset=utf-8")]
     if error.retry_after is not None:
-        headers.append((b"retry-after", str(max(1, round(error.retry_after))).encode()))
+        seconds = max(1, math.ceil(error.retry_after))  # who came a moment too early would come in vain
+        headers.append((b"retry-after", str(seconds).encode()))
     if error.should_retry is False:
         headers.append((b"x-should-retry", b"false"))
     if isinstance(error, MethodNotAllowed):

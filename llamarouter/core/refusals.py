@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 
 from llamarouter.core.cooldown import Failure
@@ -45,7 +46,7 @@ def cooling(model: str, failure: Failure | None, left: float) -> Cooldown:
     """`left`: seconds until the model may be tried again."""
     cause = "" if failure is None else ": " + _cause_of(model, failure)
     return Cooldown(
-        f"model '{model}' {_how_often(failure)} and is left alone for {max(1, round(left))} s more{cause}",
+        f"model '{model}' {_how_often(failure)} and is left alone for {max(1, math.ceil(left))} s more{cause}",
         retry_after=left,
     )
 
@@ -54,7 +55,7 @@ def being_probed(model: str, failure: Failure, left: float) -> Cooldown:
     """`left`: seconds until the load that tries it should be over."""
     left = max(1.0, left)
     return Cooldown(
-        f"model '{model}' {_how_often(failure)}, and one request is trying it again now; ask again in {round(left)} s: "
+        f"model '{model}' {_how_often(failure)}, and one request is trying it again now; ask again in {math.ceil(left)} s: "
         f"{_cause_of(model, failure)}",
         retry_after=left,
     )
