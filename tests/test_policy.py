@@ -95,6 +95,16 @@ def test_a_pinned_model_is_kept_whatever_its_time_to_live() -> None:
     assert Policy(5.0).expires_after == 5.0
 
 
+def test_what_a_section_says_twice_is_a_warning_and_the_last_holds() -> None:
+    catalog = catalog_of("[a]\nmodel = a.gguf\nlr-ttl = 5m\nlr-pin = on\nlr-pin = off\nlr-ttl = 6m\nlr-ttl = soon\n")
+    assert warnings_of(catalog) == [
+        "p.ini:4: lr-pin says the same option as lr-pin at p.ini:5, which holds",
+        "p.ini:3: lr-ttl says the same option as lr-ttl at p.ini:6, which holds",
+        "p.ini:7: lr-ttl must be at least a second, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
+    ]
+    assert entry_of(catalog, "a").policy == Policy(360.0)
+
+
 def test_what_a_model_is_told_does_not_depend_on_it_so_no_child_is_stopped_for_it() -> None:
     before = catalog_of("[a]\nmodel = a.gguf\nlr-ttl = 5m\n[b]\nmodel = b.gguf\n[c]\nmodel = c.gguf\nlr-ttl = 5m\n")
     after = catalog_of(

@@ -243,6 +243,15 @@ def test_what_the_page_is_told_comes_from_one_place() -> None:
         parse_settings(["--ui-config-file", "f"], {}, TABLE, no_text)
 
 
+def test_bounds_of_a_memory_at_which_nobody_looks_are_a_warning_each() -> None:
+    settings = _settings("--memory-budget", "50%", "--memory-reserve", "Host=1GiB", "--no-memory-check")
+    assert [str(warning) for warning in settings.warnings] == [
+        "--memory-budget: not kept, as there is --no-memory-check",
+        "--memory-reserve: not kept, as there is --no-memory-check",
+    ]
+    assert _settings("--no-memory-check").warnings == _settings("--memory-budget", "50%").warnings == ()
+
+
 def test_a_page_of_the_operators_that_nobody_will_see_is_a_warning() -> None:
     settings = _settings("--path", "site", "--no-ui")
     assert [str(warning) for warning in settings.warnings] == ["--path site: not served, as there is --no-ui"]

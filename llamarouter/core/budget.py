@@ -79,6 +79,11 @@ class Budgets(Struct, frozen=True):
     budget: Allowance = Allowance(_BUDGET)
     reserve: Allowance = Allowance(_RESERVE)
 
+    @property
+    def written(self) -> tuple[str, ...]:
+        """How the options were said that were said at all."""
+        return tuple(each.where for each in (self.budget, self.reserve) if each.everywhere or each.names)
+
     def shares(self, totals: Mapping[str, int]) -> dict[str, Share]:
         """By device, of these totals. What contradicts a device counts as not said: see `problems`."""
         return {name: self._share(name, total, plain=_is_meant(name, totals)) for name, total in totals.items()}

@@ -55,8 +55,8 @@ def being_probed(model: str, failure: Failure, left: float) -> Cooldown:
     """`left`: seconds until the load that tries it should be over."""
     left = max(1.0, left)
     return Cooldown(
-        f"model '{model}' {_how_often(failure)}, and one request is trying it again now; ask again in {math.ceil(left)} s: "
-        f"{_cause_of(model, failure)}",
+        f"model '{model}' {_how_often(failure)}, and one request is trying it again now; "
+        f"ask again in {math.ceil(left)} s: {_cause_of(model, failure)}",
         retry_after=left,
     )
 

@@ -326,9 +326,12 @@ def _check_together(settings: Settings, keys_kept: bool) -> None:
 
 def _unused(settings: Settings) -> list[Skipped]:
     """What was given and means nothing beside something else."""
+    found = []
     if settings.ui_path is not None and not settings.ui:
-        return [Skipped(f"--path {settings.ui_path}", "not served, as there is --no-ui")]
-    return []
+        found.append(Skipped(f"--path {settings.ui_path}", "not served, as there is --no-ui"))
+    if not settings.memory_check:
+        found += [Skipped(where, "not kept, as there is --no-memory-check") for where in settings.budgets.written]
+    return found
 
 
 def _misspelt(environ: Mapping[str, str]) -> list[Skipped]:

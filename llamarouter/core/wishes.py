@@ -195,10 +195,7 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
             wishes.stop_timeout = seconds
         return None
     if name in RULES:
-        rule, doubt = rule_of(name, key.value, key.where)
-        wishes.rules += [rule] if rule is not None else []
-        if doubt is not None:
-            wishes.wrong_rules[name] = Skipped(key.where, doubt)
+        _read_rule(name, key, wishes)
         return None
     truth = boolean_of(key.value)
     if truth is None:
@@ -208,6 +205,16 @@ def _read_ours(name: str, key: Key, wishes: Wishes) -> str | None:
     else:
         wishes.dedup = bool(truth)
     return None
+
+
+def _read_rule(name: str, key: Key, wishes: Wishes) -> None:
+    rule, doubt = rule_of(name, key.value, key.where)
+    if rule is not None:
+        before = next((one.origin for one in reversed(wishes.rules) if one.key == name), "")
+        _warn_of_repetition(name, before, name, key.where, wishes)
+        wishes.rules.append(rule)
+    if doubt is not None:
+        wishes.wrong_rules[name] = Skipped(key.where, doubt)
 
 
 def _give(match: Match, key: Key, origin: str, wishes: Wishes) -> str | None:
