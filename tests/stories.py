@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from llamarouter.core.errors import InsufficientMemory, ModelCrashed, ModelInvalid, RouterError
 from llamarouter.core.events import (
     Arrived,
@@ -87,7 +89,14 @@ def cut(model: str, reason: StopReason = StopReason.UNLOADED) -> Command:
 
 
 def shown(commands: list[Command]) -> list[Command | Refused]:
-    return [Refused(one.ticket, one.error.reason) if isinstance(one, Refuse) else one for one in commands]
+    """Of a refusal the reason, of a stop not for whose sake it is: `test_sakes.py` holds that."""
+    return [_shown(one) for one in commands]
+
+
+def _shown(command: Command) -> Command | Refused:
+    if isinstance(command, Refuse):
+        return Refused(command.ticket, command.error.reason)
+    return replace(command, sake=None) if isinstance(command, Stop) else command
 
 
 def play(scheduler: Scheduler, *rows: tuple[object, ...]) -> Scheduler:

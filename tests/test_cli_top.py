@@ -61,7 +61,7 @@ def shown(scene: Scene, chosen: str | None = None, width: int = 120, height: int
 
 
 ROWS = (
-    Row(id="idle", state="unloaded", stopped="evicted", stopped_ago=12.0),
+    Row(id="idle", state="unloaded", stopped="evicted", stopped_ago=12.0, stopped_for="busy", stopped_lacks="memory"),
     Row(id="busy", state="loaded", in_flight=2, slots=4, waiting=3, tokens_per_second=31.5, held={"CUDA0": 17 * 10**9}),
     Row(id="gone\x1b[2J", state="unloaded", failure=Failure(reason="x", message="ended by SIGSEGV", seconds_ago=5.0)),
 )
@@ -73,7 +73,9 @@ def test_a_picture_has_models_devices_and_the_last_ends_with_their_reasons() -> 
     assert lines[2].split() == [">", "busy", "loaded", "2/4", "3", "31.5", "CUDA0", "17.0", "GB", "-"]
     text = "\n".join(lines)
     assert " CUDA0    [###############.....] 17.0 GB by models, 6.0 GB of 24.0 GB free  (does not answer" in text
-    assert text.index("5.0 s ago: gone?[2J ended by SIGSEGV") < text.index("12 s ago: idle made room for another")
+    assert text.index("5.0 s ago: gone?[2J ended by SIGSEGV") < text.index(
+        "12 s ago: idle made room for busy, which needed its memory"
+    )
     assert "\x1b" not in text
     assert lines[-2:] == [" 10:00:00 a loaded", KEYS]
 

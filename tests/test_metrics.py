@@ -140,7 +140,7 @@ async def test_who_makes_room_and_who_fails_is_counted(tmp_path: Path) -> None:
         await until(lambda: not home.node.supervisor.children)
         assert (await home.client.post("/tokenize", json={"model": "c", "content": "x"})).status_code >= 500
         known = await scraped(home)
-        assert of(known, "llamarouter_evictions_total", model="a", reason="evicted") == 1
+        assert of(known, "llamarouter_evictions_total", model="a", reason="place") == 1
         assert of(known, "llamarouter_evictions_total", model="b", reason="unloaded") == 1
         assert of(known, "llamarouter_loads_total", model="b", result="ready") == 1
         assert of(known, "llamarouter_loads_total", model="c", result="ready") is None

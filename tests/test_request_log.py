@@ -225,6 +225,15 @@ async def test_what_happens_to_models_is_said_with_its_reason(tmp_path: Path, ca
         ("b", "loading", None),
         ("b", "ready", None),
     ]
+    assert facts[2] == {
+        "type": "model",
+        "model": "a",
+        "event": "stopping",
+        "reason": "evicted",
+        "for": "b",
+        "lacks": "place",
+    }
+    assert "stopping a (evicted: b needs its place)" in caplog.messages
 
 
 # --- what a line is made of -------------------------------------------------------------------------------------------

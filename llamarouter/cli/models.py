@@ -61,6 +61,8 @@ class Row(NamedTuple):
     shortfalls: tuple[str, ...] = ()  # what it came up with less of than it was to have
     stopped: str | None = None  # why the router stopped it: expired, evicted, unloaded
     stopped_ago: float | None = None  # seconds
+    stopped_for: str | None = None  # evicted: for which model
+    stopped_lacks: str | None = None  # what that one lacked: place, memory
 
     @property
     def shown_state(self) -> str:
@@ -158,6 +160,8 @@ def row_of(item: object) -> Row | None:
         shortfalls=tuple(str(each) for each in more.get("shortfalls") or ()),
         stopped=(more.get("stopped") or {}).get("reason"),
         stopped_ago=(more.get("stopped") or {}).get("seconds_ago"),
+        stopped_for=(more.get("stopped") or {}).get("for"),
+        stopped_lacks=(more.get("stopped") or {}).get("lacks"),
     )
 
 

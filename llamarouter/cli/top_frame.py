@@ -117,13 +117,19 @@ def _ends(rows: Iterable[Row]) -> list[Text]:
     ended = []
     for row in rows:
         if row.stopped is not None and row.stopped_ago is not None:
-            ended.append((row.stopped_ago, row.id, _ENDS.get(row.stopped, row.stopped), "dim"))
+            ended.append((row.stopped_ago, row.id, _why_of(row), "dim"))
         elif row.failure is not None and row.failure.seconds_ago is not None and row.state == "unloaded":
             ended.append((row.failure.seconds_ago, row.id, row.failure.message, "red"))
     return [
         Text(f" {duration_of(ago)} ago: {one_line(id)} {one_line(why)}", style=style, no_wrap=True, overflow="ellipsis")
         for ago, id, why, style in sorted(ended)[:_EVICTIONS]
     ]
+
+
+def _why_of(row: Row) -> str:
+    if row.stopped_for:
+        return f"made room for {row.stopped_for}, which needed its {row.stopped_lacks}"
+    return _ENDS.get(row.stopped or "", row.stopped or "")
 
 
 def _happened(happened: Sequence[str]) -> list[Text]:

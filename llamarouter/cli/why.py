@@ -108,9 +108,10 @@ def _how_it_is(told: Told, failures: Sequence[Told]) -> str:
         now += ", and one request at a time may try it"
     stopped: Told = told.get("stopped") or {}
     if stopped:
-        now += (
-            f" ({_STOPPED.get(str(stopped['reason']), stopped['reason'])}, {duration_of(stopped['seconds_ago'])} ago)"
-        )
+        why = str(_STOPPED.get(str(stopped["reason"]), stopped["reason"]))
+        if stopped.get("for"):
+            why = f"it made room for {stopped['for']}, which needed its {stopped.get('lacks')}"
+        now += f" ({why}, {duration_of(stopped['seconds_ago'])} ago)"
     reason = told.get("problem") or (None if failures else told.get("error"))
     return printable(now + (f". It cannot be started: {reason}" if reason else ""))
 

@@ -101,10 +101,11 @@ class Allotment(Deeds):
 
     def _carry_out(self, plan: Plan, wants: Sequence[Want], now: float) -> None:
         for model in plan.evict:
-            self._stop(self._residents[model], StopReason.EVICTED)
+            self._stop(self._residents[model], StopReason.EVICTED, sake=plan.sakes[model])
         for model in plan.claim:
-            self._residents[model].leaving = Leaving(StopReason.EVICTED)
             self._queue.bar(model, self._mark(now))
+        for model in (*plan.claim, *plan.keep):
+            self._residents[model].leaving = Leaving(StopReason.EVICTED, sake=plan.sakes[model])
         for model in plan.refuse:
             self._refuse_modest(model)
         for model in plan.hopeless:

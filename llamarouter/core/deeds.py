@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from llamarouter.core import refusals
 from llamarouter.core.errors import RouterError
-from llamarouter.core.events import Command, Grant, Refuse, Start, Stop, StopReason
+from llamarouter.core.events import Command, Grant, Refuse, Sake, Start, Stop, StopReason
 from llamarouter.core.ledger import Ledger
 from llamarouter.core.memory import Placement
 from llamarouter.core.residents import Leaving, Phase, Resident
@@ -60,11 +60,11 @@ class Deeds(Ledger):
             self._paces.answered(resident.model, now - since)
         return resident
 
-    def _stop(self, resident: Resident, reason: StopReason, *, cut: bool = False) -> None:
+    def _stop(self, resident: Resident, reason: StopReason, *, cut: bool = False, sake: Sake | None = None) -> None:
         resident.phase, resident.cut = Phase.STOPPING, cut
         if resident.leaving is None:
-            resident.leaving = Leaving(reason)
-        self._commands.append(Stop(resident.model, reason, cut))
+            resident.leaving = Leaving(reason, sake=sake)
+        self._commands.append(Stop(resident.model, reason, cut, resident.leaving.sake))
         self._turn_away(resident.model)
 
     def _apply_policies(self) -> None:

@@ -27,6 +27,20 @@ class StopReason(enum.Enum):
     CLOSING = "closing"
 
 
+class Scarce(enum.Enum):
+    """What a model is evicted for; shown to people."""
+
+    PLACE = "place"  # there are as many models as there may be
+    MEMORY = "memory"
+
+
+class Sake(Struct, frozen=True):
+    """For which model another is evicted, and what that one lacks."""
+
+    model: str
+    lacks: Scarce
+
+
 # --- events ---------------------------------------------------------------------------------------------------------
 
 
@@ -162,11 +176,15 @@ class Appraise(Struct, frozen=True):
 
 
 class Stop(Struct, frozen=True):
-    """End the child of `model`; `cut`: without waiting for its requests. May be given again, then with `cut`."""
+    """End the child of `model`; `cut`: without waiting for its requests. May be given again, then with `cut`.
+
+    `sake`: why it is evicted.
+    """
 
     model: str
     reason: StopReason
     cut: bool = False
+    sake: Sake | None = None
 
 
 class Grant(Struct, frozen=True):

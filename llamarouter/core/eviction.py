@@ -34,6 +34,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from llamarouter.core.events import Sake, Scarce
 from llamarouter.core.memory import Placement
 from llamarouter.core.residents import Phase, Resident
 from llamarouter.core.space import PLACES, Space, Spaces, fits, give, held_by, missing, take, without
@@ -50,12 +51,14 @@ class Plan:
     start: tuple[str, ...] = ()
     evict: tuple[str, ...] = ()
     claim: tuple[str, ...] = ()
+    keep: tuple[str, ...] = field(default=(), compare=False)  # claims that stand, though maybe for another one's sake
     release: tuple[str, ...] = ()  # claims that are needed no more
     refuse: tuple[str, ...] = ()  # modest wants for which there is no room
     hopeless: tuple[str, ...] = ()  # wants that would not fit even with all gone that may ever go
     stale: tuple[str, ...] = ()  # wants that fit by an appraisal that is too old to start by
     look_again: float | None = None  # when the plan may change although nothing happens
     placed: Mapping[str, Placement] = field(default_factory=dict, compare=False)  # how those of `start` are
+    sakes: Mapping[str, Sake] = field(default_factory=dict, compare=False)  # of those of `evict`, `claim` and `keep`
 
 
 def plan_places(
@@ -150,6 +153,7 @@ class _Sharing:
         self._evict: list[str] = []
         self._claim: list[str] = []
         self._needed: set[str] = set()  # of those that are claimed already
+        self._sakes: dict[str, Sake] = {}
         self._refuse: list[str] = []
         self._hopeless: list[str] = []
         self._stale: list[str] = []
@@ -161,12 +165,14 @@ class _Sharing:
             start=tuple(self._start),
             evict=tuple(self._evict),
             claim=tuple(self._claim),
+            keep=tuple(self._needed),
             release=tuple(one.model for one in self._claimed if one.model not in self._needed),
             refuse=tuple(self._refuse),
             hopeless=tuple(self._hopeless),
             stale=tuple(self._stale),
             look_again=self._look_again(),
             placed=self._start,
+            sakes=self._sakes,
         )
 
     def serve(self, want: Want) -> None:
@@ -218,12 +224,12 @@ class _Sharing:
             self._refuse.append(want.model)
             return
         self._waits.append(want)
-        if self._frees(ways):
+        if self._frees(want, ways):
             return
         if self._now < want.since + self._max_wait or not self._claims(want, ways):
             self._full = want.placements is ANYWHERE
 
-    def _frees(self, ways: Sequence[_Way]) -> bool:
+    def _frees(self, want: Want, ways: Sequence[_Way]) -> bool:
         """Evict the idle set that costs least, over all ways."""
         if not self._idle:
             return False
@@ -235,6 +241,7 @@ class _Sharing:
         if not found:
             return False
         _, index, victims = min(found, key=lambda one: one[:2])
+        self._note_sake(want, ways[index], victims)
         self._use(victims)
         self._evict += [one.model for one in victims]
         self._promise(ways[index].needs)
@@ -261,9 +268,16 @@ class _Sharing:
         if claims:
             self._claim += [one.model for one in chosen if one in self._busy]
         self._needed.update(one.model for one in chosen if one.is_claimed)
+        self._note_sake(want, ways[index], chosen)
         self._use(chosen)
         self._promise(ways[index].needs)
         return True
+
+    def _note_sake(self, want: Want, way: _Way, victims: Iterable[Resident]) -> None:
+        """Before anything is promised of them."""
+        bytes_too = missing(way.needs, self._later).keys() - {PLACES}
+        sake = Sake(want.model, Scarce.MEMORY if bytes_too else Scarce.PLACE)
+        self._sakes.update((one.model, sake) for one in victims)
 
     def _is_in_turn(self, one: Resident, want: Want) -> bool:
         """Whether somebody came before the want who is yet to be served by a busy model, within its turn."""

@@ -79,7 +79,7 @@ EVICTIONS = _metric(
     "evictions_total",
     _COUNTER,
     "model reason",
-    "Processes that the router ended: evicted (for another model), expired (idle), unloaded (asked to), closing.",
+    "Processes that the router ended: place, memory (another needed it), expired (idle), unloaded (asked to), closing.",
 )
 FAILURES = _metric(
     "failures_total",

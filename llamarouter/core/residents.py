@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from msgspec import Struct, field
 
-from llamarouter.core.events import StopReason
+from llamarouter.core.events import Sake, StopReason
 from llamarouter.core.memory import Placement
 from llamarouter.core.policy import Policy
 from llamarouter.core.waiting import Lane
@@ -47,6 +47,7 @@ class Leaving(Struct, frozen=True):
 
     reason: StopReason
     by: float | None = None  # then it is cut; None: its requests end by themselves
+    sake: Sake | None = None  # of a claim
 
 
 class Resident(Struct, eq=False):

@@ -36,6 +36,8 @@ from llamarouter.core.events import (
     PolicySet,
     Ready,
     Released,
+    Sake,
+    Scarce,
     Start,
     StopReason,
     TimePassed,
@@ -245,7 +247,7 @@ class Scheduler(Allotment):
         victim = self._gives_way_to(failed, idle_victims(self._residents.values(), now=math.inf))
         if failed.attempt > 1 or victim is None or not self._queue.waiting(failed.model):
             return False
-        self._stop(victim, StopReason.EVICTED)
+        self._stop(victim, StopReason.EVICTED, sake=Sake(failed.model, Scarce.MEMORY))
         policy = self._policies.of(failed.model)
         self._residents[failed.model] = Resident(failed.model, now, attempt=2, waits_for=victim.model, policy=policy)
         return True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
 
-from llamarouter.core.events import StopReason
+from llamarouter.core.events import Stop
 from llamarouter.core.exits import Exit
 from llamarouter.core.metric_table import UNKNOWN
 from llamarouter.core.route_kinds import kind_of
@@ -93,6 +93,7 @@ class Counting:
         """The process of a model has ended, and nobody had asked it to."""
         self.tally.model(child.model).failed(end.cause.value, loading=child.ready is None)
 
-    def _stopped(self, child: Child, reason: StopReason) -> None:
+    def _stopped(self, child: Child, command: Stop) -> None:
         """The process of a model is asked to end."""
-        self.tally.model(child.model).stopped(reason.value, loading=child.ready is None)
+        reason = command.reason.value if command.sake is None else command.sake.lacks.value
+        self.tally.model(child.model).stopped(reason, loading=child.ready is None)

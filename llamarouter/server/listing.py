@@ -15,6 +15,7 @@ from llamarouter.core.model import Model, Skipped, Source
 from llamarouter.host.inventory import Inventory
 from llamarouter.server.child import Child, Stage
 from llamarouter.server.downloads import Downloads
+from llamarouter.server.lives import reasons_of
 from llamarouter.server.supervisor import Supervisor
 
 _SECRET_KEYS = re.compile(r"^(hf-token|hft|HF_TOKEN|api-key|mcp-servers-json)\s*=.*$", re.MULTILINE)
@@ -200,11 +201,11 @@ def _policy(model: str, supervisor: Supervisor) -> dict[str, Any]:
 
 
 def stopped_of(model: str, supervisor: Supervisor) -> dict[str, Any] | None:
-    """Why the router stopped a model that is not loaded: evicted, expired or unloaded."""
+    """Why the router stopped a model that is not loaded: evicted (`for` which one), expired or unloaded."""
     stopped = supervisor.lives.stops.get(model)
     if stopped is None or model in supervisor.children:
         return None
-    return {"reason": stopped[0].value, "seconds_ago": asyncio.get_running_loop().time() - stopped[1]}
+    return {**reasons_of(stopped[0]), "seconds_ago": asyncio.get_running_loop().time() - stopped[1]}
 
 
 def _running(child: Child, supervisor: Supervisor) -> dict[str, Any]:

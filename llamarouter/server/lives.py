@@ -18,7 +18,7 @@ from typing import Protocol
 from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import modalities_of
 from llamarouter.core.errors import ModelUnloaded, RouterError
-from llamarouter.core.events import Event, Exited, Stop, StopReason
+from llamarouter.core.events import Event, Exited, Stop
 from llamarouter.core.exits import Exit
 from llamarouter.core.failures import ending_of, error_of
 from llamarouter.core.memory import HOST, Placement
@@ -67,8 +67,8 @@ class Lives:
         self.on_failure: Callable[[Child, Exit], None] = lambda child, end: None  # a process ended unasked
         # The same, before anything follows from it: its log and the requests inside are there to be looked at.
         self.witness = self.on_failure
-        self.on_stop: Callable[[Child, StopReason], None] = lambda child, reason: None  # one is asked to end
-        self.stops: dict[str, tuple[StopReason, float]] = {}  # why the last child was stopped, and when
+        self.on_stop: Callable[[Child, Stop], None] = lambda child, command: None  # one is asked to end
+        self.stops: dict[str, tuple[Stop, float]] = {}  # why the last child was stopped, and when
         self.children: dict[str, Child] = {}
         self.rings: dict[str, LogRing] = {}
         self.failures: dict[str, tuple[Exit, float]] = {}
@@ -160,12 +160,14 @@ class Lives:
             return
         if not child.stopping:
             child.stopping = True
-            self.stops[child.model] = command.reason, self._loop.time()
+            self.stops[child.model] = command, self._loop.time()
             child.error = self._why_stopped(child.model)  # its connections are cut a while before it is gone
-            why = command.reason.value
-            log.info("stopping %s (%s)", command.model, why, extra=about(command.model, "stopping", reason=why))
+            why = reasons_of(command)
+            log.info(
+                "stopping %s (%s)", command.model, _words_of(command), extra=about(command.model, "stopping", **why)
+            )
             child.task.cancel()
-            self.on_stop(child, command.reason)
+            self.on_stop(child, command)
         elif command.cut:
             child.task.cancel()
 
@@ -206,6 +208,19 @@ class Lives:
 def about(model: str, event: str, **facts: object) -> dict[str, object]:
     """For logging's `extra`: what a program can read of a line about a model."""
     return {"facts": {"type": "model", "model": model, "event": event, **facts}}
+
+
+def reasons_of(command: Stop) -> dict[str, str]:
+    """Why a child is stopped; where it is evicted, `for` which model, and what that one `lacks`."""
+    sake = command.sake
+    return {"reason": command.reason.value} | ({} if sake is None else {"for": sake.model, "lacks": sake.lacks.value})
+
+
+def _words_of(command: Stop) -> str:
+    sake = command.sake
+    return (
+        command.reason.value if sake is None else f"{command.reason.value}: {sake.model} needs its {sake.lacks.value}"
+    )
 
 
 def _where(placement: Placement | None) -> str:

@@ -275,6 +275,8 @@ class House:
             assert not evicted or not self._waits(command.model), "a load that somebody waits for was evicted"
         if command.reason is StopReason.EVICTED:
             assert any(self._waits(model) for model in self.waiting if model not in self.doomed), "evicted for nobody"
+            assert command.sake is not None, "evicted for nobody in particular"
+            assert self._waits(command.sake.model), "evicted for one that nobody waits for"
             fresh = child.phase is Phase.READY and self.now < child.ready + child.loaded
             assert not fresh or self.memory_ran_out_at == self.now, "a fresh model lost its place"
             assert not self.policy_of(command.model).pinned, "a pinned model was evicted"
