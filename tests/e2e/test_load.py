@@ -199,7 +199,7 @@ def test_two_settings_and_two_quants_alternate_without_a_restart_and_are_compare
         "[small]\nmodel = m-Q8_0.gguf\ntemp = 0\n",
         encoding="utf-8",
     )
-    router = serve(engine, "--models-preset", preset)
+    router = serve(engine, "--models-preset", preset, "--log-format", "text")
     names = ("cold", "warm", "small")
     answers: dict[str, set[str]] = {name: set() for name in names}
     with router.client() as client:
