@@ -62,6 +62,15 @@ async def test_every_route_is_judged_as_at_the_door_itself(tmp_path: Path) -> No
         ("POST", "/%6cr/stop", 403),
         ("POST", "/lr/stop?model=a", 403),
         ("OPTIONS", "/lr/stop", 200),
+        ("POST", "//lr/stop", 403),
+        ("POST", "/lr//stop", 403),
+        ("POST", "/lr/./stop", 403),
+        ("POST", "/v1/../lr/stop", 403),
+        ("POST", "/v1/%2e%2E/lr/stop", 403),
+        ("POST", "/lr%2f%2fstop", 403),
+        ("POST", "/lr/stop/.", 403),
+        ("POST", "/lr/stop#x", 403),
+        ("GET", "/v1/models/a..b/.c/...", 200),
         ("GET", "http://elsewhere/v1/models", 403),
         ("GET", "", 403),
     ],
@@ -108,3 +117,5 @@ async def test_behind_a_prefix_the_request_is_named_as_it_came(tmp_path: Path) -
         assert await asked(home, "GET", "/llm/v1/models", "/llm", **user) == 200
         assert await asked(home, "POST", "/llm/lr/stop", "/llm", **user) == 403
         assert await asked(home, "GET", "/v1/models", "/llm", **user) == 403
+        assert await asked(home, "POST", "/llm/../llm/lr/stop", "/llm", **user) == 403
+        assert await asked(home, "POST", "/llm//lr/stop", "/llm", **user) == 403

@@ -12,6 +12,7 @@ is let in as that request would be, which `X-Original-Method` and `X-Original-UR
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from urllib.parse import unquote
 
@@ -28,6 +29,9 @@ from llamarouter.relay.call import REQUEST_ID, Call
 from llamarouter.relay.takeover import call_of
 from llamarouter.server.answers import ACCESS, answer
 from llamarouter.server.node import Node
+
+# What a proxy may have made another path of: nginx merges slashes, takes `.` and `..` out, and leaves a fragment away.
+_DOUBTFUL = re.compile(r"//|/\.\.?(?:/|$)")
 
 
 class Guard:
@@ -115,6 +119,8 @@ class Guard:
         raw, _, query = target.partition(b"?")
         method = header_of(headers, b"x-original-method") or b"GET"
         path = unquote(raw.decode("latin-1"))  # as uvicorn reads a target
+        if _DOUBTFUL.search(path) or b"#" in raw:
+            return None
         told = {"method": method.decode("latin-1"), "path": path, "raw_path": raw, "query_string": query}
         return self._inner({**inner, **told})
 
