@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.conftest import ENGINES, Serve
+from tests.e2e.conftest import ENGINES, Serve, until
 from tests.tiny_gguf import write_llama
 
+NOBODY = 65534
 SECRETS = {
     "LLAMA_API_KEY": "sk-CANARY-key",
     "HF_TOKEN": "hf_CANARY",
@@ -32,6 +33,29 @@ STAYS = {
 def facts_of(pid: int) -> dict[str, str]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+def looked_into_by(pid: int) -> tuple[int, int]:
+    """Whose a process's memory and environment are: of root alone, once it is not dumpable."""
+    found = os.stat(f"/proc/{pid}/environ")
+    return found.st_uid, found.st_gid
+
+
+def test_no_process_of_the_same_user_looks_into_the_router(serve: Serve, models_dir: Path) -> None:
+    is_root = os.geteuid() == 0
+    if is_root:  # as root of another group it could be told from what is root's alone
+        os.setresgid(NOBODY, NOBODY, 0)
+    try:
+        router = serve(None, "--models-dir", models_dir)
+        until(lambda: looked_into_by(router.process.pid) == (0, 0))
+        with router.client() as client:
+            assert client.post("/models/load", json={"model": "a"}).status_code == 200
+        (child,) = router.engines()
+        assert looked_into_by(child) == (os.geteuid(), os.getegid()) != (0, 0)  # a debugger may look into a model
+    finally:
+        if is_root:
+            os.setresgid(0, 0, 0)
+    router.stop()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
