@@ -46,6 +46,7 @@ def key(name: str = "ann", secret: str = "s", **more: object) -> Key:
         ({"name": "a" * 65}, "cannot name a key"),
         ({"name": "a\n"}, "cannot name a key"),
         ({"name": "api-key"}, "are those of --api-key"),
+        ({"name": "API-Key-1"}, "are those of --api-key"),
         ({"models": ("x",), "admin": True}, "exclude each other"),
         ({"metrics": True, "admin": True}, "goes with --expires alone"),
         ({"metrics": True, "models": ("x",)}, "goes with --expires alone"),

@@ -95,7 +95,7 @@ def checked(key: Key) -> Key:
     """The key, if it makes sense. Raises `UsageError`."""
     if not _NAME.fullmatch(key.name):
         raise UsageError(f"{key.name!r} cannot name a key: letters, digits, '.', '_' and '-' can, 64 at most")
-    if key.name.startswith(OPERATORS):
+    if key.name.lower().startswith(OPERATORS):
         raise UsageError(f"{key.name!r} cannot name a key: {OPERATORS}... are those of --api-key")
     if key.models is not None:
         if key.admin:
