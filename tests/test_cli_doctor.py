@@ -21,6 +21,7 @@ from llamarouter.cli.examination import examine
 from llamarouter.cli.main import main
 from llamarouter.core.findings import Finding, Severity
 from llamarouter.host.checks.front import check_front, public_way
+from llamarouter.host.checks.keys import check_secret_files
 from llamarouter.host.checks.unit import check_unit, unit_of
 from llamarouter.host.key_file import KEYS
 from tests.key_kit import give
@@ -159,6 +160,22 @@ def test_keys_that_others_may_read_and_keys_that_are_over(box: Path, doctor: Doc
     (box / "state" / KEYS).chmod(0o644)
     status, findings = doctor()
     assert (status, the(findings, "others may read")["fix"]) == (2, f"chmod 600 {box / 'state' / KEYS}")
+
+
+@pytest.mark.parametrize("option", ["--api-key-file", "--ssl-key-file"])
+def test_keys_of_the_operator_that_everybody_may_read(box: Path, doctor: Doctor, option: str) -> None:
+    path = box / "secret"
+    path.write_text("sk-of-the-operator\n")
+    flags = [option, str(path), *(("--ssl-cert-file", str(path)) if option == "--ssl-key-file" else ())]
+    for mode, wrong in ((0o644, True), (0o602, True), (0o640, False), (0o600, False)):
+        path.chmod(mode)
+        status, findings = doctor(*flags)
+        said = [each for each in findings if each["where"] == str(path)]
+        assert [(each["severity"], f"(mode {mode:o})" in each["what"]) for each in said] == [("error", True)] * wrong
+        assert (status == 2) == wrong
+        assert "sk-of-the-operator" not in str(findings)
+    path.unlink()
+    assert check_secret_files([str(path)]) == []
 
 
 def test_people_read_the_worst_first_with_its_fix(box: Path, doctor: Doctor, capsys: Captured) -> None:

@@ -69,7 +69,7 @@ def _examined(flags: list[str], public: str | None, model: str | None, port: int
     from llamarouter.cli.server_client import find_server
     from llamarouter.core.findings import Finding, Severity
     from llamarouter.host.checks.folders import check_folders
-    from llamarouter.host.checks.keys import check_keys
+    from llamarouter.host.checks.keys import check_keys, check_secret_files
     from llamarouter.host.key_file import KEYS
     from llamarouter.host.state import state_dir
 
@@ -91,7 +91,7 @@ def _examined(flags: list[str], public: str | None, model: str | None, port: int
     key_path = Path(key_file) if key_file else state_dir(os.environ) / KEYS
     checks = [
         ("folders", _QUICK, lambda: check_folders(here, status.get("hub_cache"))),
-        ("keys", _QUICK, lambda: check_keys(key_path)),
+        ("keys", _QUICK, lambda: [*check_keys(key_path), *check_secret_files(status.get("secret_files") or ())]),
         ("engine", _SLOW, lambda: _of_machine(flags, status, here)),
     ]
     if public is not None and way is not None:
@@ -105,6 +105,7 @@ def _of_machine(flags: list[str], status: Mapping[str, Any], environ: Mapping[st
     from llamarouter.core.findings import Finding, Severity
     from llamarouter.core.settings import engine_of
     from llamarouter.host.checks.engine import device_findings, engine_findings
+    from llamarouter.host.checks.keys import check_secret_files
     from llamarouter.host.checks.port import check_ports
     from llamarouter.host.inventory import engine_for
 
@@ -130,7 +131,7 @@ def _of_machine(flags: list[str], status: Mapping[str, Any], environ: Mapping[st
             for each in settings.warnings
         ]
         if not running:
-            findings += check_ports(settings.host, settings.port)
+            findings += [*check_secret_files(settings.secret_files), *check_ports(settings.host, settings.port)]
     return [*findings, *_of_inventory(inventory, settings, status, environ)]
 
 

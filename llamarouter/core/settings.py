@@ -37,6 +37,7 @@ from llamarouter.core.policy_rules import DURATIONS, QUEUE, QUEUE_TIMEOUT, TTL, 
 
 _MAX_SOCKET_PATH = 107  # bytes, without the final NUL (unix(7))
 _ENGINE = "--engine"
+_SECRET_FILES = ("--api-key-file", "--ssl-key-file")
 _LEAST_BYTES = 1 << 20  # what the fast lane takes at once, before anybody counts it
 _SECRET = ("api_keys", "hf_token")
 
@@ -59,6 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     allow_open: bool = False
     api_prefix: str = ""  # before every path: "" or "/some/path"
     certificate: tuple[str, str] | None = None  # the files of key and certificate: TLS where it is not None
+    secret_files: tuple[str, ...] = ()  # that hold keys and are read by nobody else
     cors: Cors = Cors()
     remote_media: bool | None = None  # whether requests may have models fetch media; None: as `remote_media_of` says
     names: Hosts = Hosts()
@@ -134,6 +136,7 @@ def parse_settings(
         allow_open=values.truth("--allow-open", False),
         api_prefix=api_prefix_of(values),
         certificate=certificate_of(values),
+        secret_files=tuple(path for name in _SECRET_FILES if (path := values.text(name)) is not None),
         cors=cors_of(values),
         max_wait=values.seconds("--max-wait", 10.0, may_be_zero=True),
         queue_timeout=values.seconds("--queue-timeout", 300.0),

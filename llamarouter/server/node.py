@@ -339,6 +339,7 @@ class Node:
             "models_max": self.settings.models_max,
             "draining": self.supervisor.closing,
             "tasks": len(asyncio.all_tasks()),
+            "secret_files": list(self.settings.secret_files),
             "key_file": None if (file := self.reception.gate.file) is None else str(file.path),
         }
 

@@ -91,6 +91,7 @@ def test_no_secret_and_no_prompt_shows_up(serve: Serve, tmp_path: Path, engine: 
         write_llama(given / f"{name}.gguf")
     (given / "preset.ini").write_text(PRESET)
     (given / "keys").write_text(f"{FILE_KEY}\n")
+    (given / "keys").chmod(0o644)
     router = serve(
         engine,
         *("--models-dir", given, "--models-preset", given / "preset.ini", "--log-file", tmp_path / "log"),
@@ -113,6 +114,7 @@ def test_no_secret_and_no_prompt_shows_up(serve: Serve, tmp_path: Path, engine: 
     assert "SIGSEGV" in shown["lr why a"]
     doctor = router.lr("doctor", "--json", code=None)
     shown["lr doctor"] = doctor.stdout + doctor.stderr
+    assert f"chmod o-rwx {given / 'keys'}" in doctor.stdout
     shown |= _written(Path(router.environ["XDG_RUNTIME_DIR"]), given)  # what is swept at the end
     assert any(name.endswith("info.json") for name in shown)
     router.stop()

@@ -1,7 +1,13 @@
-"""The file of keys: who may read it, whether it is understood, and which keys open nothing any more."""
+"""The file of keys: who may read it, whether it is understood, and which keys open nothing any more.
+
+Those of `--api-key-file` and `--ssl-key-file` are the operator's own, and are only looked at.
+"""
 
 from __future__ import annotations
 
+import os
+import stat
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -36,6 +42,20 @@ def check_keys(path: Path, now: datetime | None = None) -> list[Finding]:
         what = f"will expire within 7 days: {', '.join(soon)}"
         findings.append(Finding(AREA, Severity.NOTE, what, str(path), "`lr key ls` shows when"))
     return findings or [Finding(AREA, Severity.FINE, f"{len(keys)} of `lr key`, none expired", str(path))]
+
+
+def check_secret_files(paths: Iterable[str]) -> list[Finding]:
+    """Whether everybody on this machine may read or change a file of keys. Its group may: certificates are kept so."""
+    findings = []
+    for path in paths:
+        try:
+            mode = stat.S_IMODE(os.stat(path).st_mode)
+        except OSError:  # a service's own, as systemd gives it: nobody else gets there
+            continue
+        if mode & (stat.S_IROTH | stat.S_IWOTH):
+            what = f"everybody on this machine may read or change the keys in it (mode {mode:o})"
+            findings.append(Finding(AREA, Severity.ERROR, what, path, f"chmod o-rwx {path}, and make new keys"))
+    return findings
 
 
 def _mending(reason: str, path: Path) -> str:
