@@ -252,6 +252,29 @@ async def test_bodies_that_are_being_read_have_a_budget_together(way: str, child
         await until(lambda: rig.traffic.bodies.used == 0)
 
 
+async def test_small_bodies_that_come_slowly_count_as_well(way: str, child: str) -> None:
+    body = b'{"model": "m", "content": "x"}'.rjust(800_000)
+    part = 600_000
+    async with relay(way, child, bodies=1 << 20) as rig:
+        for ends in (lambda client: client.close(), lambda client: client.send(b"GET"), None):
+            slow, other = await rig.client(), await rig.client()
+            chunked = ends is not None  # so that it can end in nonsense
+            framing = {"content_length": "", "transfer_encoding": "chunked"} if chunked else {}
+            slow.send(post(body=b"", **({"content_length": str(len(body))} | framing)))
+            slow.send(b"%x\r\n%b" % (part, body[:part]) if chunked else body[:part])
+            await until(lambda: rig.traffic.bodies.used == part)
+            other.send(post(body=b"", content_length=str(len(body))) + body[:part])
+            answer = await other.answer()
+            assert (answer.status, answer.json()["error"]["reason"]) == (429, "queue_full")
+            assert rig.traffic.bodies.used == part
+            if ends is None:
+                slow.send(body[part:])
+                assert (await slow.answer()).status == 200
+            else:
+                ends(slow)
+            await until(lambda: rig.traffic.bodies.used == 0)
+
+
 async def test_the_refusal_of_a_body_that_goes_on_coming_can_be_read(way: str, child: str) -> None:
     async with relay(way, child, max_body=2 << 20) as rig:
         client = await rig.client()

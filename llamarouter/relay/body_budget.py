@@ -28,6 +28,11 @@ class Reading:
         self.bytes += count
         self._budget.used += count
 
+    def end(self) -> None:
+        """Nothing of it is read any more."""
+        self._budget.used -= self.bytes
+        self.bytes = 0
+
 
 class BodyBudget:
     """One for the whole router."""
@@ -49,4 +54,4 @@ class BodyBudget:
         try:
             yield reading
         finally:
-            self.used -= reading.bytes
+            reading.end()

@@ -194,6 +194,7 @@ class Door(WayOut):
         if self._current is None and incoming.head_complete and not self._deaf:
             try:  # nobody collects the body of a stranger
                 self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
+                incoming.count_body(self.options.traffic.bodies)
             except RouterError as error:
                 self._turn_away(error)
                 return
@@ -368,6 +369,8 @@ class Door(WayOut):
     def _forget_later(self) -> None:
         self._later.clear()
         self._held.clear()
+        if self._incoming is not None:
+            self._incoming.let_go()
 
     def _turn_away(self, error: RouterError) -> None:
         """Refuse what cannot be read any further, and close; an answer that runs is let go on to its end."""
@@ -381,7 +384,7 @@ class Door(WayOut):
             self._forget_later()
         else:
             self._current = Incoming()
-            self._call = self._call_of(incoming or Incoming(self.loop.time()))
+            self._call = self._call_of((incoming or Incoming(self.loop.time())).let_go())
             self.refuse(error)
             self._deaf = True
 

@@ -18,6 +18,7 @@ from llamarouter.core.errors import (
 from llamarouter.core.hosts import Hosts, name_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import Headers, tokens_of
+from llamarouter.relay.body_budget import BodyBudget, Reading
 from llamarouter.relay.call import REQUEST_ID, sane_id
 
 MAX_FAST_BODY = 1 << 20  # bytes: a larger body is decoded off the event loop, on the slow way
@@ -64,6 +65,7 @@ class Incoming:
         "method",
         "plain",
         "problem",
+        "reading",
         "request_id",
         "route",
         "since",
@@ -87,6 +89,7 @@ class Incoming:
         self.bytes_before = 0  # in reads that did not complete the head
         self.head_complete = False
         self.body_bytes = 0
+        self.reading: Reading | None = None  # what of its body counts, where that does not come at once
         self.whole = False
         self.handed_over = False
         self.authorization: bytes | None = None
@@ -206,10 +209,23 @@ class Incoming:
         self._parts.append(body)
         self.body_bytes += len(body)
 
+    def count_body(self, budget: BodyBudget) -> None:
+        """There is more to come of a body that is kept here. Raises `QueueFull`."""
+        if self.reading is None:
+            self.reading = Reading(budget)
+        self.reading.take(self.body_bytes - self.reading.bytes)
+
+    def let_go(self) -> Incoming:
+        """Nobody wants what is here of its body."""
+        self.take_body()
+        return self
+
     # --- once it is here ----------------------------------------------------------------------------------------------
 
     def take_body(self) -> bytes:
         """The body as far as it is here; it is not kept."""
+        if self.reading is not None:
+            self.reading.end()
         parts, self._parts = self._parts, []
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
