@@ -164,18 +164,19 @@ def _is_healthy(listen: str) -> bool:
 
 
 def taken_after_a_prompt(path: Path, flags: str, folder: Path) -> tuple[int, int]:
-    """PSS once it is loaded, and once it has answered a long prompt."""
+    """What is resident once it is loaded, and once it has answered a long prompt."""
     with running(path, flags, folder) as (pid, listen):
-        loaded = pss_of(pid)
+        loaded = resident_of(pid)
         tokens = [5 + index % 200 for index in range(_PROMPT_TOKENS)]
         status, answer = post(listen, "POST", "/completion", {"prompt": tokens, "n_predict": 4})
         assert status == 200, answer
-        return loaded, pss_of(pid)
+        return loaded, resident_of(pid)
 
 
-def pss_of(pid: int) -> int:
+def resident_of(pid: int) -> int:
+    # Not its share (Pss): how many run the same binary at this moment is nothing that can be estimated.
     text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.findall(r"^Pss: +(\d+) kB", text, re.MULTILINE)[0]) * 1024
+    return int(re.findall(r"^Rss: +(\d+) kB", text, re.MULTILINE)[0]) * 1024
 
 
 def off(estimated: int, real: int) -> str:

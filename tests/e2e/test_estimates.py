@@ -13,7 +13,7 @@ from llamarouter.core.buffer_lines import footprint_of_log
 from llamarouter.core.footprint import HOST, Source
 from llamarouter.host.inventory import engine_for
 from tests import further_shapes, real_shapes
-from tests.estimates import ROWS, SERVER, environ_in, estimate, pss_of, row_of, running, taken_after_a_prompt
+from tests.estimates import ROWS, SERVER, environ_in, estimate, resident_of, row_of, running, taken_after_a_prompt
 from tests.tiny_gguf import write_llama
 
 pytestmark = [pytest.mark.compiled]
@@ -61,7 +61,7 @@ def test_the_log_of_a_load_says_the_same(tmp_path: Path) -> None:
     """With the verbosity at which this build says it."""
     path = write_llama(tmp_path / "m.gguf", n_ctx=8192, n_embd=256, n_layer=4, quant="Q8_0")
     with running(path, "-c 8192 -lv 4", tmp_path) as (pid, _):
-        assert pss_of(pid) > 30 * MIB
+        assert resident_of(pid) > 30 * MIB
     lines = (tmp_path / "server.log").read_text().splitlines()
     logged = footprint_of_log(lines, file_bytes=os.path.getsize(path))
     assert logged is not None
