@@ -181,6 +181,11 @@ def test_it_is_written_enabled_and_taken_away(tmp_path: Path) -> None:
         (("--", "--port", "0"), "--port 0: a service has one port for ever"),
         (("--", "--frobnicate"), "unknown option --frobnicate"),
         (("--host", "/run/x.sock"), "--host /run/x.sock: a service listens on IP addresses"),
+        (("--", "--api-key", "sk-secret"), "everybody may read a unit: "),
+        (("--", "--api-key=other,sk-secret="), "everybody may read a unit: "),
+        (("--", "--hf-token", "sk-secret"), "everybody may read a unit: "),
+        (("--", "--path", "/nowhere"), "/nowhere: there is no such"),
+        (("--", "--ssl-key-file", "/nowhere", "--ssl-cert-file", "/nowhere"), "/nowhere: there is no such"),
     ],
 )
 def test_what_cannot_be_is_one_line(tmp_path: Path, words: tuple[str, ...], line: str) -> None:
@@ -188,3 +193,20 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, words: tuple[str, ...], line
     assert done.returncode == 2
     (only,) = done.stderr.splitlines()
     assert line in only
+    assert "sk-secret" not in only
+
+
+def test_what_its_options_name_is_seen_and_what_it_cannot_read_or_write_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "secret"
+    path.write_text("sk-secret\n")
+    path.chmod(0o600)
+    options = ("--ssl-key-file", path, "--ssl-cert-file", path, "--api-key-file", path, "--log-file", "/var/log/x")
+    done = lr(tmp_path, "install", "--print", "--", *options)
+    assert done.returncode == 0
+    assert f"BindReadOnlyPaths={path}" in done.stdout or not str(tmp_path).startswith("/tmp")
+    unreadable, unwritable = done.stderr.splitlines()
+    assert unreadable.startswith(f"{path}: the user llamarouter cannot read it")
+    assert unwritable.startswith("--log-file /var/log/x: the service writes in /var/lib/llamarouter")
+    assert "sk-secret" not in done.stdout + done.stderr
+    done = lr(tmp_path, "install", "--print", "--", "--log-file", "/var/lib/llamarouter/log")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -128,10 +128,12 @@ def _service_of(argv: list[str], credentials: tuple[tuple[str, str], ...], *, us
 
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_NAMES)}
     settings, command = _settings_of(argv, environ)
+    _check_secrets(argv, settings)
     engine_at = next((word for word in command if os.path.isabs(word)), None)
     if engine_at is not None and settings.engine is None:
         argv = [*argv, "--engine", engine_at]
-    named = [settings.models_dir, settings.preset, engine_at, _one_file(settings)]
+    named = [settings.models_dir, settings.preset, engine_at, _one_file(settings), settings.ui_path]
+    named += dict.fromkeys((*settings.secret_files, *(settings.certificate or ())))
     seen = [*folders_of_lr(), *(os.path.abspath(path) for path in named if path)]
     for path in named:
         if path and not os.path.isabs(path):
@@ -139,6 +141,7 @@ def _service_of(argv: list[str], credentials: tuple[tuple[str, str], ...], *, us
         if path and not os.path.exists(path):
             raise _wrong(f"{path}: there is no such file or folder")
     _warn_of_unreadable([path for path in named if path], user=user)
+    _warn_of_unwritable(settings.log.file, user=user)
     for name, path in credentials:
         if not os.path.isfile(path):
             raise _wrong(f"{path}: there is no such file (for the credential {name})")
@@ -153,6 +156,17 @@ def _service_of(argv: list[str], credentials: tuple[tuple[str, str], ...], *, us
         drain=settings.drain_timeout,
         stop=settings.stop_timeout,
     )
+
+
+def _check_secrets(argv: list[str], settings: Settings) -> None:
+    """Raise `UsageError` where one would stand in the unit, which everybody may read, and in the list of processes."""
+    secrets = {*settings.api_keys, settings.hf_token}
+    for word in argv:
+        if not secrets.isdisjoint((*word.split(","), *word.partition("=")[2].split(","))):
+            raise _wrong(
+                "everybody may read a unit: keys and tokens come by --api-key-file FILE and --hf-token-file FILE"
+                " before the --, or by `lr key add`"
+            )
 
 
 def _settings_of(argv: list[str], environ: Mapping[str, str]) -> tuple[Settings, tuple[str, ...]]:
@@ -207,6 +221,13 @@ def _warn_of_unreadable(paths: list[str], *, user: bool) -> None:
     for path in paths if not user else ():
         if (why := unreadable(path)) is not None:
             _warn(f"{path}: the user llamarouter cannot read it: {why}")
+
+
+def _warn_of_unwritable(log: str | None, *, user: bool) -> None:
+    from llamarouter.core.service_name import NAME
+
+    if log is not None and not user and not os.path.abspath(log).startswith(f"/var/lib/{NAME}/"):
+        _warn(f"--log-file {log}: the service writes in /var/lib/{NAME}; without it the log is in the journal")
 
 
 def _wrong(message: str) -> Exception:
