@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamarouter.core.body import depth_of, is_multipart, model_of_json, model_of_multipart
+from llamarouter.core.body import depth_of, form_asks_for_stream, is_multipart, model_of_json, model_of_multipart
 from llamarouter.core.errors import (
     BadRequest,
     DuplicateKey,
@@ -267,3 +267,26 @@ def test_what_is_multipart() -> None:
     assert is_multipart(b" Multipart/Form-Data; boundary=x")
     assert not is_multipart(b"application/json")
     assert not is_multipart(None)
+
+
+STREAM = b'Content-Disposition: form-data; name="stream"'
+
+
+@pytest.mark.parametrize(
+    ("body", "streams"),
+    [
+        (form((FILE, b"RIFF"), (MODEL, b"m"), (STREAM, b"true")), True),
+        (form((STREAM, b"true"), (MODEL, b"m"), boundary=b"a b"), True),
+        (form((STREAM, b"True"), (MODEL, b"m")), False),  # the reference knows one word
+        (form((STREAM, b"false"), (MODEL, b"m")), False),
+        (form((STREAM, b"true"), (STREAM, b"true"), (MODEL, b"m")), False),  # a list to the reference
+        (form((MODEL, b"true")), False),
+        (form((FILE, b"\r\n--c\r\n" + STREAM + b"\r\n\r\ntrue")), False),
+        (form((STREAM, b"true"))[:-6], False),
+        (b"--b--\r\n", False),
+        (b'{"stream": true}', False),
+        (b"", False),
+    ],
+)
+def test_a_form_asks_for_a_stream_by_one_word(body: bytes, streams: bool) -> None:
+    assert form_asks_for_stream(body) is streams

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from llamarouter.core.errors import QueueTimeout
-from llamarouter.core.routes import RELAYED
+from llamarouter.core.routes import RELAYED, Streams
 from tests.relay_rig import STREAM_HEAD, WAYS, Answer, Client, Rig, Scripted, chunk, post, relay, scripted_child, whole
 from tests.waiting import until
 
@@ -19,6 +19,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("way", WAYS)]
 CHAT = "/v1/chat/completions"
 SOON = 0.05
 STREAM = {"stream": True}
+AUDIO = "/v1/audio/transcriptions"
 
 
 def answering(answer: bytes) -> Callable[[Scripted], Awaitable[None]]:
@@ -384,6 +385,31 @@ async def test_a_conversation_hears_nothing_more_once_it_is_inside(way: str) -> 
         assert (await answering).body == last.comments + b"data: 1\n\n"
 
 
+def form(stream: str) -> bytes:
+    parts = {'"model"': b"m", '"stream"': stream.encode(), '"file"; filename="a.wav"': b"RIFF" * 300_000}
+    lines = [
+        b"--b\r\nContent-Disposition: form-data; name=%b\r\n\r\n%b\r\n" % (name.encode(), value)
+        for name, value in parts.items()
+    ]
+    return b"".join(lines) + b"--b--\r\n"
+
+
+async def test_a_form_that_asks_for_a_stream_is_told_too_and_no_other_one(way: str) -> None:
+    async with scripted_child(EVENTS) as (path, _), relay(way, path, wait_comment=SOON) as rig:
+        gate = closed(rig)
+        told, silent = await rig.client(), await rig.client()
+        silent.send(post(AUDIO, form("false"), content_type="multipart/form-data; boundary=b"))
+        await until(lambda: rig.board.waits)
+        told.send(post(AUDIO, form("true"), content_type="multipart/form-data; boundary=b"))
+        assert b"content-type: text/event-stream\r\n" in (await told.reader.readuntil(b"\r\n\r\n")).lower()
+        assert (await comment_of(told)).startswith(b": ")
+        for wait in rig.board.waits:
+            wait.seconds = 7.0
+        gate.set()
+        assert b"data: 1\n\n" in await told.reader.readuntil(b"0\r\n\r\n")
+        assert (await silent.answer()).headers["x-lr-queue-ms"] == "7000"  # it heard nothing before its answer
+
+
 async def test_an_old_client_hears_them_and_sees_a_failure(way: str) -> None:
     async with scripted_child(EVENTS) as (path, _), relay(way, path, wait_comment=SOON) as rig:
         gate = closed(rig)
@@ -400,7 +426,8 @@ async def test_an_old_client_hears_them_and_sees_a_failure(way: str) -> None:
 async def test_the_routes_that_stream(way: str) -> None:
     if way != "fast":
         return
-    assert {route.path for route in RELAYED if route.streams} == {
+    assert {route.path for route in RELAYED if route.streams is Streams.FORM} == {AUDIO, "/audio/transcriptions"}
+    assert {route.path for route in RELAYED if route.streams is Streams.JSON} == {
         "/completion",
         "/completions",
         "/v1/completions",

@@ -188,7 +188,7 @@ def model_of_multipart(content_type: bytes, body: bytes) -> str:
     found = _BOUNDARY.search(content_type)
     if found is None:
         raise BadRequest("the multipart body has no boundary")
-    models = [value for name, value in _fields_of(body, b"--" + (found[1] or found[2])) if name == b"model"]
+    models = _values_of(b"model", body, b"--" + (found[1] or found[2]))
     if not models:
         raise UnnamedModel(_MISSING)
     if len(models) > 1:
@@ -200,27 +200,38 @@ def model_of_multipart(content_type: bytes, body: bytes) -> str:
     return model or _unnamed()
 
 
+def form_asks_for_stream(body: bytes) -> bool:
+    """Whether the field `stream` of a form that was found good is the word true, as llama-server reads it."""
+    delimiter = body[: max(0, body.find(b"\r\n"))]
+    try:
+        return delimiter.startswith(b"--") and _values_of(b"stream", body, delimiter) == [b"true"]
+    except BadRequest:  # it is something else
+        return False
+
+
 def _unnamed() -> str:
     raise UnnamedModel(_MISSING)
 
 
-def _fields_of(body: bytes, delimiter: bytes) -> list[tuple[bytes, bytes]]:
-    """The names and values of the form's parts (files too: a view costs nothing, a copy of one happens once)."""
+def _values_of(name: bytes, body: bytes, delimiter: bytes) -> list[bytes]:
+    """What the form's parts of this name hold. The others, files too, are passed over."""
     if not body.startswith(delimiter):
         raise BadRequest("the multipart body does not begin with its boundary")
-    fields: list[tuple[bytes, bytes]] = []
+    values: list[bytes] = []
+    parts = 0
     at = len(delimiter)
     while body[at : at + 2] != b"--":
-        if body[at : at + 2] != b"\r\n" or len(fields) == _MAX_PARTS:
+        if body[at : at + 2] != b"\r\n" or parts == _MAX_PARTS:
             raise BadRequest(f"the multipart body is malformed, or has more than {_MAX_PARTS} parts")
         head_end = body.find(b"\r\n\r\n", at, at + _MAX_PART_HEAD)
         end = body.find(b"\r\n" + delimiter, head_end + 4)
         if head_end < 0 or end < 0:
             raise BadRequest("a part of the multipart body has no end, or no head within 8 KiB")
-        name = _name_of(body[at + 2 : head_end])
-        fields.append((name, body[head_end + 4 : end] if name == b"model" else b""))
+        parts += 1
+        if _name_of(body[at + 2 : head_end]) == name:
+            values.append(body[head_end + 4 : end])
         at = end + 2 + len(delimiter)
-    return fields
+    return values
 
 
 def _name_of(part_head: bytes) -> bytes:

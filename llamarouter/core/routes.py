@@ -19,19 +19,25 @@ class Dialect(enum.Enum):
     RESPONSES = "responses"  # event: error, data: {"type": "error", ...}
 
 
+class Streams(enum.Enum):
+    """What body is answered by events."""
+
+    NEVER = "never"
+    JSON = "json"  # one whose `stream` is true
+    FORM = "form"  # a form whose field `stream` is the word true
+
+
 class Route(Struct, frozen=True):
-    """One relayed path. `slot`: its requests occupy one of the child's slots while they run. `streams`: a body whose
-    `stream` is true is answered by events.
-    """
+    """One relayed path. `slot`: its requests occupy one of the child's slots while they run."""
 
     path: str
     method: str  # POST (the model is in the body) or GET (the model is in the query)
     slot: bool
     dialect: Dialect = Dialect.OPENAI
-    streams: bool = False
+    streams: Streams = Streams.NEVER
 
 
-def _posts(slot: bool, dialect: Dialect, *paths: str, streams: bool = False) -> list[Route]:
+def _posts(slot: bool, dialect: Dialect, *paths: str, streams: Streams = Streams.NEVER) -> list[Route]:
     return [Route(path, "POST", slot, dialect, streams) for path in paths]
 
 
@@ -45,13 +51,12 @@ RELAYED: tuple[Route, ...] = (
         "/chat/completions",
         "/v1/chat/completions",
         "/infill",
-        streams=True,
+        streams=Streams.JSON,
     ),
+    *_posts(True, Dialect.OPENAI, "/v1/audio/transcriptions", "/audio/transcriptions", streams=Streams.FORM),
     *_posts(
         True,
         Dialect.OPENAI,
-        "/v1/audio/transcriptions",
-        "/audio/transcriptions",
         "/embedding",
         "/embeddings",
         "/v1/embeddings",
@@ -61,8 +66,8 @@ RELAYED: tuple[Route, ...] = (
         "/v1/reranking",
         "/v1/systemone",
     ),
-    *_posts(True, Dialect.RESPONSES, "/v1/responses", "/responses", streams=True),
-    *_posts(True, Dialect.ANTHROPIC, "/v1/messages", streams=True),
+    *_posts(True, Dialect.RESPONSES, "/v1/responses", "/responses", streams=Streams.JSON),
+    *_posts(True, Dialect.ANTHROPIC, "/v1/messages", streams=Streams.JSON),
     *_posts(
         False,
         Dialect.OPENAI,

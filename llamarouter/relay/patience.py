@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from llamarouter.core.body import asks_for_stream
+from llamarouter.core.body import asks_for_stream, form_asks_for_stream
 from llamarouter.core.errors import RouterError
 from llamarouter.core.outlook import READING, words_behind
-from llamarouter.core.routes import Route
+from llamarouter.core.routes import Route, Streams
 from llamarouter.core.sse import answered_error_event, comment, error_event
 from llamarouter.core.wire import AnswerHead, event_stream_head, with_lines
 from llamarouter.relay.exchange import Exchange, Request, Sink
@@ -69,7 +69,8 @@ class Patience:
         self._sending: asyncio.Task[None] | None = None
         self._awaited = False
         self._timer: asyncio.TimerHandle | None = None
-        if after and route.streams:
+        self._asks = form_asks_for_stream if route.streams is Streams.FORM else asks_for_stream
+        if after and route.streams is not Streams.NEVER:
             self._timer = asyncio.get_running_loop().call_later(after, self._due)
 
     @property
@@ -101,7 +102,7 @@ class Patience:
         if (call := self._request.call) is not None:
             call.queue, call.load = self.wait.seconds - self.wait.load_seconds, self.wait.load_seconds
         if not self._begun and self.wait.waking is not None and len(exchange.body) <= _SMALL:
-            self._streams = asks_for_stream(exchange.body)
+            self._streams = self._asks(exchange.body)
         if self._request.conversation is not None or not (self._begun or self._streams):
             self._hush()
         self._sink.attach(exchange)
@@ -145,11 +146,11 @@ class Patience:
         body = self._request.body
         if len(body) > _SMALL:
             self._traffic.spawn(self._look_into(body))
-        elif self._streams or asks_for_stream(body):
+        elif self._streams or self._asks(body):
             self._begin()
 
     async def _look_into(self, body: bytes) -> None:
-        if await asyncio.to_thread(asks_for_stream, body) and not self._quiet:
+        if await asyncio.to_thread(self._asks, body) and not self._quiet:
             self._begin()
 
     def _begin(self) -> None:
