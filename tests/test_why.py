@@ -191,6 +191,10 @@ def test_all_are_shown_in_full_and_programs_get_what_the_router_said(capsys: Cap
     [
         ({"state": "loaded"}, "m: no failure is known; it is loaded now"),
         (
+            {},
+            "m: no failure is known; it is unloaded now. `lr plan m` says what a request for it would meet with",
+        ),
+        (
             {"stopped": {"reason": "evicted", "seconds_ago": 12.0}},
             "m: no failure is known; it is unloaded now (it made room for another model, 12 s ago)",
         ),

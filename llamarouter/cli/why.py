@@ -112,8 +112,13 @@ def _how_it_is(told: Told, failures: Sequence[Told]) -> str:
         if stopped.get("for"):
             why = f"it made room for {stopped['for']}, which needed its {stopped.get('lacks')}"
         now += f" ({why}, {duration_of(stopped['seconds_ago'])} ago)"
-    reason = told.get("problem") or (None if failures else told.get("error"))
-    return printable(now + (f". It cannot be started: {reason}" if reason else ""))
+    if reason := told.get("problem") or (None if failures else told.get("error")):
+        now += f". It cannot be started: {reason}"
+    elif state == "unloaded" and not (
+        failures or stopped or told.get("one_at_a_time")
+    ):  # what keeps it out may lie in others
+        now += f". `lr plan {told['model']}` says what a request for it would meet with"
+    return printable(now)
 
 
 def _show_one(failure: Told) -> None:
