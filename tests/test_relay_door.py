@@ -348,3 +348,23 @@ def test_the_seam_of_uvicorn_is_where_it_was() -> None:
     cycle = inspect.getsource(httptools_impl.RequestResponseCycle)
     for attribute in ("response_started", "response_complete", "disconnected", "keep_alive", "message_event"):
         assert f"self.{attribute} = " in cycle
+
+
+@pytest.mark.parametrize("way", DOORS)
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_comes_behind_the_body_is_no_header(way: str, child: str, at_once: bool) -> None:
+    body = b'{"model": "m"}'
+    framing = {"content_length": "", "transfer_encoding": "chunked"}
+    parts = [b"%x\r\n%b\r\n0\r\n" % (len(body), body), b"x-behind: 1\r\nx-api-key: k\r\nhost: h\r\n" * 200, b"\r\n"]
+    async with relay(way, child) as rig:
+        for key, status in (({"x_api_key": "k"}, 200), ({}, 401)):
+            rig.board.key = b"k"
+            client = await rig.client()
+            head = post(body=b"", x_fake='{"echo": true}', **framing, **key)
+            for part in [head + b"".join(parts)] if at_once else [head, *parts]:
+                client.send(part)
+            answer = await client.answer()
+            assert answer.status == status
+            if status == 200:
+                assert not {"x-behind", "x-api-key"} & {name for name, _ in answer.json()["headers"]}
+                assert answer.json()["body"] == body.decode()

@@ -19,10 +19,15 @@ from llamarouter.relay.switchboard import Switchboard
 def fast_lane(switchboard: Switchboard, options: DoorOptions) -> type[asyncio.Protocol]:
     """The protocol class for `uvicorn.Config(http=...)`.
 
-    With a uvicorn whose seam is not the one that is known here, uvicorn's own protocol: slower, and all else works.
+    With a uvicorn whose seam is not the one that is known here, uvicorn's own protocol: slower, and without the limits
+    of the door.
     """
     if not uvicorn.__version__.startswith("0.54."):
-        logging.getLogger(__name__).warning("uvicorn %s is not 0.54: the fast lane is off", uvicorn.__version__)
+        logging.getLogger(__name__).warning(
+            "uvicorn %s is not 0.54: the fast lane is off, and with it deadlines, caps and the checks of framing;"
+            " let only a proxy such as nginx reach this router",
+            uvicorn.__version__,
+        )
         return HttpToolsProtocol
     known = {"switchboard": switchboard, "options": options, "routes": _for_all(options.prefix), "crowd": Crowd()}
     return type("FastLane", (Door,), known)

@@ -110,6 +110,8 @@ class Incoming:
     # --- while it is parsed -------------------------------------------------------------------------------------------
 
     def add_header(self, name: bytes, value: bytes) -> None:
+        if self.head_complete:  # a trailer: it must not pass for a header, as whoever looked at those has not seen it
+            return
         self.headers.append((name, value))
         if name in _TELLING:
             self._note(name, value)
