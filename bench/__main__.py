@@ -62,7 +62,7 @@ def _put_loads(server: Path, folder: Path, options: argparse.Namespace) -> tuple
     """The rows of the loads, shown already, and what else was measured with them."""
     by_load, others = loads.put(server, folder, options.rounds, options.seconds)
     measures: list[Measure] = []
-    for load in loads.LOADS:
+    for load in loads.ROWS:
         table.print_load(load, by_load[load.name])
         measures += by_load[load.name].values()
     table.print_limits(limits.limits_of(measures))

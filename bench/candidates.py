@@ -14,7 +14,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 _PATIENCE = 60.0
@@ -31,6 +31,7 @@ class Candidate:
     port: int
     pid: int | None
     until_listening: float = 0.0  # seconds from its start
+    key: str | None = None  # what its clients have to send
 
     @property
     def url(self) -> str:
@@ -59,6 +60,21 @@ def ours(server: Path, folder: Path, slots: int, *options: str) -> Iterator[Cand
     """`lr serve`."""
     with _running("lr", _serve(["-m", "llamarouter"], server, folder, slots, options)) as candidate:
         yield candidate
+
+
+@contextlib.contextmanager
+def with_a_key(server: Path, folder: Path, slots: int) -> Iterator[Candidate]:
+    """`lr serve` with a key that has some models and limits; requests are counted and written down everywhere."""
+    home = Path(os.environ["HOME"]) / "with-a-key"
+    home.mkdir(mode=0o700)
+    outside = ["env", f"HOME={home}", f"XDG_RUNTIME_DIR={home}"]
+    # Requests a minute are not limited: the most that can be said is less than what comes.
+    limits = ["--models", "t*", "--concurrent", "1000", "--tokens-per-day", "1000000000000"]
+    command = [*outside, sys.executable, "-m", "llamarouter", "key", "add", "bench", "--json", *limits]
+    made = subprocess.run(command, check=True, capture_output=True, timeout=_PATIENCE).stdout
+    argv = [*outside, *_serve(["-m", "llamarouter"], server, folder, slots, ())]
+    with _running("with a key", argv) as candidate:
+        yield replace(candidate, key=json.loads(made)["secret"])
 
 
 @contextlib.contextmanager
@@ -112,7 +128,7 @@ def warm_up(candidate: Candidate, model: str) -> None:
 
 def post(candidate: Candidate, path: str, body: dict[str, object]) -> bytes:
     """Ask once, on a connection of its own. Raises `OSError` where that fails."""
-    headers = {"content-type": "application/json"}
+    headers = {"content-type": "application/json", **({} if candidate.key is None else {"x-api-key": candidate.key})}
     request = urllib.request.Request(candidate.url + path, json.dumps(body).encode(), headers)
     with urllib.request.urlopen(request, timeout=_PATIENCE) as answer:
         told: bytes = answer.read()

@@ -47,6 +47,8 @@ def run(candidate: Candidate, load: Load, seconds: int) -> Figure:
         f"wrk.body = {json.dumps(json.dumps(load.body))}\n"
         'wrk.headers["Content-Type"] = "application/json"\n'
     )
+    if candidate.key is not None:
+        lua += f'wrk.headers["X-Api-Key"] = "{candidate.key}"\n'
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(lua)
         script.flush()

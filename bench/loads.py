@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from bench import memory
-from bench.candidates import direct, ours, reference, warm_up, without_fast_lane
-from bench.load import Load, run
+from bench.candidates import direct, ours, reference, warm_up, with_a_key, without_fast_lane
+from bench.load import Figure, Load, run
 from bench.measure import Measure, rotated
 
 _SLOTS = 4
@@ -21,6 +22,18 @@ LOADS = (
     Load("small requests, 1 connection", "/tokenize", _TOKENIZE, 1),
     Load("streamed chat, 64 tokens, 4 connections", "/v1/chat/completions", _CHAT, 4, tokens=64),
 )
+
+
+# In these rows `lr` is the one with a key, its limits, the log and the counters.
+_KEYED = ", with a key"
+
+
+def with_a_key_of(load: Load) -> Load:
+    """The same load, of clients that have a key."""
+    return replace(load, name=load.name + _KEYED)
+
+
+ROWS = tuple(each for load in LOADS for each in (load, with_a_key_of(load)))
 
 
 def measures_of(load: Load) -> dict[str, Measure]:
@@ -38,7 +51,7 @@ def measures_of(load: Load) -> dict[str, Measure]:
 
 def put(server: Path, folder: Path, rounds: int, seconds: int) -> tuple[dict[str, dict[str, Measure]], list[Measure]]:
     """Put all loads on all candidates, in turns; the rows by load, and what memory they left."""
-    measured = {load.name: measures_of(load) for load in LOADS}
+    measured = {load.name: measures_of(load) for load in ROWS}
     idle, connection = Measure("memory after the loads", "MB"), Measure("memory of a connection", "KB")
     with contextlib.ExitStack() as stack:
         found = {
@@ -47,6 +60,7 @@ def put(server: Path, folder: Path, rounds: int, seconds: int) -> tuple[dict[str
                 stack.enter_context(direct(server, folder / f"{_MODEL}.gguf", _SLOTS)),
                 stack.enter_context(reference(server, folder, _SLOTS)),
                 stack.enter_context(ours(server, folder, _SLOTS)),
+                stack.enter_context(with_a_key(server, folder, _SLOTS)),
                 stack.enter_context(without_fast_lane(server, folder, _SLOTS)),
             )
         }
@@ -57,12 +71,21 @@ def put(server: Path, folder: Path, rounds: int, seconds: int) -> tuple[dict[str
                 print(f"{load.name}: round {number + 1} of {rounds}", file=sys.stderr)
                 for name in rotated(list(found), number):
                     figure = run(found[name], load, seconds)
-                    for field, measure in measured[load.name].items():
-                        if field not in ("cpu", "kernel"):
-                            measure.add(name, float(getattr(figure, field)))
-                        elif name != "direct":
-                            measure.add(name, getattr(figure, field) / (load.tokens or 1))
+                    if name == "with a key":
+                        _note(measured[with_a_key_of(load).name], "lr", figure, load)
+                        continue
+                    _note(measured[load.name], name, figure, load)
+                    if name in ("direct", "reference"):
+                        _note(measured[with_a_key_of(load).name], name, figure, load)
         for name in ("reference", "lr"):
             idle.add(name, memory.resident(found[name]))
         connection.add("lr", memory.of_a_connection(found["lr"]))
     return measured, [idle, connection]
+
+
+def _note(measures: dict[str, Measure], name: str, figure: Figure, load: Load) -> None:
+    for field, measure in measures.items():
+        if field not in ("cpu", "kernel"):
+            measure.add(name, float(getattr(figure, field)))
+        elif name != "direct":
+            measure.add(name, getattr(figure, field) / (load.tokens or 1))

@@ -24,11 +24,12 @@ def print_load(load: Load, measures: dict[str, Measure]) -> None:
         print(f"  {name:10} {speed:9.0f} {p50:7.0f}us {p99:7.0f}us {shown:>14} {failed:7.0f}")
     speed, cpu = measures["per_second"].ratio(), measures["cpu"].ratio()
     share, slower = measures["per_second"].ratio("lr", "direct"), measures["cpu"].ratio("lr", "slow lane")
-    if speed is not None and cpu is not None and share is not None and slower is not None:
+    if speed is not None and cpu is not None and share is not None:
         print(f"  lr against the reference: {speed:.2f} x the requests, {cpu:.3f} x the CPU; {share:.0%} of direct")
         kernel, whole = measures["kernel"].median("lr") or 0.0, measures["cpu"].median("lr") or 0.0
         print(f"  lr's CPU: {kernel:.1f} {measures['cpu'].unit} in the kernel, {whole - kernel:.1f} above it")
-        print(f"  the fast lane against the slow one: {slower:.3f} x the CPU")
+        if slower is not None:
+            print(f"  the fast lane against the slow one: {slower:.3f} x the CPU")
 
 
 def print_limits(lines: list[str]) -> None:

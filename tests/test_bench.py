@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bench.bars import BARS, judged
 from bench.load import Figure, figure_of
-from bench.loads import LOADS, measures_of
+from bench.loads import ROWS, measures_of
 from bench.measure import Measure, rotated
 from bench.record import last, save, worse
 
@@ -96,7 +96,7 @@ def test_every_row_is_held_against_its_own_bar() -> None:
 
 
 def test_the_bars_of_the_loads_are_those_of_loads() -> None:
-    rows = [each.name for load in LOADS for each in measures_of(load).values()]
+    rows = [each.name for load in ROWS for each in measures_of(load).values()]
     bars = [bar.row for bar in BARS if bar.row.startswith(("small", "streamed"))]
     assert bars
     assert all(bar in rows for bar in bars)
