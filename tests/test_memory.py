@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from llamarouter.host.learnt_footprints import LearntFootprints
 from llamarouter.server.child import Stage
-from tests.node_kit import House, add_model, house
+from tests.node_kit import House, add_model, engine_with, house
 from tests.virtual_machine import Expected, VirtualMachine, virtual_machine
 from tests.waiting import until
 
@@ -217,6 +217,27 @@ async def test_what_a_load_took_is_what_the_next_one_is_thought_to_need(tmp_path
         assert plan["load_seconds"] > 0
         assert home.node.supervisor.scheduler.policy_of("a").load_seconds == plan["load_seconds"]
         assert home.node.supervisor.scheduler.policy_of("b").load_seconds is None
+
+
+async def test_what_a_load_took_says_nothing_of_another_engine_at_the_same_path(tmp_path: Path) -> None:
+    machine = virtual_machine(tmp_path, 1000)
+    engine = engine_with(tmp_path)
+    async with home_of(machine, tmp_path, a=f"{takes(700, expected=400)}\nlr-engine = {engine}") as home:
+
+        async def planned() -> tuple[str, dict[str, int]]:
+            plan = (await home.client.post("/lr/plan", json={"model": "a"})).json()
+            return plan["source"], plan["needs"]
+
+        assert await planned() == ("engine", {"CUDA0": 400})
+        await loaded(home, "a")
+        await until_known(home, "a", "measured")
+        await home.client.post("/models/unload", json={"model": "a"})
+        await until(lambda: not living(home))
+        assert await planned() == ("measured", {"CUDA0": 700})
+        other = "if [ $1 = --version ]; then echo version: 7; exit; fi; exec "
+        engine.write_text(engine.read_text().replace("exec ", other))
+        await home.node.shelf.look(force=True)
+        assert await planned() == ("engine", {"CUDA0": 400})
 
 
 async def test_what_was_learnt_is_recalled_without_asking_the_engine(tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ class Footprints(Protocol):
     async def at_hand(self, launch: Launch, engine: Engine, gpus: Mapping[str, int]) -> Footprint: ...
 
 
+# Its launch, its files as they are, and the command and the build of its engine.
+_Identity = tuple[Launch, tuple[int, ...], tuple[str, ...]]
+
+
 class Subject(Struct, frozen=True):
     """A model that can be started."""
 
@@ -93,24 +97,23 @@ class Subject(Struct, frozen=True):
         return placed(self.launch, told, self.engine.table)
 
     @property
-    def identity(self) -> tuple[Launch, tuple[int, ...]]:
+    def identity(self) -> _Identity:
         """What is said of one says nothing of another."""
-        return self.launch, self.entry.model.stamp
+        return self.launch, self.entry.model.stamp, (*self.engine.command, self.engine.build)
 
 
 class _Known(Struct, frozen=True):
     """A footprint, and of what: of anything else it says nothing."""
 
     footprint: Footprint
-    launch: Launch
-    stamp: tuple[int, ...]
+    identity: _Identity
     gpus: tuple[str, ...]
 
 
 class _Told(Struct, frozen=True):
-    """What was said last of a model, of which launch and files, and of which devices."""
+    """What was said last of a model, of which launch, files and engine, and of which devices."""
 
-    identity: tuple[Launch, tuple[int, ...]]
+    identity: _Identity
     footprint: Footprint
     estimated: PartsOf
     survey: Survey
@@ -194,7 +197,7 @@ class Appraiser:
         free = {name: _free_of(survey, name) for name in gpus}
         footprint = await self._footprints.at_hand(subject.whole(), subject.engine, free)
         if footprint.source is not Source.HEADER:
-            self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
+            self._known[subject.entry.id] = _Known(footprint, subject.identity, gpus)
         return footprint
 
     async def _ask(
@@ -202,7 +205,7 @@ class Appraiser:
     ) -> Footprint:
         free = {name: _free_of(survey, name) for name in gpus}
         footprint = await self._footprints.footprint_of(subject.whole(), subject.engine, free, leisurely=leisurely)
-        self._known[subject.entry.id] = _Known(footprint, *subject.identity, gpus)
+        self._known[subject.entry.id] = _Known(footprint, subject.identity, gpus)
         return footprint
 
     async def _obvious(self, subject: Subject, survey: Survey, gpus: tuple[str, ...]) -> Appraised | None:
@@ -274,7 +277,7 @@ class Appraiser:
 
     def _known_of(self, subject: Subject, gpus: tuple[str, ...]) -> Footprint | None:
         known = self._known.get(subject.entry.id)
-        if known is None or (known.launch, known.stamp, known.gpus) != (*subject.identity, gpus):
+        if known is None or (known.identity, known.gpus) != (subject.identity, gpus):
             return None
         return known.footprint
 
