@@ -118,6 +118,13 @@ def test_broken_half_and_double_models(box: Path, doctor: Doctor) -> None:
     assert [each["severity"] for each in findings if each["where"].endswith("torn.gguf")] == ["warning"]
 
 
+def test_one_file_under_two_names_is_not_too_much(box: Path, doctor: Doctor) -> None:
+    (box / "models" / "twin.gguf").hardlink_to(box / "models" / "a.gguf")
+    _, findings = doctor()
+    the(findings, " can be started")
+    assert not [each for each in findings if "same file" in each["what"]]
+
+
 def test_a_preset_with_a_wrong_key_names_its_line(box: Path, doctor: Doctor) -> None:
     preset = box / "p.ini"
     preset.write_text(f"[m]\nmodel = {box}/models/a.gguf\nctx-sise = 5\n")

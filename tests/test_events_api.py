@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from llamarouter.cli.events import words_of
 from tests.node_kit import House, add_model, engine_with, house
 from tests.waiting import until
 
@@ -134,6 +135,21 @@ async def test_a_snapshot_tells_the_state_of_every_model(tmp_path: Path) -> None
             assert records[2] == {"model": "*", "event": "snapshot_complete"}
             await home.client.post("/models/unload", json={"model": "b"})
             assert (await feed.record())["data"] == {"status": "unloaded", "exit_code": 0}
+
+
+async def test_an_end_that_makes_room_is_told_with_its_reason_and_not_for_whom(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        add_model(tmp_path / "models", name)
+    async with house(tmp_path, "--models-max", "1") as home, reading(home) as feed:
+        for name in ("a", "b"):
+            await home.client.post("/models/load", json={"model": name, "wait": True})
+        while (last := await feed.record())["data"]["status"] != "unloaded":
+            pass
+        assert last["model"] == "a"
+        assert last["data"] == {"status": "unloaded", "exit_code": 0, "stopped": "evicted"}
+        assert words_of(last) == "unloaded (evicted)"
+        async with reading(home, "?snapshot=1") as other:
+            assert await other.record() == last
 
 
 async def test_a_reader_that_comes_back_misses_nothing(tmp_path: Path) -> None:

@@ -131,3 +131,25 @@ def test_what_comes_together_is_written_together() -> None:
     finally:
         os.close(ours)
         os.close(theirs)
+
+
+def test_a_fifo_that_nobody_reads_yet_is_waited_for_by_nobody(tmp_path: Path) -> None:
+    fifo = tmp_path / "log"
+    os.mkfifo(fifo)
+    opened: list[Outlet] = []
+    thread = threading.Thread(target=lambda: opened.append(Outlet(str(fifo), notice)), daemon=True)
+    thread.start()
+    thread.join(5.0)
+    assert opened, "it waits for a reader"
+    outlet = opened[0]
+    outlet.put(b"early\n", 1)
+    outlet.flush(5.0)
+    outlet.reopen()  # nor does a reload
+    outlet.flush(5.0)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        outlet.put(b"late\n", 1)
+        outlet.flush(5.0)
+        assert os.read(reader, 100).endswith(b"late\n")
+    finally:
+        os.close(reader)

@@ -101,6 +101,8 @@ def _examined(flags: list[str], public: str | None, model: str | None, port: int
 
 def _of_machine(flags: list[str], status: Mapping[str, Any], environ: Mapping[str, str]) -> list[Finding]:
     """What hangs on the engine: devices, models, ports, limits, the unit."""
+    from dataclasses import replace
+
     from llamarouter.core.errors import UsageError
     from llamarouter.core.findings import Finding, Severity
     from llamarouter.core.settings import engine_of
@@ -116,6 +118,8 @@ def _of_machine(flags: list[str], status: Mapping[str, Any], environ: Mapping[st
         if wanted is None and (named := (status.get("engine") or {}).get("command")):
             wanted = ("embedded",) if status["engine"].get("kind") == "embedded" else tuple(named)
         engine = engine_for(wanted, quiet)
+        if running and wanted is not None and not flags:
+            engine = replace(engine, origin="that of the router that runs")
     except UsageError as error:
         return [Finding("engine", Severity.ERROR, str(error), fix="`lr engine build`, or --engine PATH")]
     findings = [*engine_findings(engine), *device_findings(engine, environ)]

@@ -65,6 +65,8 @@ def words_of(record: Mapping[str, Any]) -> str:
         progress = data.get("progress")
         if isinstance(progress, dict) and isinstance(progress.get("value"), int | float):
             said += f" {progress['value']:.0%}"
+        if data.get("stopped"):
+            said += f" ({data['stopped']})"
         return f"{said}: {data['message']}" if data.get("message") else said
     if event == "download_progress":
         parts = [each for each in (data.get("progress") or {}).values() if isinstance(each, dict)]

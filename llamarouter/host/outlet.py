@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import select
+import stat
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,8 +18,7 @@ from collections.abc import Callable
 _BUFFER = 1 << 20  # bytes that wait to be written
 _GATHER = 0.05  # seconds that lines wait for others: to wake a thread costs a busy router more than to write
 _END = ord("\n")
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
-
+_CREATE = os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
 
 _Part = tuple[bytes, int, int]  # whole lines, how many, and how many missing ones the first of them tells of
 
@@ -32,7 +32,7 @@ class Outlet:
     def __init__(self, target: int | str, notice: Callable[[int, str], bytes], buffer: int = _BUFFER) -> None:
         self.dropped = 0  # lines, ever
         self._path = target if isinstance(target, str) else None
-        self._fd = os.open(target, _CREATE | os.O_TRUNC, 0o666) if isinstance(target, str) else target
+        self._fd = _open(target, os.O_TRUNC) if isinstance(target, str) else target
         self._notice = notice
         self._room = buffer
         self._buffer = buffer
@@ -136,8 +136,21 @@ class Outlet:
     def _open_anew(self) -> None:
         assert self._path is not None
         try:
-            fresh = os.open(self._path, _CREATE, 0o666)
+            fresh = _open(self._path)
         except OSError:  # the old one is better than none
             return
         os.close(self._fd)
         self._fd = fresh
+
+
+def _open(path: str, more: int = 0) -> int:
+    """Without waiting for anybody: a FIFO that nobody reads yet is opened for both, or its opening would wait."""
+    how = os.O_RDWR if _is_fifo(path) else os.O_WRONLY
+    return os.open(path, _CREATE | how | more, 0o666)
+
+
+def _is_fifo(path: str) -> bool:
+    try:
+        return stat.S_ISFIFO(os.stat(path).st_mode)
+    except OSError:  # it is not there yet, or opening it says why not
+        return False

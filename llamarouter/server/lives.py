@@ -18,7 +18,7 @@ from typing import Protocol
 from llamarouter.core.causes import Cause
 from llamarouter.core.child_protocol import modalities_of
 from llamarouter.core.errors import ModelUnloaded, RouterError
-from llamarouter.core.events import Event, Exited, Stop
+from llamarouter.core.events import Event, Exited, Stop, StopReason
 from llamarouter.core.exits import Exit
 from llamarouter.core.failures import ending_of, error_of
 from llamarouter.core.memory import HOST, Placement
@@ -29,6 +29,8 @@ from llamarouter.server.child import Child
 from llamarouter.server.feed import Feed
 from llamarouter.server.mishap import Mishap
 from llamarouter.server.observer import Observer
+
+_UNASKED = (StopReason.EVICTED, StopReason.EXPIRED)
 
 log = logging.getLogger("llamarouter")
 
@@ -100,6 +102,13 @@ class Lives:
             self._begun[model].remove(begun)
             if not self._begun[model]:
                 del self._begun[model]
+
+    def ending_of(self, model: str, failure: Exit | None) -> dict[str, object]:
+        """How its last process ended, in the words of the feed; `failure`: None where it was asked to."""
+        ending, stopped = ending_of(failure), self.stops.get(model)
+        if failure is None and stopped is not None and stopped[0].reason in _UNASKED:
+            ending["stopped"] = stopped[0].reason.value  # not for whom: not everybody sees that one
+        return ending
 
     async def until_gone(self, model: str) -> None:
         """Return when the process that a model has now is gone; the next requests may have started another."""
@@ -194,7 +203,7 @@ class Lives:
         child.gone.set()
         if not self.children:
             self._idle.set()
-        ending = ending_of(None if error is None else end)
+        ending = self.ending_of(model, None if error is None else end)
         self._feed.tell(model, "status_change", {"status": "unloaded", **ending})
         try:
             if error is not None:

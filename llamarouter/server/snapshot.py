@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import msgspec
 
-from llamarouter.core.failures import ending_of
 from llamarouter.server.child import Stage
 from llamarouter.server.feed import Record
 from llamarouter.server.listing import listed
@@ -29,7 +28,7 @@ def _state_of(node: Node, model: str) -> dict[str, object]:
     child = node.supervisor.children.get(model)
     if child is None:
         failed = node.supervisor.lives.failures.get(model)
-        return {"status": "unloaded", **ending_of(None if failed is None else failed[0])}
+        return {"status": "unloaded", **node.supervisor.lives.ending_of(model, None if failed is None else failed[0])}
     state: dict[str, object] = {"status": child.stage.value}
     if child.stage is Stage.LOADING and child.progress is not None:
         state["progress"] = msgspec.to_builtins(child.progress)

@@ -208,6 +208,13 @@ HTTP = (
         (Claim("events: load and unload", "header.cache-control", ABSENT, "no-cache"),),
     ),
     Difference(
+        "an-end-says-why",
+        "Why a model was unloaded is not said.",
+        "`stopped` says that it made room, or that its idle time was over.",
+        "Who watches sees what happens, and why.",
+        (Claim("events: a place is made for another model", "event"),),
+    ),
+    Difference(
         "a-scrape-never-loads",
         "`GET /metrics`, `/props` and `/slots` with `?model=` load that model, and count as its use.",
         "A model that is not loaded is a 400 that says how to load it; `autoload=true` asks for it.",

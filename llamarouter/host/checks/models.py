@@ -23,9 +23,10 @@ def check_models(inventory: Inventory, preset: str | None) -> list[Finding]:
     for entry in inventory.catalog.entries.values():
         sizes[entry.model.size] = sizes.get(entry.model.size, 0) + 1
     seen = []
+    names: dict[tuple[int, int], str] = {}  # two hard links are one file, and take its room once
     for entry in inventory.catalog.entries.values():
         model = entry.model
-        path = os.path.realpath(model.files.model) if model.files is not None else None
+        path = None if model.files is None else _one_name_of(os.path.realpath(model.files.model), names)
         twins = path is not None and model.size > 0 and sizes[model.size] > 1
         seen.append(
             Seen(
@@ -40,6 +41,14 @@ def check_models(inventory: Inventory, preset: str | None) -> list[Finding]:
         )
     findings = list(model_findings(seen, inventory.catalog.skipped, preset))
     return [*findings, *unfinished_findings(unfinished(inventory.places))]
+
+
+def _one_name_of(path: str, names: dict[tuple[int, int], str]) -> str:
+    try:
+        there = os.stat(path)
+    except OSError:
+        return path
+    return names.setdefault((there.st_dev, there.st_ino), path)
 
 
 def unfinished(places: Places) -> Iterator[Unfinished]:
