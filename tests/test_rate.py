@@ -89,6 +89,16 @@ def test_so_many_tokens_until_midnight() -> None:
     assert meter.tokens(NOON + DAY) == 3
 
 
+def test_a_clock_that_was_a_year_ahead_does_not_stop_the_days() -> None:
+    meter = Meter(Limits(tokens_per_day=100))
+    meter.enter(0.0, NOON + 365 * DAY)
+    meter.leave(99, NOON + 365 * DAY)
+    meter.enter(0.0, NOON)
+    meter.leave(1, NOON)
+    assert isinstance(refusal(meter, 0.0), TokensUsedUp)  # it gives nobody his tokens back
+    assert meter.tokens(NOON + DAY) == 0
+
+
 def test_what_was_written_down_counts_on_the_day_that_it_is_of() -> None:
     meter = Meter(Limits(tokens_per_day=100))
     meter.recall(int(NOON // DAY), 80)

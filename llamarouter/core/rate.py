@@ -81,6 +81,8 @@ class Meter:
         day = int(date // DAY)
         if day > self._day:  # a clock that is set back gives nobody his tokens back
             self._day, self._tokens = day, 0
+        elif day < self._day - 1:  # it was wrong: days that will not come for long must not hold what is used in them
+            self._day = day
 
 
 def _so_many(number: int) -> str:
