@@ -70,6 +70,7 @@ ADMINISTERS = (
     ("POST", "/lr/stop"),
     ("POST", "/models/reload"),
     ("POST", "/lr/pin"),
+    ("GET", "/models?reload=1"),
     ("GET", "/lr/status"),
     ("GET", "/lr/logs?model=m"),
     ("GET", "/slots?model=m"),
@@ -93,6 +94,10 @@ async def test_at_both_doors_of_a_router_without_keys(tmp_path: Path) -> None:
             assert (await door.answer()).status == 403, (method, path)
         assert not home.stopped.is_set()
         assert not home.node.supervisor.children
+        for site, status in (("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)):
+            picture = await home.client.get("/models?reload=1", headers={"sec-fetch-site": site})
+            assert picture.status_code == status
+        assert (await home.client.get("/models?reload=1")).status_code == 200
         # It may ask, as the reference lets it; and a page of this machine may administer.
         chat = {"model": "m", "messages": []}
         assert (await home.client.post("/v1/chat/completions", json=chat, headers=evil)).status_code == 200

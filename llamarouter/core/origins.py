@@ -30,6 +30,13 @@ def check_origin(headers: Headers, cors: Cors) -> None:
         )
 
 
+def check_change(headers: Headers, cors: Cors) -> None:
+    """The same for a GET that changes something: with the request for a picture a browser sends no origin."""
+    if header_of(headers, b"sec-fetch-site") not in (None, *_AT_HOME) and header_of(headers, b"origin") is None:
+        raise Forbidden("another page may not administer this router")
+    check_origin(headers, cors)
+
+
 def _is_here(origin: bytes, host: bytes | None) -> bool:
     scheme, _, rest = origin.partition(b"://")
     name = name_of(rest) if scheme in (b"http", b"https") else None

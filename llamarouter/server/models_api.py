@@ -12,9 +12,11 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from llamarouter.core.access import OPEN
 from llamarouter.core.changes import Changes
 from llamarouter.core.errors import BadRequest, Draining, FeatureDisabled, ModelNotFound, ReloadRefused, UsageError
 from llamarouter.core.key_rules import needs_admin
+from llamarouter.core.origins import check_change
 from llamarouter.server.answers import Json, access_of, object_of, success
 from llamarouter.server.listing import ModelList, describe, for_users, listed
 from llamarouter.server.node import Node
@@ -32,6 +34,8 @@ class ModelsApi:
         if request.query_params.get("reload"):
             if not access.admin:
                 raise needs_admin()
+            if access is OPEN:
+                check_change(request.scope["headers"], self._node.settings.cors)
             await _unrefused(self._node.look_again())
         else:
             await shelf.look()
