@@ -369,6 +369,26 @@ def test_another_engine_and_another_environment_have_other_names_for_the_same_ca
     assert found.seen_by(chosen).needs({"CUDA0": 5, HOST: 1}) == {"CUDA1": 5, HOST: 1}
 
 
+def test_another_engine_at_the_same_path_is_asked_anew(machine: FakeMachine) -> None:
+    arc = listed("Vulkan0", "Intel Arc A770", 16 * GIB, 15 * GIB)
+    engine = machine.engine("server", arc)
+
+    async def ask() -> list[tuple[str, ...]]:
+        async with Machine(engine, machine.env, machine.roots) as asked:
+            seen = [(await asked.survey()).gpus]
+            for devices in ((), (arc,)):
+                machine.engine("server", *devices)  # a build for the CPU, and the old one again
+                seen.append((await asked.survey()).gpus)
+                asked.forget_engine(engine)
+                assert asked.view(engine) is None
+                seen.append((await asked.survey()).gpus)
+                assert asked.view(engine) is not None
+            return seen
+
+    gpu = ("Vulkan0",)
+    assert asyncio.run(ask()) == [gpu, gpu, (), (), gpu]
+
+
 async def _known(machine: Machine, command: tuple[str, ...], env: dict[str, str]) -> View | None:
     async with asyncio.timeout(10):
         await machine.listed(command, env)

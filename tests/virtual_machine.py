@@ -32,6 +32,7 @@ class VirtualMachine:
     tells: bool = True
     surveys: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
+    forgotten: list[tuple[str, ...]] = field(default_factory=list)  # engines at whose paths others lie
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -54,6 +55,9 @@ class VirtualMachine:
 
     async def listed(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
         pass
+
+    def forget_engine(self, command: Sequence[str]) -> None:
+        self.forgotten.append(tuple(command))
 
     def _look(self, pids: Iterable[int]) -> Survey:
         self.surveys += 1

@@ -56,6 +56,8 @@ class Devices(Protocol):
 
     async def listed(self, command: Sequence[str], environ: Mapping[str, str] | None = None) -> None: ...
 
+    def forget_engine(self, command: Sequence[str]) -> None: ...
+
     async def __aenter__(self) -> object: ...
 
     async def __aexit__(self, *_: object) -> None: ...
@@ -155,6 +157,10 @@ class Memory:
         rooms = rooms_of(await self._devices.survey(self._pids()), self._budgets, self._pids()) if seen else {}
         pins = [Pin(each.model, each.placements) for each in seen]
         return misfit_of(pins, {name: room.most for name, room in rooms.items()})
+
+    def forget_engine(self, command: Sequence[str]) -> None:
+        """Another one lies at the path of an engine: it may use other devices, and call them otherwise."""
+        self._devices.forget_engine(command)
 
     async def unknown_devices(self) -> tuple[Skipped, ...]:
         """Devices that somebody has named and that the model's engine does not have: a line for each place."""

@@ -223,7 +223,11 @@ class Node:
         changes = changes_between(before.catalog, after.catalog)
         for model in changes.stale:
             self.supervisor.forget(model, self.settings.drain_timeout)
-        replaced = (*changes.replaced, *after.run_by(after.swapped(before)))
+        swapped = after.swapped(before)
+        if self.memory is not None:
+            for key in swapped:
+                self.memory.forget_engine(after.engine_of(key).command)
+        replaced = (*changes.replaced, *after.run_by(swapped))
         for model in replaced:
             self._allow(model)
         for model in (*changes.stale, *replaced):

@@ -86,6 +86,11 @@ class Listings:
             return age > self._again and self._may_have()
         return fresh is not None and age > fresh
 
+    def forget(self, command: Sequence[str]) -> None:
+        """Another engine lies where this one lay: what the old one said, or has still to say, says nothing of it."""
+        self._known = {asked: each for asked, each in self._known.items() if asked.command != tuple(command)}
+        self._running = {asked: each for asked, each in self._running.items() if asked.command != tuple(command)}
+
     def all(self) -> Mapping[Asked, Listing]:
         """What is known of all engines, in the order in which they answered."""
         return self._known

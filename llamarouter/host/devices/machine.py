@@ -132,6 +132,11 @@ class Machine:
         """Take no figure for fresh any more: a child has ended, or something else has happened."""
         self._at = min(self._at, time.monotonic() - 2 * _LISTED_FRESH)
 
+    def forget_engine(self, command: Sequence[str]) -> None:
+        """Another one lies at its path, which may use other devices."""
+        self._listings.forget(command)
+        self.forget()
+
     # --- asking -----------------------------------------------------------------------------------------------------
 
     async def _ask(self, pids: tuple[int, ...]) -> None:
