@@ -156,6 +156,11 @@ def test_events_of_one_model_as_json(router: RouterDouble, capsys: Captured) -> 
     ]
 
 
+def test_events_of_a_model_that_is_not_there(router: RouterDouble, capsys: Captured) -> None:
+    assert main(["events", "--model", "nobody", "--url", router.url]) == 1
+    assert "there is no model 'nobody'" in capsys.readouterr().err
+
+
 def test_events_follow_until_the_feed_ends(capsys: Captured) -> None:
     with routing({"GET /models/sse": Reply(pieces=FEED)}) as double:
         assert main(["events", "-f", "--url", double.url]) == 0

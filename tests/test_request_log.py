@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llamarouter.core.access import OPEN, OPERATOR
 from llamarouter.core.keys import Limits
 from llamarouter.core.log_line import RequestLine
 from llamarouter.core.routes import RELAYED
@@ -284,6 +285,9 @@ def test_tokens_are_those_that_were_computed(outcome: Outcome | None, route: Any
         ({"ending": Ending.TRUNCATED, "reason": "model_crashed"}, ("warn", "truncated", "model_crashed")),
         ({"ending": Ending.CLIENT_GONE}, ("info", "client gone", None)),
         ({"path": "/health"}, ("debug", "ok", None)),
+        ({"path": "/lr/status", "method": b"GET", "access": OPERATOR}, ("debug", "ok", None)),  # lr top
+        ({"path": "/models", "method": b"GET", "access": OPEN}, ("info", "ok", None)),
+        ({"path": "/models", "method": b"POST", "access": OPERATOR}, ("info", "ok", None)),
         ({"path": "/health", "status": 421, "ending": Ending.REFUSED}, ("info", "refused", None)),
     ],
 )

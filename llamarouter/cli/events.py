@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from llamarouter.cli.failures import CommandFailed
 from llamarouter.cli.output import printable, say, styled
 from llamarouter.cli.parameters import MODEL, server_options
 from llamarouter.cli.server_client import events_of, need_server
@@ -35,14 +36,18 @@ def events(follow: bool, only: str | None, as_json: bool, url: str | None, port:
     Exit codes: 0 done, 1 no router or it failed, 2 wrong usage, 130 interrupted.
     """
     server = need_server(url, port)
+    known = False
     with server.stream("GET", "/models/sse", query=_FEED) as lines:
         for event in events_of(lines):
             if event.comment:
                 continue
             record = record_of(event.data)
             if record.get("event") == SNAPSHOT_END and not follow:
+                if only is not None and not known:
+                    raise CommandFailed(f"there is no model '{only}'; `lr ls` lists them")
                 return
             if only is None or record.get("model") in (only, "*"):
+                known = known or record.get("model") == only
                 _print(record, as_json)
 
 

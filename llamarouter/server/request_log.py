@@ -10,6 +10,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
+from llamarouter.core.access import OPERATOR
 from llamarouter.core.log_line import RequestLine
 from llamarouter.core.shown import shown
 from llamarouter.core.tokens import NONE
@@ -19,6 +20,8 @@ from llamarouter.relay.switchboard import Ask
 _NAME = 64  # characters of a model's name that nobody knows
 # Somebody looks there every second: what is well is no news.
 _PROBES = frozenset({"/health", "/v1/health", "/livez", "/readyz", "/metrics", "/lr/auth"})
+_LOOKS = frozenset({"/models", "/lr/status", "/lr/devices"})  # of `lr top`, each second, by the admin socket
+_QUIET = _PROBES | _LOOKS
 _OURS = (Ending.FAILED, Ending.TRUNCATED)
 # Taken from the class, or asked of a member, each would cost 0.2 us of a line's 1.4.
 _OK = Ending.OK
@@ -92,7 +95,11 @@ def level_of(call: Call) -> str:
     """How much it matters."""
     if call.ending in _OURS or call.status >= 500:
         return "warn"
-    return "debug" if call.path in _PROBES and call.status < 400 else "info"
+    return "debug" if call.path in _QUIET and call.status < 400 and _is_probe(call) else "info"
+
+
+def _is_probe(call: Call) -> bool:
+    return call.path in _PROBES or (call.access is OPERATOR and call.method == b"GET")
 
 
 def _ending_of(call: Call) -> tuple[str, str | None]:
