@@ -17,7 +17,7 @@ from llamarouter.core.log_line import (
     text_of,
     text_of_json,
 )
-from llamarouter.core.shown import harmless, one_line, shown
+from llamarouter.core.shown import harmless, one_line, shown, without_secrets
 
 DOCS = (Path(__file__).parents[1] / "docs" / "logs.md").read_text(encoding="utf-8")
 
@@ -108,3 +108,17 @@ def test_a_message_keeps_its_lines_in_json_and_steers_nothing() -> None:
 @pytest.mark.parametrize("text", ["", "torn {", "[1]", '{"type":"request","time":1}', '{"time":"x","level":1,"msg":2}'])
 def test_what_is_no_line_is_shown_as_it_is(text: str) -> None:
     assert text_of_json(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/v1/models", "/v1/models"),
+        ("/sk-lr-IyyOZAxNIdXpL-4ioS4FL53iRywJ/v1", "/sk-lr-.../v1"),
+        ("sk-proj-0123456789 and hf_abcdefghij", "sk-... and hf_..."),
+        ("user/task-of-somebody:Q4", "user/task-of-somebody:Q4"),
+        ("sk-1", "sk-1"),
+    ],
+)
+def test_a_key_in_a_wrong_place_is_cut_off(text: str, expected: str) -> None:
+    assert without_secrets(text) == expected

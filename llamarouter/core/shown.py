@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+# What a secret looks like that a client has put where none belongs: into a path, or where the model is named.
+_SECRET = re.compile(r"(?<![A-Za-z0-9])(sk-(?:lr-)?|hf_)[A-Za-z0-9_-]{8,}")
 LIMIT = 100  # characters
 _MESSAGE = 1 << 16  # of one that is ours
 # What JSON leaves as it is, and a terminal or a reader of lines does not: control characters, other line ends, and
@@ -18,6 +20,11 @@ def shown(text: str, limit: int = LIMIT) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def without_secrets(text: str) -> str:
+    """`text` in which keys and tokens are cut to how they begin."""
+    return _SECRET.sub(r"\1...", text) if "sk-" in text or "hf_" in text else text
 
 
 def one_line(text: str) -> str:

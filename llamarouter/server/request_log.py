@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from llamarouter.core.access import OPERATOR
 from llamarouter.core.log_line import RequestLine
-from llamarouter.core.shown import shown
+from llamarouter.core.shown import shown, without_secrets
 from llamarouter.core.tokens import NONE
 from llamarouter.relay.call import Call, Ending, tokens_of
 from llamarouter.relay.switchboard import Ask
@@ -88,7 +88,7 @@ class RequestLog:
     def _named(self, ask: Ask | None) -> str | None:
         if ask is None:
             return None
-        return self._model_of(ask) or shown(ask.model, _NAME)
+        return self._model_of(ask) or shown(without_secrets(ask.model), _NAME)
 
 
 def level_of(call: Call) -> str:
@@ -125,4 +125,4 @@ def _method(method: bytes) -> str:
 
 @functools.lru_cache(1024)
 def _route(path: str) -> str:
-    return shown(path)
+    return shown(without_secrets(path))

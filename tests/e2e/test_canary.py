@@ -102,6 +102,7 @@ def test_no_secret_and_no_prompt_shows_up(serve: Serve, tmp_path: Path, engine: 
     user = router.lr("key", "add", "ann", "--models", "a").stdout.strip()
     secrets = {"user": user, "admin": FILE_KEY}
     shown = dict(_asked(router, secrets, tmp_path / "table"))
+    _misplaced(router, (user, FILE_KEY))
     with router.client(headers={"x-api-key": FILE_KEY}) as client:
         assert client.post("/v1/completions", json=BODY | {"grammar": ""}).status_code == 200
         (child,) = router.engines()
@@ -163,6 +164,16 @@ def _answer(client: httpx.Client, method: str, path: str, headers: dict[str, str
         for piece in answer.iter_text():
             text += piece
     return text
+
+
+def _misplaced(router: Router, secrets: tuple[str, ...]) -> None:
+    """Keys where clients put them by mistake: into the path, and into the name of the model."""
+    with router.client(headers={"x-api-key": FILE_KEY}) as client:
+        for secret in secrets:
+            assert client.get(f"/{secret}/v1/models").status_code == 404
+            assert client.get("/props", params={"model": secret}).status_code == 404
+            assert client.post("/v1/completions", json={"model": secret, "prompt": "x"}).status_code == 404
+            assert client.get(f"/v1/models/{secret}").status_code == 404
 
 
 def _crash(client: httpx.Client, router: Router, child: int) -> None:
