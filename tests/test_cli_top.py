@@ -6,6 +6,7 @@ import io
 import json
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -61,6 +62,7 @@ def shown(scene: Scene, chosen: str | None = None, width: int = 120, height: int
 
 
 ROWS = (
+    Row(id="done", state="loaded", in_flight=0, slots=4, tokens_per_second=99.0),
     Row(id="idle", state="unloaded", stopped="evicted", stopped_ago=12.0, stopped_for="busy", stopped_lacks="memory"),
     Row(id="busy", state="loaded", in_flight=2, slots=4, waiting=3, tokens_per_second=31.5, held={"CUDA0": 17 * 10**9}),
     Row(id="gone\x1b[2J", state="unloaded", failure=Failure(reason="x", message="ended by SIGSEGV", seconds_ago=5.0)),
@@ -69,8 +71,8 @@ ROWS = (
 
 def test_a_picture_has_models_devices_and_the_last_ends_with_their_reasons() -> None:
     lines = shown(Scene(STATUS, Listing(ROWS), DEVICES["devices"], ("10:00:00  a  loaded",)), "busy")
-    assert "1 of 3 in memory   2 in flight   3 waiting   31.5 tok/s" in lines[0]
-    assert lines[2].split() == [">", "busy", "loaded", "2/4", "3", "31.5", "CUDA0", "17.0", "GB", "-"]
+    assert "2 of 4 in memory   2 in flight   3 waiting   31.5 tok/s" in lines[0]
+    assert lines[2].split() == [">", "busy", "loaded", "2/4", "3", "31.5", "CUDA0", "17.0", "GB", "now"]
     text = "\n".join(lines)
     assert " CUDA0    [###############.....] 17.0 GB by models, 6.0 GB of 24.0 GB free  (does not answer" in text
     assert text.index("5.0 s ago: gone?[2J ended by SIGSEGV") < text.index(
@@ -78,6 +80,12 @@ def test_a_picture_has_models_devices_and_the_last_ends_with_their_reasons() -> 
     )
     assert "\x1b" not in text
     assert lines[-2:] == [" 10:00:00 a loaded", KEYS]
+
+
+def test_the_picture_of_the_docs_has_the_columns_and_keys_of_this_one() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "top.md").read_text(encoding="utf-8")
+    assert f"`{KEYS}`" in page
+    assert shown(Scene(STATUS, Listing(ROWS)))[1].split() == page.splitlines()[6].split()
 
 
 @pytest.mark.parametrize(("width", "height"), [(60, 8), (80, 12), (200, 50)])

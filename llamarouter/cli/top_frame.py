@@ -51,14 +51,17 @@ def frame_of(scene: Scene, chosen: str | None, width: int, height: int, message:
 
 def _head(scene: Scene) -> Text:
     rows, status = scene.rows, scene.status
-    sums = [sum(getattr(row, name) or 0 for row in rows) for name in ("in_flight", "waiting", "tokens_per_second")]
+    sums = [sum(getattr(row, name) or 0 for row in rows) for name in ("in_flight", "waiting")]
+    speed = sum(
+        row.tokens_per_second or 0 for row in rows if row.in_flight
+    )  # of the others it is that of the last answer
     loaded = sum(row.state in RUNNING for row in rows)
     where = ", ".join(map(str, status.get("listen") or ())) or "router"
     draining = "  DRAINING" if status.get("draining") else ""
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f"lr {status.get('version', '')}  {where}  up {duration_of(status.get('uptime'))}", style="bold")
     text.append(f"   {loaded} of {len(rows)} in memory   {sums[0]} in flight   {sums[1]} waiting")
-    text.append(f"   {sums[2]:.1f} tok/s{draining}")
+    text.append(f"   {speed:.1f} tok/s{draining}")
     return text
 
 
@@ -86,7 +89,7 @@ def _models(rows: Iterable[Row], chosen: str | None, *, wide: bool) -> Table:
         more = (
             number_of(row.tokens_per_second),
             by_device(row.held) if row.held else "-",
-            "-" if row.last_used is None else duration_of(row.last_used),
+            "now" if row.in_flight else "-" if row.last_used is None else duration_of(row.last_used),
         )
         table.add_row(
             ">" if mine else "",

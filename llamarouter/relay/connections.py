@@ -61,6 +61,11 @@ class ChildConnections:
         """Connections that are being made."""
         return len(self._connecting)
 
+    def pace(self) -> float:
+        """Pieces a second of all streams that run; 0.0: none does."""
+        now = self._clock()
+        return sum(upstream.pace(now) for upstream in self._open)
+
     def silence(self) -> float:
         """Seconds since the last byte of any answer of a request inside, pings left out.
 

@@ -268,6 +268,11 @@ class Exchange:
         self._failing = None
         self.cut(error)
 
+    def pace(self, now: float) -> float:
+        """Pieces of its stream a second, from the first to now; 0.0: it is no stream, or has just begun."""
+        first = self.call.first
+        return (self._events - 1) / (now - first) if self._events > 1 and 0.0 < first < now else 0.0
+
     def _begin_events(self, head: AnswerHead) -> None:
         # An error event fits only between chunks: a body of a known length has no room for one.
         self._event_stream = head.length is None

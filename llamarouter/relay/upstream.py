@@ -65,6 +65,10 @@ class Upstream(asyncio.Protocol):
         self._done = False
         self._reusable = True
 
+    def pace(self, now: float) -> float:
+        """Of the stream that it carries, in pieces a second."""
+        return 0.0 if self._exchange is None else self._exchange.pace(now)
+
     # --- what the exchange asks ---------------------------------------------------------------------------------------
 
     def send(self, exchange: Exchange, *, one_request: bool = False) -> None:

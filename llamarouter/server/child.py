@@ -83,7 +83,9 @@ class Child(Struct, eq=False):
 
     @property
     def tokens_per_second(self) -> float | None:
-        """The speed of the last answer that says one."""
+        """That of the streams that run now, together; else of the last answer that says one."""
+        if self.connections is not None and (pace := self.connections.pace()):
+            return pace
         found = _PER_SECOND.findall(self.timings)
         return float(found[-1]) if found else None
 
