@@ -14,6 +14,7 @@ from llamarouter.core.routes import RELAYED
 from llamarouter.server.api import control_routes
 from llamarouter.server.guard import PUBLIC
 from tests.node_kit import House, add_model, asgi_client, house
+from tests.waiting import until
 
 pytestmark = pytest.mark.anyio
 
@@ -208,6 +209,21 @@ async def test_bodies_of_control_routes_are_bounded_and_must_be_objects(tmp_path
             answer = await home.client.post("/models", content=content)
             assert (answer.status_code, answer.json()["error"]["reason"]) == (400, "bad_request")
         assert (await home.client.delete("/models")).status_code == 400
+
+
+async def test_bodies_of_control_routes_count_among_those_that_are_read(tmp_path: Path) -> None:
+    async with house(tmp_path, "--queue-bytes", "1M") as home:
+        bodies = home.node.traffic.bodies
+        slow, other = await home.knock(), await home.knock()
+        head = b"POST /v1/streams/lookup HTTP/1.1\r\nhost: h\r\ncontent-length: 900000\r\n\r\n"
+        slow.send(head + b" " * 600_000)
+        await until(lambda: bodies.used == 600_000)
+        other.send(head + b" " * 600_000)
+        refused = await other.answer()
+        assert (refused.status, refused.json()["error"]["reason"]) == (429, "queue_full")
+        slow.send(b'{"conversation_ids": []}'.rjust(300_000))
+        assert (await slow.answer()).json() == []
+        assert bodies.used == 0
 
 
 async def test_a_router_that_is_leaving_says_so_and_starts_nothing(tmp_path: Path) -> None:

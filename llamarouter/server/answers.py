@@ -19,6 +19,7 @@ from llamarouter.core.errors import (
     body_of,
     headers_of,
 )
+from llamarouter.relay.body_budget import BodyBudget
 
 _MAX_BODY = 1 << 20  # bytes; what is asked for here fits into a line
 
@@ -26,6 +27,7 @@ _JSON = msgspec.json.Encoder()
 
 
 ACCESS = "llamarouter.access"  # where a scope says whose request it is
+BODIES = "llamarouter.bodies"  # where it has the `BodyBudget` of all that are read
 
 
 def access_of(request: Request) -> Access:
@@ -66,11 +68,14 @@ async def object_of(request: Request) -> dict[str, Any]:
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced[:20]) > _MAX_BODY:
         raise _too_large()
+    bodies: BodyBudget = request.scope.get(BODIES) or BodyBudget()
     try:
-        async for part in request.stream():
-            data += part
-            if len(data) > _MAX_BODY:
-                raise _too_large()
+        with bodies.reading() as reading:
+            async for part in request.stream():
+                data += part
+                if len(data) > _MAX_BODY:
+                    raise _too_large()
+                reading.take(len(part))
     except ClientDisconnect as error:
         raise BadRequest("the client left before its request was whole") from error
     try:

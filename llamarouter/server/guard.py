@@ -27,7 +27,7 @@ from llamarouter.core.origins import check_origin
 from llamarouter.core.wire import header_of
 from llamarouter.relay.call import REQUEST_ID, Call
 from llamarouter.relay.takeover import call_of
-from llamarouter.server.answers import ACCESS, answer
+from llamarouter.server.answers import ACCESS, BODIES, answer
 from llamarouter.server.node import Node
 
 # What a proxy may have made another path of: nginx merges slashes, takes `.` and `..` out, and leaves a fragment away.
@@ -82,7 +82,7 @@ class Guard:
             return
         if (route := self._route_of(inner)) is not None:
             call.path = route.path
-        await self._app({**inner, ACCESS: call.access}, receive, send)
+        await self._app({**inner, ACCESS: call.access, BODIES: self._node.traffic.bodies}, receive, send)
 
     def _route_of(self, inner: Scope) -> Route | None:
         return next((route for route in self._routes if route.matches(inner)[0] is Match.FULL), None)
