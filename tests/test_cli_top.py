@@ -124,6 +124,14 @@ def test_a_person_sees_chooses_and_asks(router: RouterDouble) -> None:
     assert "\x1b[?1049l" in rest  # the screen is as it was
 
 
+def test_who_is_told_to_end_leaves_the_terminal_as_it_was(router: RouterDouble) -> None:
+    terminal = Terminal("top", "--url", router.url)
+    terminal.until("small:Q4_1")
+    terminal.process.terminate()
+    assert "\x1b[?1049l" in terminal.end()
+    assert terminal.process.returncode == 128 + 15
+
+
 def test_it_asks_at_most_twice_a_second_however_much_happens() -> None:
     hold, many = Event(), tuple(record("a", "status_change", {"status": "loaded"}) for _ in range(500))
     replies: dict[str, Reply | list[Reply]] = {

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import select
+import signal
 import sys
 import termios
 import threading
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -190,11 +192,17 @@ class View:
 
 @contextmanager
 def _keys_as_they_come() -> Iterator[None]:
-    """Each key at once, and not shown; as it was afterwards."""
+    """Each key at once, and not shown; as it was afterwards, also where SIGTERM ends it."""
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
     descriptor = sys.stdin.fileno()
     before = termios.tcgetattr(descriptor)
+    handler = signal.signal(signal.SIGTERM, leave)
     tty.setcbreak(descriptor)
     try:
         yield
     finally:
         termios.tcsetattr(descriptor, termios.TCSADRAIN, before)
+        signal.signal(signal.SIGTERM, handler)
