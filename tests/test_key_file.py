@@ -97,6 +97,10 @@ def test_a_folder_and_one_that_cannot_be_made_are_refused(tmp_path: Path) -> Non
     (tmp_path / KEYS).mkdir()
     with pytest.raises(UsageError, match=re.escape("keys.toml: ")):
         KeyFile(tmp_path / KEYS).read()
+    (tmp_path / KEYS).rmdir()
+    os.mkfifo(tmp_path / KEYS, 0o600)
+    with pytest.raises(UsageError, match="not a file"):
+        KeyFile(tmp_path / KEYS).read()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="the user whose router it is"):
         KeyFile(tmp_path / "file" / KEYS).change(lambda keys: keys)
