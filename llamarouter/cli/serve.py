@@ -72,7 +72,7 @@ def serve(argv: list[str]) -> int:
     settings = parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=keys_kept)
     settings = listening_on(settings, passed.hosts, passed.port, keys_kept=keys_kept)
     book = set_up_log(settings, environ)
-    settings, headers = _within_limits(settings), HeaderCache(state / "headers.json")
+    settings, headers = _with_doubts(_within_limits(settings)), HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
     headers.read_within(math.inf)
@@ -94,6 +94,19 @@ def serve(argv: list[str]) -> int:
         book=book,
     )
     return _run(plan)
+
+
+def _with_doubts(settings: Settings) -> Settings:
+    """The settings, and a warning for each of its files of keys that everybody may read."""
+    if not settings.secret_files:
+        return settings
+    from msgspec.structs import replace
+
+    from llamarouter.core.model import Skipped
+    from llamarouter.host.checks.keys import check_secret_files
+
+    doubts = [Skipped(each.where, f"{each.what}: {each.fix}") for each in check_secret_files(settings.secret_files)]
+    return replace(settings, warnings=(*settings.warnings, *doubts))
 
 
 def _within_limits(settings: Settings) -> Settings:

@@ -121,6 +121,7 @@ def test_no_secret_and_no_prompt_shows_up(serve: Serve, tmp_path: Path, engine: 
     router.stop()
     shown |= processes | {"environ of a child": environ, "output": "".join(router.output)}
     assert "/v1/completions" in shown["output"]  # the log of requests
+    assert f"{given / 'keys'}: everybody on this machine may read" in shown["output"]
     shown |= _written(tmp_path, given)
     for name in ("log", "keys.toml", "failures.jsonl"):
         assert any(each.endswith(f"/{name}") for each in shown)
