@@ -72,7 +72,8 @@ def serve(argv: list[str]) -> int:
     settings = parse_settings(argv, environ, engine.table, _read_text, config, keys_kept=keys_kept)
     settings = listening_on(settings, passed.hosts, passed.port, keys_kept=keys_kept)
     book = set_up_log(settings, environ)
-    settings, headers = _with_doubts(_within_limits(settings)), HeaderCache(state / "headers.json")
+    _warn_of_open_files(settings)
+    settings, headers = _within_limits(settings), HeaderCache(state / "headers.json")
     headers.read_within(math.inf if settings.one_model is not None else _READ_BEFORE_LISTENING)
     inventory = take_inventory(settings, environ, engine, headers)
     headers.read_within(math.inf)
@@ -96,17 +97,13 @@ def serve(argv: list[str]) -> int:
     return _run(plan)
 
 
-def _with_doubts(settings: Settings) -> Settings:
-    """The settings, and a warning for each of its files of keys that everybody may read."""
-    if not settings.secret_files:
-        return settings
-    from msgspec.structs import replace
+def _warn_of_open_files(settings: Settings) -> None:
+    """Log which of its files of keys everybody may read; a warning of the settings would outlive its mending."""
+    if settings.secret_files:
+        from llamarouter.host.checks.keys import check_secret_files
 
-    from llamarouter.core.model import Skipped
-    from llamarouter.host.checks.keys import check_secret_files
-
-    doubts = [Skipped(each.where, f"{each.what}: {each.fix}") for each in check_secret_files(settings.secret_files)]
-    return replace(settings, warnings=(*settings.warnings, *doubts))
+        for each in check_secret_files(settings.secret_files):
+            logging.getLogger("llamarouter").warning("%s: %s: %s", each.where, each.what, each.fix)
 
 
 def _within_limits(settings: Settings) -> Settings:
