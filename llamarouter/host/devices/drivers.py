@@ -85,7 +85,7 @@ class Drivers:
                 with contextlib.suppress(OSError):
                     pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(0.1)
+            process.wait(1.0)
 
     def _start(self) -> subprocess.Popen[bytes]:
         return subprocess.Popen(

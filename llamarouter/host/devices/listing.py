@@ -56,9 +56,9 @@ def _failed(reason: str) -> Listing:
 
 
 def _abandon(process: subprocess.Popen[bytes]) -> None:
-    """Kill it, and wait for it no longer than a moment: a driver may hold it for ever."""
+    """Kill it, and wait for it no longer than a second: a driver may hold it for ever."""
     process.kill()
     if process.stdout is not None:
         process.stdout.close()
     with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(0.1)
+        process.wait(1.0)
