@@ -42,6 +42,7 @@ class CrowdedHouse(House):
         self._looks: dict[int, tuple[Appraised, Look]] = {}  # by the answer that the scheduler is still to be told
         self._known: set[str] = set()  # whose needs the scheduler has been told of, since their last start or refusal
         self._others_grew_at = float("-inf")
+        self._wrong_until = float("-inf")  # drivers may show bytes of the dead that no estimate knew of
         self._asked_of: set[str] = set()  # of whom an answer is on its way; it counts for nothing for those who have
         self._void: set[str] = set()  # become others since
         self._told: dict[str, float] = {}  # by model: when the scheduler was told of its needs
@@ -154,6 +155,8 @@ class CrowdedHouse(House):
             self.tell(Weighed(child.model, child.truth))
 
     def _gone(self, child: Child) -> None:
+        if self.errors.get(child.model, 100) > 100:
+            self._wrong_until = self.now + max(device.lag for device in self.devices.values())
         for device in self.devices.values():
             device.leave(child.model, self.now)
         if self._look is not None and self._look.at == self.now:  # a real clock would have gone on between the two,
@@ -184,7 +187,7 @@ class CrowdedHouse(House):
 
     def _check_death(self, child: Child) -> None:
         """A load died of memory: somebody must have taken what the books did not know of."""
-        wrong = any(self.errors.get(model, 100) > 100 for model in self.children)
+        wrong = any(self.errors.get(model, 100) > 100 for model in self.children) or self.now <= self._wrong_until
         grew = self._others_grew_at >= child.started - 2.0 - self.delay - self.cached
         slow = any(device.lag > self.limits.lag for device in self.devices.values())
         assert wrong or grew or slow, "a load died of memory though every estimate was right"
