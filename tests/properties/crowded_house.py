@@ -89,6 +89,7 @@ class CrowdedHouse(House):
             {name: device.others for name, device in self.devices.items()},
             {name: dict(device.taken) for name, device in self.devices.items()},
             frozenset(child.model for child in self.children.values() if child.phase is Phase.STARTING),
+            tuple(child for child in self.children.values() if child.ready < self.now),
             any(self.now < until for device in self.devices.values() for until, _ in device.ghosts),
             {name: device.late(self.now, self.limits.lag) for name, device in self.devices.items()},
         )
@@ -236,7 +237,9 @@ class CrowdedHouse(House):
         taken = {name: size for name, size in placement.needs.items() if size}
         beside = any(
             all(
-                one.needs.get(name, 0) + size <= self._most(name) for name, size in taken.items() if one.needs.get(name)
+                one.needs.get(name, 0) + size <= self._most(name, -self._overrated(name))
+                for name, size in taken.items()
+                if one.needs.get(name)
             )
             for one in self.placements[oldest]
         )
@@ -252,6 +255,19 @@ class CrowdedHouse(House):
             all(size <= self._most(name, late[name]) for name, size in one.needs.items() if size)
             for one in self.placements[model]
         )
+
+    def _overrated(self, name: str) -> int:
+        """What children hold less of a device than their books say, where no driver says whose bytes are whose.
+
+        So much of what others hold looks like theirs, and as if it were free once they have gone. Until then nobody can
+        know better: a younger one may have begun in it, and the older one waits for its turn. That does not go on:
+        whoever begins in it holds a part of it, so the next time there is less.
+        """
+        assert self._seen is not None
+        if self.devices[name].says_whose:
+            return 0
+        taken = self._seen.taken[name]
+        return sum(max(0, child.needs.get(name, 0) - taken.get(child.model, 0)) for child in self._seen.loaded)
 
     def _check_priority(self, victim: Child) -> None:
         """Nobody goes whose bytes another one of lower priority has too, on every device."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -51,7 +52,7 @@ class Child:
     phase: Phase = Phase.STARTING
     started: float = 0.0
     loaded: float = 0.0
-    ready: float = 0.0
+    ready: float = math.inf
     used: float = 0.0  # as the scheduler should see it
     drain_by: float | None = None
     cut: bool = False

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from llamarouter.core.memory import Room
+from tests.properties.inhabitants import Child
 
 
 @dataclass
@@ -62,5 +63,6 @@ class Look:
     others: Mapping[str, int]
     taken: Mapping[str, Mapping[str, int]]
     loading: frozenset[str]
+    loaded: tuple[Child, ...]  # whose bytes the books explain, not the devices
     haunted: bool  # some bytes of the dead were not free yet
     late: Mapping[str, int]  # of those, the bytes that the scheduler waits for no longer: it takes them for others'

@@ -140,3 +140,25 @@ def test_who_cannot_be_served_for_what_others_hold_keeps_nobody_waiting_for_long
     assert set(house.children) == {"a"}
     house.rest()
     assert house.ended == {"model_crashed": 1, "insufficient_memory": 1, "served": 1}
+
+
+def test_who_holds_less_than_was_thought_lets_a_younger_one_begin_before_an_older_one_a_turn_long() -> None:
+    """No driver says whose bytes are whose: what `b` does not hold seems to be free as soon as it has gone."""
+    house = CrowdedHouse(
+        Limits(max_wait=0.0, by_memory=True),
+        dict.fromkeys(MODELS, 1.0),
+        {"CUDA0": Device(16, says_whose=False, others=11)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 5), ("b", 5), ("c", 2))},
+        errors={"b": 50},
+    )
+    house.ask("b")
+    house.advance(2.5)
+    house.ask("a")  # claims `b`, and would have 3 more beside it by the books
+    house.advance(0.5)
+    house.ask("c")
+    assert set(house.children) == {"b", "c"}
+    house.heat("c", clients=4, seconds=3.0)
+    house.advance(10.0)
+    # `b` has gone at 6. That its bytes are not free might be the driver's lateness for 2 s; from 8 on `c` is claimed.
+    assert house.children["a"].started == 12.0
+    house.rest()
