@@ -290,3 +290,28 @@ async def test_many_clients_at_once(way: str, child: str) -> None:
                 group.create_task(one(client, n))
         assert len(rig.board.outcomes) == 400
         assert rig.board.connections.idle <= 56
+
+
+@pytest.mark.parametrize("size", [1_000_000, 20_000_000])
+async def test_a_child_that_answers_before_it_has_read_the_request_is_not_asked_again_there(
+    way: str, size: int
+) -> None:
+    """The rest of that body would go before the next request; and nothing of it is kept for a child that reads none."""
+
+    async def hasty(child: Scripted) -> None:
+        await child.reader.readuntil(b"\r\n\r\n")
+        child.reader._transport.pause_reading()  # type: ignore[attr-defined]
+        await child.say(b"HTTP/1.1 413 Payload Too Large\r\nContent-Length: 5\r\n\r\nlarge")
+        child.reader._transport.resume_reading()  # type: ignore[attr-defined]
+        await child.until_gone()
+
+    async with scripted_child(hasty) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        for asked in (1, 2):
+            answer = await client.ask(body={"prompt": "x" * size})
+            assert (answer.status, answer.body) == (413, b"large")
+            assert len(made) == asked
+            assert rig.board.connections.idle == 0
+        await until(lambda: all(each.gone.is_set() for each in made))
+        assert rig.board.held == 0
+        assert rig.board.connections.open == 0

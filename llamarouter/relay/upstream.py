@@ -88,6 +88,7 @@ class Upstream(asyncio.Protocol):
         else:
             self.transport.write(head)
             self.transport.write(body)
+            self._familiar = None  # its answer is looked at: it may come before all of this has gone
         if exchange.paused:
             self.pause()
 
@@ -199,6 +200,8 @@ class Upstream(asyncio.Protocol):
         """How the body ends; what of it came with the head."""
         # llama-server closes behind an event stream without saying so: the next request would find it closed.
         self._reusable = head.reusable and not self._one_request and not head.event_stream
+        if self._reusable and self.transport.get_write_buffer_size():  # answered before it has read the request
+            self._reusable = False
         self._chunks = None
         self._left = head.length or 0
         if head_only or head.length == 0:
@@ -236,4 +239,4 @@ class Upstream(asyncio.Protocol):
         if self._reusable:
             self._connections.give_back(self, now)
         else:
-            self.transport.close()
+            self.transport.abort()  # a close would wait for what nobody reads any more
