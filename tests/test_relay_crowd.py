@@ -157,3 +157,54 @@ async def test_a_connection_that_has_gone_leaves_nothing_to_the_garbage_collecto
                 client.writer.transport.abort()
             rig.protocols.clear()
             await until(lambda: doors() == 0)
+
+
+async def crowded(door: Door) -> None:
+    """A crowd for some goes before whoever comes to `door`."""
+    for left in (False, True, True):
+        for _ in range(AT_ONCE):
+            Someone(door.crowd, 0, [], left=left).come()
+
+
+async def test_who_waits_for_his_turn_is_not_read_any_further() -> None:
+    async with scripted_child(answering) as (path, _), relay("fast", path) as rig:
+        client = await rig.client()
+        await until(lambda: rig.protocols)
+        (door,) = rig.protocols
+        request = post("/tokenize", {"content": "x" * 100_000})
+        await crowded(door)
+        door.data_received(request[:1000])
+        door.data_received(request[1000:2000])
+        assert door.is_held()
+        await until(lambda: not door.is_held())
+        client.send(request[2000:])
+        assert (await client.answer()).status == 200
+
+
+async def test_who_waits_for_his_turn_is_not_idle() -> None:
+    async with scripted_child(answering) as (path, _), relay("fast", path) as rig:
+        client = await rig.client()
+        assert (await client.ask("/tokenize", {"content": "x"})).status == 200
+        (door,) = rig.protocols
+        await crowded(door)
+        assert door.is_idle()
+        door.data_received(post("/detokenize", {"tokens": [1]}))
+        assert not door.is_idle()
+        assert (await client.answer()).status == 200
+        assert door.is_idle()
+
+
+async def test_who_is_closed_before_his_turn_is_not_read() -> None:
+    async with scripted_child(answering) as (path, _), relay("fast", path) as rig:
+        client = await rig.client()
+        await until(lambda: rig.protocols)
+        (door,) = rig.protocols
+        await crowded(door)
+        for _ in range(2):
+            door.data_received(post("/tokenize", {"content": "x"}))
+        door.transport.close()
+        last = Someone(door.crowd, 1, read := [])
+        last.come()
+        await until(lambda: read == [1])
+        assert rig.board.asks == []
+        assert await client.at_end() == b""

@@ -39,6 +39,7 @@ from llamarouter.relay.way_out import WayOut
 
 _COME_AGAIN = 5.0  # seconds
 _MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
+_MOST_BEHIND = 256  # of them, where they all came in one read
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
 
 
@@ -59,7 +60,6 @@ class Door(WayOut):
         self._familiar: Familiar[Incoming] | None = None  # the last head that the fast lane took
         self._unknown = b""  # a read that begins with a request and was not recognised
         self._feeding = 0  # bytes in the read that is being parsed
-        self._ended_one = False  # a request ended within that read
         self._advancing = False
         self._deadlines = Deadlines(self.loop, self.options.limits, self)
 
@@ -104,7 +104,7 @@ class Door(WayOut):
         return incoming if incoming is None or self._current in (None, incoming) else None
 
     def is_idle(self) -> bool:
-        return self._current is None and self._incoming is None
+        return self._current is None and self._incoming is None and not self._aside
 
     def is_held(self) -> bool:
         """Whether it is us who do not read on."""
@@ -126,12 +126,6 @@ class Door(WayOut):
             close_idle(self.transport, self.loop)
         else:
             self._end_behind(self._current)
-
-    def _end_behind(self, current: Incoming) -> None:
-        """Close the connection once `current` has its answer."""
-        current.keep_alive = False
-        if current.handed_over:
-            self.cycle.keep_alive = False
 
     # --- bytes in -----------------------------------------------------------------------------------------------------
 
@@ -161,6 +155,8 @@ class Door(WayOut):
             self._relay(familiar.means, body)
             return True
         if self._aside or not self.crowd.admits(self):
+            if self._aside:
+                self.flow.pause_reading()  # for a moment: a crowd may send more than there is room for
             self._aside.append(data)
             return True
         self._unknown = data
@@ -168,11 +164,13 @@ class Door(WayOut):
 
     def take_turn(self) -> None:
         data, self._aside = b"".join(self._aside), []
-        self.data_received(data)
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            self.data_received(data)
 
     def _feed(self, data: bytes) -> None:
         self._feeding = len(data)
-        self._ended_one = False
+        self._ended = 0
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -183,10 +181,11 @@ class Door(WayOut):
             self.send_400_response("the request is not valid HTTP")
         if self._incoming is not None:
             self._expect_more(self._incoming, len(data))
+        self._ended = 0
 
     def _expect_more(self, incoming: Incoming, read: int) -> None:
         """A request came with this read, and is not whole."""
-        if not incoming.head_complete and not self._ended_one:
+        if not incoming.head_complete and not self._ended:
             incoming.bytes_before += read
             if incoming.bytes_before > MAX_HEAD and (refusal := incoming.too_large(read=incoming.bytes_before)):
                 self._turn_away(refusal)
@@ -213,7 +212,7 @@ class Door(WayOut):
     # --- the parser's callbacks ---------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
-        self._incoming = Incoming(self.loop.time())
+        self._incoming = None if self._deaf else Incoming(self.loop.time())
 
     def on_url(self, url: bytes) -> None:
         if self._incoming is not None:
@@ -252,7 +251,7 @@ class Door(WayOut):
         if incoming is None or self._deaf or incoming.upgrading:
             return
         self._incoming = None
-        self._ended_one = True
+        self._ended += 1
         incoming.whole = True
         unknown, self._unknown = self._unknown, b""
         if incoming.handed_over:
@@ -263,6 +262,8 @@ class Door(WayOut):
             self._serve(incoming)
         else:
             self._later.append(incoming)
+            if len(self._later) > _MOST_BEHIND:
+                self._hang_up()
 
     def send_400_response(self, msg: str) -> None:
         self._turn_away(BadRequest(msg))
@@ -355,7 +356,9 @@ class Door(WayOut):
         self._advancing = True
         while self._current is None and not self._deaf:
             if self._later:
-                self._serve(self._later.popleft())
+                first = self._later.popleft()
+                self._behind = sum(map(len, self._held)) + (0 if self._incoming is None else self._incoming.body_bytes)
+                self._serve(first)
             elif self._held:
                 data = b"".join(self._held)
                 self._held, self._behind = [], 0
@@ -363,8 +366,11 @@ class Door(WayOut):
             else:
                 break
         self._advancing = False
-        if self._current is None and self._incoming is not None:  # begun behind the one that is answered now
-            self._deadlines.expect_more(self._incoming)
+        if self._current is None and (incoming := self._incoming) is not None:  # begun behind the one answered now
+            self._behind = 0
+            if incoming.head_complete and not incoming.plain:
+                self._hand_over(incoming)
+            self._expect_more(incoming, 0)
 
     def _forget_later(self) -> None:
         self._later.clear()
@@ -385,16 +391,5 @@ class Door(WayOut):
         else:
             self._current = Incoming()
             self._call = self._call_of((incoming or Incoming(self.loop.time())).let_go())
-            self.refuse(error)
-            self._deaf = True
-
-    def _break_in(self, error: RouterError) -> None:
-        """Refuse a request whose body the application is reading: it hears that its client has left."""
-        begun = self.cycle.response_started
-        self.cycle.disconnected = True
-        self.cycle.message_event.set()
-        if begun:
-            self._hang_up()
-        else:
             self.refuse(error)
             self._deaf = True

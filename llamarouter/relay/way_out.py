@@ -16,6 +16,8 @@ from llamarouter.relay.incoming import Incoming
 from llamarouter.relay.queued import Queued
 from llamarouter.relay.slow_reader import SlowReader
 
+_MOST_REFUSALS = 24  # requests of one read that may be refused: a millisecond
+
 
 class WayOut(HttpToolsProtocol):
     """The half of the `Door` that writes; which request is answered, and what comes next, the other half knows."""
@@ -29,6 +31,7 @@ class WayOut(HttpToolsProtocol):
         self._call = Call(b"", 0.0)  # what is known of `_current`
         self._deaf = False  # nothing more is read: the connection ends
         self._chunked = False  # how the current answer is framed
+        self._ended = 0  # requests that ended within the read that is being parsed
         self._slow_reader = SlowReader(self.loop, self.options.limits.send_timeout, self._unsent, self._hang_up)
 
     def pause_writing(self) -> None:
@@ -76,6 +79,8 @@ class WayOut(HttpToolsProtocol):
         if current is None or self.transport.is_closing():
             return
         current.keep_alive &= current.whole  # else the rest of its body would be read as the next request
+        if self.flow.write_paused or self._ended > _MOST_REFUSALS:  # nothing else ends who pipelines nonsense
+            current.keep_alive = False
         head, body = error_answer_of(error)
         self._call.bytes_out = len(body)
         self.options.traffic.journal.refused(self._call, error)
@@ -120,6 +125,23 @@ class WayOut(HttpToolsProtocol):
         if not current.keep_alive:
             self._close_behind(current)
         self._over()
+
+    def _end_behind(self, current: Incoming) -> None:
+        """Close the connection once `current` has its answer."""
+        current.keep_alive = False
+        if current.handed_over:
+            self.cycle.keep_alive = False
+
+    def _break_in(self, error: RouterError) -> None:
+        """Refuse a request whose body the application is reading: it hears that its client has left."""
+        begun = self.cycle.response_started
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        if begun:
+            self._hang_up()
+        else:
+            self.refuse(error)
+            self._deaf = True
 
     def _close_behind(self, current: Incoming) -> None:
         """The answer to `current` was the last one of this connection."""
