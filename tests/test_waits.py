@@ -76,6 +76,35 @@ async def test_a_wait_for_a_slot_is_no_load(tmp_path: Path) -> None:
         assert answer.headers["x-lr-load-ms"] == "0"
 
 
+@asynccontextmanager
+async def one_place(tmp_path: Path, max_wait: float) -> AsyncIterator[tuple[House, Client, Client]]:
+    """The only place is that of `m`, which answers the first client for as long as he stays; the other wants `n`."""
+    add_model(tmp_path / "models", "n")
+    async with faulty(tmp_path, "", "--models-max", "1", "--max-wait", str(max_wait), keys="[n]") as home:
+        holder, client = await hold_the_slot(home), await home.knock()
+        client.send(post(CHAT, {"model": "n"}))
+        await until(lambda: home.node.supervisor.scheduler.waiting("n") == 1)
+        yield home, holder, client
+
+
+async def test_a_busy_model_gives_its_place_away_when_another_has_waited_for_max_wait(tmp_path: Path) -> None:
+    async with one_place(tmp_path, max_wait=0.5) as (home, holder, client):
+        await until(lambda: home.node.supervisor.scheduler.is_claimed("m"), seconds=20)
+        holder.close()
+        answer = await client.answer()
+        assert answer.status == 200
+        assert int(answer.headers["x-lr-queue-ms"]) >= 500
+
+
+async def test_a_model_that_becomes_idle_gives_its_place_away_whatever_max_wait_is(tmp_path: Path) -> None:
+    async with one_place(tmp_path, max_wait=60.0) as (home, holder, client):
+        assert not home.node.supervisor.scheduler.is_claimed("m")
+        holder.close()
+        answer = await client.answer()
+        assert answer.status == 200
+        assert int(answer.headers["x-lr-queue-ms"]) < 10_000
+
+
 async def test_a_refusal_after_a_wait_says_how_long_it_was_and_one_at_once_does_not(tmp_path: Path) -> None:
     async with faulty(tmp_path, "--fake-load-seconds 0.3 --fake-signal-loading SEGV") as home:
         by_fast_lane = await ask(home)

@@ -134,6 +134,7 @@ def test_forty_clients_on_four_slots_choke_no_child_and_another_model_gets_its_t
         try:
             until(lambda: len(answers) > 40, 20)
             slowest, most_busy, most_inside = look_inside(router, 2.0)
+            turn = 4 * load_seconds_of(router, "a")
             start = time.monotonic()
             with router.client() as other:
                 answer = other.post("/tokenize", json={"model": "b", "content": "x"})
@@ -146,10 +147,14 @@ def test_forty_clients_on_four_slots_choke_no_child_and_another_model_gets_its_t
     assert slowest < 1.0
     assert most_busy == most_inside == 4
     assert answer.status_code == 200
-    # The bound of docs/fairness.md: max-wait, the longest answer in flight, a stop (1 s at most here) and a load.
-    load = router.models()["b"]["lr"].get("load_seconds") or 1.0  # type: ignore[attr-defined]
-    assert waited < max_wait + max(answers) + 1.0 + load + 1.0
-    assert waited > 0.9 * max_wait
+    # The bound of docs/fairness.md: max-wait, what is left of the turn, the longest answer, a stop (1 s at most
+    # here) and a load. There is none from below: forty clients that get no CPU for a moment leave their model idle, and
+    # an idle one goes at once (tests/test_waits.py says when a busy one goes).
+    assert waited < max(max_wait, turn) + max(answers) + 1.0 + load_seconds_of(router, "b") + 1.0
+
+
+def load_seconds_of(router: Router, model: str) -> float:
+    return router.models()[model]["lr"].get("load_seconds") or 1.0  # type: ignore[index,union-attr]
 
 
 def look_inside(router: Router, seconds: float) -> tuple[float, int, int]:
