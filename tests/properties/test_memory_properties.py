@@ -162,3 +162,21 @@ def test_who_holds_less_than_was_thought_lets_a_younger_one_begin_before_an_olde
     # `b` has gone at 6. That its bytes are not free might be the driver's lateness for 2 s; from 8 on `c` is claimed.
     assert house.children["a"].started == 12.0
     house.rest()
+
+
+def test_beside_who_holds_less_than_was_thought_nobody_younger_begins_in_more_than_that() -> None:
+    house = CrowdedHouse(
+        Limits(max_wait=0.0, by_memory=True),
+        dict.fromkeys(MODELS, 1.0),
+        {"CUDA0": Device(16, says_whose=False, others=8)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 8), ("b", 6), ("c", 4))},
+        errors={"b": 50},
+    )
+    house.ask("b", seconds=6.0)
+    house.advance(2.5)
+    house.ask("a")  # claims `b`, and would have 3 more beside it by the books
+    house.advance(0.5)
+    house.ask("c")  # 5 are free
+    assert set(house.children) == {"b"}
+    house.rest()
+    assert house.ended == {"served": 3}
