@@ -10,8 +10,9 @@ import pytest
 
 from llamarouter.core.errors import UsageError
 from llamarouter.core.model import Source
-from llamarouter.host.discovery import Places, describe_file, discover, places_of, resolve_repo, signature_of
+from llamarouter.host.discovery import Places, describe_file, discover, places_of, resolve_repo
 from llamarouter.host.header_cache import HeaderCache
+from llamarouter.host.look import look_at
 from tests.test_flat_cache import manifest
 from tests.test_hub_cache import add, snapshot
 from tests.tiny_gguf import write_llama, write_mmproj, write_sharded_llama
@@ -91,7 +92,7 @@ def test_one_folder_in_two_roles(tmp_path: Path) -> None:
 
 def test_a_missing_models_dir_is_the_operators_mistake(places: Places, tmp_path: Path) -> None:
     (tmp_path / "models").rmdir()
-    for look in (lambda: discover(places, HeaderCache(None)), lambda: signature_of(places)):
+    for look in (lambda: discover(places, HeaderCache(None)), lambda: look_at(places)):
         with pytest.raises(UsageError, match="no such folder"):
             look()
 
@@ -123,24 +124,24 @@ CHANGES: list[Callable[[Path], object]] = [
 ]
 
 
-def test_a_signature_of_what_cannot_be_looked_at(places: Places, tmp_path: Path) -> None:
+def test_a_look_at_what_cannot_be_looked_at(places: Places, tmp_path: Path) -> None:
     (tmp_path / "models" / "loop.gguf").symlink_to("loop.gguf")
     (tmp_path / "models" / "note.txt").write_text("")
     add(snapshot(tmp_path / "hub"), "M-Q8_0.gguf")
     (tmp_path / "hub" / "datasets--user--data").mkdir()
-    assert signature_of(places) == discover(places, HeaderCache(None)).signature
+    assert look_at(places).marks == discover(places, HeaderCache(None)).look.marks
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_change_changes_the_signature(places: Places, tmp_path: Path, change: Callable[[Path], object]) -> None:
+def test_a_look_shows_a_change(places: Places, tmp_path: Path, change: Callable[[Path], object]) -> None:
     write_llama(tmp_path / "models" / "M.gguf")
     (tmp_path / "models" / "D").mkdir()
     write_llama(tmp_path / "models" / "D" / "M.gguf")
     add(snapshot(tmp_path / "hub"), "M-Q8_0.gguf")
     found = discover(places, HeaderCache(None))
-    assert signature_of(places) == found.signature
+    assert look_at(places).marks == found.look.marks
     change(tmp_path)
-    assert signature_of(places) != found.signature
+    assert look_at(places).marks != found.look.marks
 
 
 def test_a_file_that_is_still_being_copied_gets_well(places: Places, tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_a_file_that_is_still_being_copied_gets_well(places: Places, tmp_path: P
     assert before.models[0].problem is not None
     with path.open("ab") as file:
         file.write(whole[5000:])
-    assert signature_of(places) != before.signature
+    assert look_at(places).marks != before.look.marks
     assert discover(places, headers).models[0].problem is None
 
 

@@ -7,14 +7,19 @@ from pathlib import Path
 import pytest
 
 from llamarouter.core.errors import UsageError
-from llamarouter.host.inventory import Inventory, changed, engine_for, take_inventory
+from llamarouter.host.inventory import Inventory, engine_for, looked_again, take_inventory
 from tests.node_kit import ENGINE, add_model, engine_with, plan_of
+from tests.tiny_gguf import write_sharded_llama
 
 
 def flags_of(inventory: Inventory, model: str) -> dict[str, tuple[str, str]]:
     launch = inventory.catalog.entries[model].launch
     assert launch is not None, inventory.catalog.entries[model].problem
     return {flag.option: (" ".join(flag.values), flag.origin) for flag in launch.flags}
+
+
+def changed(inventory: Inventory) -> bool:
+    return looked_again(inventory, inventory.look) is None
 
 
 def test_a_presets_paths_are_relative_to_the_working_directory_then_to_the_preset(
@@ -138,7 +143,7 @@ def test_another_engine_at_the_same_path_is_seen_and_is_the_one_from_then_on(tmp
     assert [str(default) in each.reason for each in fourth.catalog.skipped if each.where == "engine"] == [True]
 
 
-def test_a_folder_that_changes_is_seen_by_its_signature(tmp_path: Path) -> None:
+def test_a_folder_that_changes_is_seen(tmp_path: Path) -> None:
     inventory = plan_of(tmp_path).inventory
     assert not changed(inventory)
     add_model(tmp_path / "models", "m")
@@ -173,4 +178,21 @@ def test_a_file_that_a_preset_names_is_noticed_when_it_comes_and_when_it_changes
     assert inventory.catalog.entries["m"].launch is not None
     assert not changed(inventory)
     file.write_bytes(file.read_bytes()[:-1])
+    assert changed(inventory)
+
+
+def test_the_shards_that_a_preset_does_not_name_are_noticed_too(tmp_path: Path) -> None:
+    first, second = write_sharded_llama(tmp_path / "S.gguf")
+    whole = second.read_bytes()
+    second.unlink()
+    preset = f"[m]\nmodel = {first}\n"
+    inventory = plan_of(tmp_path, preset=preset).inventory
+    assert "shard 2 of 2 is missing" in str(inventory.catalog.entries["m"].problem)
+    assert not changed(inventory)
+    second.write_bytes(whole)
+    assert changed(inventory)
+    inventory = plan_of(tmp_path, preset=preset).inventory
+    assert inventory.catalog.entries["m"].problem is None
+    assert not changed(inventory)
+    second.unlink()
     assert changed(inventory)

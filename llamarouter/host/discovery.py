@@ -1,6 +1,6 @@
 """Finds the models on this machine, and notices cheaply that something may have changed.
 
-    environment, --models-dir  ->  Places  ->  discover  ->  Found: models, what was left out and why, a signature
+    environment, --models-dir  ->  Places  ->  discover  ->  Found: models, what was left out and why, a look
 
 An id in several places: --models-dir before the hub's cache, that before llama.cpp's old flat folder. A file that is
 broken is a model with a `problem` and a note; nothing that lies in a folder makes this raise.
@@ -17,11 +17,12 @@ from llamarouter.host.flat_cache import model_in_flat_cache, models_in_flat_cach
 from llamarouter.host.folder_reader import FolderReader
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.hub_cache import model_in_hub_cache, models_in_hub_cache
+from llamarouter.host.look import Look, look_at
 from llamarouter.host.model_files import describe_file
 from llamarouter.host.models_folder import models_in_folder
-from llamarouter.host.places import Places, Signature, places_of, signature_of
+from llamarouter.host.places import Places, places_of
 
-__all__ = ["Found", "Places", "Signature", "describe_file", "discover", "places_of", "resolve_repo", "signature_of"]
+__all__ = ["Found", "Places", "describe_file", "discover", "places_of", "resolve_repo"]
 
 
 class Found(Struct, frozen=True):
@@ -29,7 +30,7 @@ class Found(Struct, frozen=True):
 
     models: tuple[Model, ...]
     skipped: tuple[Skipped, ...]
-    signature: Signature
+    look: Look
 
 
 def discover(places: Places, headers: HeaderCache, *, caches: bool = True) -> Found:
@@ -37,7 +38,7 @@ def discover(places: Places, headers: HeaderCache, *, caches: bool = True) -> Fo
 
     Raises `UsageError` only where `places.models_dir` is not a folder that can be listed.
     """
-    signature = signature_of(places)  # before the search, so that what changes meanwhile is seen the next time
+    look = look_at(places)  # before the search, so that what changes meanwhile is seen the next time
     readers = [FolderReader()]
     models: dict[str, Model] = {}
     for folder in reversed(places.flat_caches) if caches else ():
@@ -55,7 +56,7 @@ def discover(places: Places, headers: HeaderCache, *, caches: bool = True) -> Fo
             readers[-1].skip(each.where, each.reason)
     headers.save()
     skipped = tuple(dict.fromkeys(note for reader in readers for note in reader.skipped))
-    return Found(tuple(models[id] for id in sorted(models)), skipped, signature)
+    return Found(tuple(models[id] for id in sorted(models)), skipped, look)
 
 
 def resolve_repo(places: Places, spec: str, headers: HeaderCache | None = None) -> Model | None:

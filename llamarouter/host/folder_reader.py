@@ -39,6 +39,7 @@ class FolderReader:
 
     def __init__(self, entries_max: int = ENTRIES_MAX) -> None:
         self.skipped: list[Skipped] = []
+        self.avoided: list[str] = []  # the folders of trees that were not looked at
         self._left = entries_max
         self._noted: set[str] = set()
 
@@ -84,6 +85,7 @@ class FolderReader:
                 seen = {each for place in known if (each := _identity(place)) is not None}
             path, inside = (folders or links).popleft()
             if inside and not self._enters(path, inside, seen):
+                self.avoided.append(path)
                 continue
             if self._left == 0:
                 self.skip(top, _TOO_MANY)

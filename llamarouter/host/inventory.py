@@ -2,7 +2,7 @@
 
     settings, environment --> engines, discovery --> core.catalog --> Inventory
 
-Taken at the start, at a reload, and when a folder's signature has changed. Reads files and may run an engine's
+Taken at the start, at a reload, and when a folder has changed. Reads files and may run an engine's
 `--help`, so it belongs in a thread. One inventory is immutable; a new one replaces it whole.
 """
 
@@ -10,20 +10,22 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from msgspec import Struct
 
 from llamarouter.core.catalog import Catalog, build_catalog, engines_wanted
 from llamarouter.core.errors import UsageError
+from llamarouter.core.ids import name_of
 from llamarouter.core.ini import Ini
 from llamarouter.core.model import Model, Skipped
 from llamarouter.core.settings import Settings
 from llamarouter.host.config_file import read_config
-from llamarouter.host.discovery import Places, Signature, describe_file, discover, places_of, resolve_repo, signature_of
+from llamarouter.host.discovery import Places, describe_file, discover, places_of, resolve_repo
 from llamarouter.host.engine import Engine, checkout_of, renewed, resolve_engine
 from llamarouter.host.header_cache import HeaderCache
 from llamarouter.host.ini_file import UnreadableIni, read_ini
+from llamarouter.host.look import Look
 from llamarouter.host.option_table import EngineProblem
 from llamarouter.host.state import data_dir
 
@@ -36,7 +38,7 @@ class Inventory(Struct, frozen=True):
     catalog: Catalog
     engines: Mapping[str | None, Engine]
     places: Places
-    signature: Signature
+    look: Look  # how the places were
     named: Mapping[
         str, _Stamp
     ]  # the engines' files and those that the preset names, which may lie anywhere, as they were
@@ -104,14 +106,16 @@ def take_inventory(
         old = {key: each for key, each in previous.engines.items() if key in kept and key not in engines}
         engines |= old
         named |= {file: previous.named.get(file) for each in old.values() for file in each.files}
-    return Inventory(catalog, engines, places, found.signature, named, headers.unread - unread)
+    return Inventory(catalog, engines, places, found.look, named, headers.unread - unread)
 
 
-def changed(inventory: Inventory) -> bool:
-    """Whether a folder, or a file that the preset names, looks different from when the inventory was taken (cheap)."""
+def looked_again(inventory: Inventory, last: Look) -> Look | None:
+    """Another look where all is as it was when the inventory was taken, and at the `last` look that found it so; else
+    None: a folder, or a file that the preset names, looks different. Cheap. Raises `UsageError` as `look_at` does.
+    """
     if any(_stamp_of(path) != stamp for path, stamp in inventory.named.items()):
-        return True
-    return signature_of(inventory.places) != inventory.signature
+        return None
+    return last.again()
 
 
 def _read_preset(path: str) -> Ini:
@@ -161,7 +165,18 @@ def _describe(path: str, preset_dir: str | None, headers: HeaderCache, named: di
         beside = os.path.abspath(os.path.join(preset_dir, here))
         named[beside] = stamp = _stamp_of(beside)
         wanted = wanted if stamp is None else beside
+    for shard in _shards_of(wanted):
+        named[shard] = stamp = _stamp_of(shard)
+        if stamp is None:
+            break
     return describe_file(wanted, headers)
+
+
+def _shards_of(path: str) -> Iterator[str]:
+    """The files of a model that has several."""
+    name = name_of(path)
+    if name is not None and name.count > 1:
+        yield from map(name.shard, range(1, name.count + 1))
 
 
 def _stamp_of(path: str) -> _Stamp:

@@ -19,7 +19,7 @@ from llamarouter.core.errors import ModelNotFound, UsageError
 from llamarouter.core.settings import Settings
 from llamarouter.host.engine import Engine
 from llamarouter.host.header_cache import HeaderCache
-from llamarouter.host.inventory import Inventory, changed, take_inventory
+from llamarouter.host.inventory import Inventory, looked_again, take_inventory
 from llamarouter.host.model_files import read_now
 
 log = logging.getLogger("llamarouter")
@@ -56,7 +56,9 @@ class Shelf:
         self._looking: asyncio.Task[None] | None = None
         self._thorough = False  # the look that runs was forced
         self._refused = ""  # why the last look changed nothing
+        self._seen = inventory.look  # the last look that found all as in the inventory
         self._looked = asyncio.get_running_loop().time()
+        self._seen = inventory.look  # the last look that found all as it is in the inventory
 
     @property
     def catalog(self) -> Catalog:
@@ -179,12 +181,13 @@ class Shelf:
         if after is not None:
             if before.unread:
                 _tell_news(before.catalog, after.catalog)
-            self.inventory = after
+            self.inventory, self._seen = after, after.look
             self._ids.clear()
             self._on_change(before, after)
 
     def _take(self, before: Inventory, force: bool) -> Inventory | None:
-        if not force and not before.unread and not changed(before):
+        if not force and not before.unread and (seen := looked_again(before, self._seen)) is not None:
+            self._seen = seen
             return None
         return take_inventory(self._settings, self._environ, self._engine, self._headers, before)
 
