@@ -181,17 +181,17 @@ async def test_who_waits_for_his_turn_is_not_read_any_further() -> None:
         assert (await client.answer()).status == 200
 
 
-async def test_who_waits_for_his_turn_is_not_idle() -> None:
+async def test_who_waits_for_his_turn_is_not_closed_as_idle() -> None:
     async with scripted_child(answering) as (path, _), relay("fast", path) as rig:
         client = await rig.client()
         assert (await client.ask("/tokenize", {"content": "x"})).status == 200
         (door,) = rig.protocols
         await crowded(door)
-        assert door.is_idle()
         door.data_received(post("/detokenize", {"tokens": [1]}))
-        assert not door.is_idle()
+        door.idled()
         assert (await client.answer()).status == 200
-        assert door.is_idle()
+        door.idled()
+        assert await client.at_end() == b""
 
 
 async def test_who_is_closed_before_his_turn_is_not_read() -> None:

@@ -104,14 +104,16 @@ class Door(WayOut):
         return incoming if incoming is None or self._current in (None, incoming) else None
 
     def is_idle(self) -> bool:
-        return self._current is None and self._incoming is None and not self._aside
+        return self._current is None and self._incoming is None
 
     def is_held(self) -> bool:
         """Whether it is us who do not read on."""
         return bool(self.flow.read_paused)
 
     def idled(self) -> None:
-        if self._unsent():  # it has not even taken its last answer
+        if self._aside:  # its request is here, and its turn comes
+            self._deadlines.restart()
+        elif self._unsent():  # it has not even taken its last answer
             self.transport.abort()
         else:
             self.timeout_keep_alive_handler()
