@@ -41,7 +41,7 @@ def test_several_children_are_one_family_each() -> None:
     for open_metrics in (False, True):
         page = Page(open_metrics=open_metrics)
         write_children(page, children)
-        known = series((read_open if open_metrics else read)(page.text()))
+        known = series((read_open if open_metrics else read)(b"".join(page.pieces())))
         assert known["llamacpp:n_tokens_max" if open_metrics else "llamacpp:n_tokens_max_total", _labels('a"b')] == 40
         assert known["llamacpp:requests_processing", _labels("c")] == 1
         position = "llamacpp:spec_decode_num_accepted_tokens_per_pos_total"
@@ -87,7 +87,7 @@ def test_two_engines_of_two_minds_about_a_metric_make_one_family() -> None:
     old = samples_of("# TYPE llamacpp:x gauge\n# HELP llamacpp:x Old.\nllamacpp:x 1\n")
     new = samples_of("# TYPE llamacpp:x counter\nllamacpp:x 2\nllamacpp:y 3\n")
     write_children(page, {"old": old, "new": new, "none": ()})
-    families = read(page.text())
+    families = read(b"".join(page.pieces()))
     assert {name: (family.type, len(family.samples)) for name, family in families.items()} == {
         "llamacpp:x": ("gauge", 2),
         "llamacpp:y": ("unknown", 1),

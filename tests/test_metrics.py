@@ -439,7 +439,9 @@ async def test_others_have_their_turn_while_a_page_is_written(tmp_path: Path) ->
         scope = {"type": "http", "method": "GET", "path": "/metrics", "query_string": b"", "headers": []}
         await Metrics(home.node, home.app)(scope, no_receive, send)
         assert turns > 20  # one for each family
-        read(sent[1]["body"])
+        body = b"".join(message["body"] for message in sent[1:])
+        read(body)
+        assert (b"content-length", str(len(body)).encode()) in sent[0]["headers"]
 
 
 async def no_receive() -> Message:
@@ -456,8 +458,8 @@ def test_no_step_of_a_page_of_a_thousand_used_models_takes_long() -> None:
         model.loaded(3.0)
         model.waited(0.2, 1.0)
     best = min((steps_of(tally) for _ in range(5)), key=sum)
-    assert len(best) > 10
-    assert max(best) < 0.03, best  # all together took 68 ms, in one
+    assert len(best) > 25
+    assert max(best) < 0.03, best  # all together took 68 ms, in one; 30 of them since, none over 5
 
 
 def steps_of(tally: Tally) -> list[float]:
@@ -468,7 +470,7 @@ def steps_of(tally: Tally) -> list[float]:
     for _ in page.write():
         spent.append(time.process_time() - started)
         started = time.process_time()
-    page.text()
+    page.pieces()
     return [*spent, time.process_time() - started]
 
 

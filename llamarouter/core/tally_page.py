@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator
 
 from llamarouter.core import metric_table as table
@@ -20,18 +21,18 @@ def write_tally(page: Page, tally: Tally) -> None:
 
 def _write_requests(page: Page, tally: Tally) -> None:
     routes = [
-        (model, kind, labels_of(("model", "route"), (model, kind)), route)
+        (labels_of(("model", "route"), (model, kind)), route)
         for model, each in tally.models.items()
         for kind, route in each.routes.items()
     ]
 
     def requests() -> Samples:
-        for model, kind, _, route in routes:
+        for labels, route in routes:
             for status, count in by_class(route.statuses):
-                yield _labels(table.REQUESTS, model, kind, status), count
+                yield f'{labels},status="{status}"', count
 
     def histograms(of: Callable[[RouteTally], Histogram]) -> Iterator[tuple[str, Histogram]]:
-        return ((labels, of(route)) for _, _, labels, route in routes if of(route).count)
+        return ((labels, of(route)) for labels, route in routes if of(route).count)
 
     page.family(table.REQUESTS, requests())
     page.histograms(table.DURATION, histograms(lambda route: route.duration))
@@ -39,22 +40,23 @@ def _write_requests(page: Page, tally: Tally) -> None:
 
 
 def _write_models(page: Page, tally: Tally) -> None:
-    models = [(model, labels_of(("model",), (model,)), each) for model, each in tally.models.items()]
+    models = [(labels_of(("model",), (model,)), each) for model, each in tally.models.items()]
 
     def counters(metric: Metric, of: Callable[[ModelTally], Iterable[tuple[tuple[str, ...], float]]]) -> None:
+        more = metric.labels[1:]
         page.family(
             metric,
-            ((_labels(metric, model, *rest), count) for model, _, each in models for rest, count in of(each)),
+            ((f"{labels},{_rest(more, rest)}", count) for labels, each in models for rest, count in of(each)),
         )
 
     def histograms(metric: Metric, of: Callable[[ModelTally], Histogram]) -> None:
-        found = ((labels, of(each)) for _, labels, each in models)
+        found = ((labels, of(each)) for labels, each in models)
         page.histograms(metric, ((labels, histogram) for labels, histogram in found if histogram.count))
 
     counters(table.REFUSALS, lambda each: _by_word(each.refusals))
     counters(table.BROKEN, lambda each: _by_word(each.broken))
     histograms(table.QUEUE, lambda each: each.queue())
-    page.family(table.LOAD_WAIT, ((labels, each.load_wait) for _, labels, each in models if each.load_wait))
+    page.family(table.LOAD_WAIT, ((labels, each.load_wait) for labels, each in models if each.load_wait))
     counters(table.RELAYED, _bytes)
     counters(table.TOKENS, lambda each: _tokens(each.tokens))
     counters(table.LOADS, lambda each: _by_word(each.loads))
@@ -64,10 +66,12 @@ def _write_models(page: Page, tally: Tally) -> None:
 
 
 def _write_keys(page: Page, tally: Tally) -> None:
-    keys = list(tally.keys.items())  # others may come before this is written
+    # Others may come before this is written.
+    keys = [(labels_of(("key",), (key,)), each) for key, each in tally.keys.items()]
 
     def counters(metric: Metric, of: Callable[[KeyTally], Iterable[tuple[tuple[str, ...], float]]]) -> None:
-        page.family(metric, ((_labels(metric, key, *rest), n) for key, each in keys for rest, n in of(each)))
+        more = metric.labels[1:]
+        page.family(metric, ((f"{labels},{_rest(more, rest)}", n) for labels, each in keys for rest, n in of(each)))
 
     counters(table.KEY_REQUESTS, lambda each: (((status,), count) for status, count in by_class(each.statuses)))
     counters(table.KEY_REFUSALS, lambda each: _by_word(each.refusals))
@@ -88,5 +92,7 @@ def _tokens(counts: TokenCounts) -> Iterable[tuple[tuple[str, ...], float]]:
     return (((kind, "true" if guessed else "false"), count) for (kind, guessed), count in counts.items())
 
 
-def _labels(metric: Metric, *values: str) -> str:
-    return labels_of(metric.labels, values)
+@functools.lru_cache(maxsize=1024)
+def _rest(names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """The labels beside the model or the key: the same words for all."""
+    return labels_of(names, values)
