@@ -34,7 +34,7 @@ def main() -> int:
         measures = _measure(options, Path(folder))
     table.print_verdicts(judged(measures))
     table.print_end(worse(before, measures), bool(before))
-    save(measures, path)
+    save(measures, path, before)
     print(f"saved: {path}")
     return 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +26,12 @@ def machine() -> str:
     )
 
 
-def save(measures: list[Measure], path: Path) -> None:
-    """Keep everything that was measured."""
+def save(measures: list[Measure], path: Path, before: Sequence[Measure] = ()) -> None:
+    """Keep everything that was measured, and of what was measured `before` the rows that this run has left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    kept = {"machine": machine(), "load": os.getloadavg()[0], "measures": [asdict(measure) for measure in measures]}
+    names = {measure.name for measure in measures}
+    rows = [*measures, *(measure for measure in before if measure.name not in names)]
+    kept = {"machine": machine(), "load": os.getloadavg()[0], "measures": [asdict(row) for row in rows]}
     path.write_text(json.dumps(kept, indent=1) + "\n", encoding="utf-8")
 
 

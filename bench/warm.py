@@ -45,6 +45,12 @@ class _Nowhere:
     def close(self) -> None:
         pass
 
+    def abort(self) -> None:
+        pass
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
     def set_write_buffer_limits(self, high: int) -> None:
         pass
 

@@ -39,6 +39,13 @@ def test_what_was_kept_is_read_again(tmp_path: Path) -> None:
     assert last(tmp_path / "deep" / "bench.json") == measures
 
 
+def test_a_run_of_a_part_leaves_the_other_rows_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    save([measure("a", [1.0]), measure("b", [2.0])], path)
+    save([measure("b", [3.0])], path, last(path))
+    assert last(path) == [measure("b", [3.0]), measure("a", [1.0])]
+
+
 def test_a_run_of_another_form_is_no_run(tmp_path: Path) -> None:
     path = tmp_path / "bench.json"
     assert last(path) == []
