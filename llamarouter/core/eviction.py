@@ -96,6 +96,7 @@ def _spaces_of(residents: Sequence[Resident], places: int | None, devices: Space
         firm={PLACES: free + stopping, **devices.firm},
         hope={PLACES: free + stopping, **devices.hope},
         most={PLACES: places - kept, **devices.most},
+        known=None if devices.known is None else {PLACES: places - kept, **devices.known},
     )
 
 
@@ -130,7 +131,7 @@ class _Sharing:
         # What there will be for certain, and what there may be, less what has been promised.
         self._firm: Space = dict(spaces.firm)
         self._later: Space = dict(spaces.hope)
-        self._most = spaces.most
+        self._most, self._known = spaces.most, spaces.known
         loads: list[Resident] = []
         opened: list[Resident] = []
         draining: list[Resident] = []
@@ -183,19 +184,23 @@ class _Sharing:
         if self._full and want.placements is ANYWHERE and not want.modest:
             self._waits.append(want)
             return
-        ways = self._ways(want)
+        ways = self._ways(want, self._most)
         if not ways:
             self._hopeless.append(want.model)
         elif not self._begins(want, ways):
-            self._must_wait(want, ways)
+            # Until somebody has looked what an end has freed, it may be another way than it has waited for: nothing is
+            # started by that one yet, but it is nobody else's either.
+            before = None if self._known is None else self._ways(want, self._known)
+            self._must_wait(want, before or ways)
 
-    def _ways(self, want: Want) -> list[_Way]:
+    @staticmethod
+    def _ways(want: Want, most: Mapping[str, int]) -> list[_Way]:
         """The placements that may be had at all; a partial one only where no other may."""
         if want.placements is ANYWHERE:
-            return _ANY_WAY if self._most.get(PLACES, 1) > 0 else []
-        if self._most.get(PLACES, 1) <= 0:
+            return _ANY_WAY if most.get(PLACES, 1) > 0 else []
+        if most.get(PLACES, 1) <= 0:
             return []
-        ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements if fits(one.needs, self._most)]
+        ways = [_Way(one, {PLACES: 1, **one.needs}) for one in want.placements if fits(one.needs, most)]
         return [way for way in ways if not way.placement.partial] or ways
 
     def _begins(self, want: Want, ways: Sequence[_Way]) -> bool:

@@ -3,7 +3,8 @@
     sure = min(budget - ended, total - others - unseen) - ours - reserve        what may be taken now
     firm = the same when what is ending has ended: children that are being stopped, and those that are gone
     hope = the same if the bytes are nobody's that may be nobody's
-    most = the same with nothing left of ours but what is pinned, nor of what may have been an ended child's
+    known = the same with nothing left of ours but what is pinned
+    most = known, and nothing left either of what an ended child may have held beyond the books
 
 `ours` is what the living hold, each from start to end as it was appraised or weighed, whatever it has taken yet;
 `others` what the device's use leaves unexplained.
@@ -117,6 +118,7 @@ class Holdings(Struct):
         sure: Space = {}
         firm: Space = {}
         hope: Space = {}
+        known: Space = {}
         most: Space = {}
         for device, view in self._views.items():
             held, gone = ours.get(device, 0), ended.get(device, 0)
@@ -131,10 +133,12 @@ class Holdings(Struct):
             coming = stopping.get(device, 0) - held - reserve
             firm[device] = min(limit, seen) + coming
             hope[device] = min(limit, seen + phantom) + coming
+            staying = reserve + pinned.get(device, 0)
+            known[device] = most[device] = min(limit, seen + phantom) - staying
             if seen_alive.get(device):
                 phantom = min(view.others, phantom + view.beyond)
-            most[device] = min(limit, seen + phantom) - reserve - pinned.get(device, 0)
-        return Spaces(sure, firm, hope, most)
+                most[device] = min(limit, seen + phantom) - staying
+        return Spaces(sure, firm, hope, most, known if seen_alive else None)
 
     def next_change(self) -> float | None:
         """When bytes that a driver still shows stop counting; None: there are none."""

@@ -25,6 +25,7 @@ class Spaces(Struct, frozen=True):
     firm: Mapping[str, int] = field(default_factory=dict)  # when what is ending has ended, if all the rest is others'
     hope: Mapping[str, int] = field(default_factory=dict)  # the same, if what may be nobody's is nobody's
     most: Mapping[str, int] = field(default_factory=dict)  # when everything of ours is gone that may ever go
+    known: Mapping[str, int] | None = None  # the same without what an end may have freed unseen; None: there is none
 
 
 def fits(needs: Mapping[str, int], space: Mapping[str, int]) -> bool:

@@ -42,7 +42,7 @@ MUTANTS = (
     Mutant(
         "nobody is refused for want of memory",
         "eviction.py",
-        "for one in want.placements if fits(one.needs, self._most)]",
+        "for one in want.placements if fits(one.needs, most)]",
         "for one in want.placements]",
     ),
     Mutant(
@@ -50,6 +50,12 @@ MUTANTS = (
         "eviction.py",
         "if self._now < want.since + self._max_wait or not self._claims(want, ways):",
         "if not self._claims(want, ways):",
+    ),
+    Mutant(
+        "what an end may have freed unseen makes a want forget what it has waited for",
+        "eviction.py",
+        "self._must_wait(want, before or ways)",
+        "self._must_wait(want, ways)",
     ),
     Mutant(
         "what an evicted set frees is not promised",
@@ -201,8 +207,8 @@ MUTANTS = (
     Mutant(
         "pinned models are thought to go",
         "holdings.py",
-        "most[device] = min(limit, seen + phantom) - reserve - pinned.get(device, 0)",
-        "most[device] = min(limit, seen + phantom) - reserve",
+        "staying = reserve + pinned.get(device, 0)",
+        "staying = reserve",
     ),
     Mutant(
         "a model is never weighed", "allotment.py", "            resident.needs = event.needs\n", "            pass\n"

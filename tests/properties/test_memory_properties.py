@@ -180,3 +180,27 @@ def test_beside_who_holds_less_than_was_thought_nobody_younger_begins_in_more_th
     assert set(house.children) == {"b"}
     house.rest()
     assert house.ended == {"served": 3}
+
+
+def test_an_end_gives_nobody_younger_what_an_older_one_has_waited_for_until_somebody_has_looked() -> None:
+    """What others hold might be what `c` held beyond its books: then `b` could be had as a whole, not in part."""
+    house = CrowdedHouse(
+        Limits(max_wait=0.0, by_memory=True),
+        dict.fromkeys(MODELS, 1.0),
+        {"CUDA0": Device(16, says_whose=False, others=6)},
+        {
+            "a": (Placement({"CUDA0": 5}, label="0"),),
+            "b": (Placement({"CUDA0": 16}, label="0"), Placement({"CUDA0": 8}, label="1", partial=True)),
+            "c": (Placement({"CUDA0": 4}, label="0"),),
+        },
+    )
+    house.ask("c", seconds=6.0)
+    house.advance(2.5)
+    house.ask("b")  # claims `c`, for its second placement
+    house.advance(5.5)
+    house.ask("a")  # 6 are free
+    assert set(house.children) == {"c"}
+    house.advance(1.0)  # `c` has ended, and the devices have been looked at
+    assert set(house.children) == {"b"}
+    house.rest()
+    assert house.ended == {"served": 3}
