@@ -27,6 +27,7 @@ MAX_HEAD = 64 << 10  # bytes: more than the longest target and a good many heade
 _MAX_TARGET = 32 << 10  # bytes
 _MAX_LINE = 8 << 10  # bytes of one header's line, with its end
 _MAX_HEADERS = 100
+_MOST_PARTS = 64  # of a body, each of which takes a good 40 bytes, however short it is
 
 _TELLING = frozenset(
     (
@@ -105,7 +106,7 @@ class Incoming:
         self.door_headers: Headers | None = None  # what the server said at that time in every answer
         self.door_lines = b""  # the end of an answer's head, made of it
         self.autoload: bool | None = None  # what its query says of it
-        self._parts: list[bytes] = []
+        self._parts: list[bytes | bytearray] = []  # of the body; the first one may be many put together
 
     # --- while it is parsed -------------------------------------------------------------------------------------------
 
@@ -208,7 +209,10 @@ class Incoming:
             self.plain = route is not None and self.method == b"POST"
 
     def add_body(self, body: bytes) -> None:
-        self._parts.append(body)
+        parts = self._parts
+        parts.append(body)
+        if len(parts) > _MOST_PARTS:
+            _put_together(parts)
         self.body_bytes += len(body)
 
     def count_body(self, budget: BodyBudget) -> None:
@@ -229,7 +233,7 @@ class Incoming:
         if self.reading is not None:
             self.reading.end()
         parts, self._parts = self._parts, []
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return bytes(parts[0]) if len(parts) == 1 else b"".join(parts)  # bytes of bytes are the same ones
 
     @property
     def path(self) -> str:
@@ -265,6 +269,15 @@ class Incoming:
 
     def should_upgrade(self) -> bool:
         return False
+
+
+def _put_together(parts: list[bytes | bytearray]) -> None:
+    """Leave one part of all, at a cost that grows with the later ones alone."""
+    whole, *later = parts
+    if not isinstance(whole, bytearray):
+        whole = bytearray(whole)
+    whole += b"".join(later)
+    parts[:] = [whole]
 
 
 def _first_of(before: bytes | None, value: bytes) -> bytes:
