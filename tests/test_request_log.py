@@ -8,11 +8,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from llamarouter.core.access import OPEN, OPERATOR
 from llamarouter.core.keys import Limits
-from llamarouter.core.log_line import RequestLine
+from llamarouter.core.log_line import RequestLine, request_in
 from llamarouter.core.routes import RELAYED
 from llamarouter.relay.call import Call, Ending
 from llamarouter.relay.switchboard import Ask, Outcome
@@ -241,9 +242,9 @@ async def test_what_happens_to_models_is_said_with_its_reason(tmp_path: Path, ca
 
 
 def line_for(call: Call, least: int = 0) -> RequestLine | None:
-    lines: list[RequestLine] = []
+    lines: list[bytes] = []
     RequestLog(lines.extend, lambda: 0.0, lambda ask: None, least=least).take([call])
-    return lines[0] if lines else None
+    return request_in(lines[0]) if lines else None
 
 
 def call_with(**changes: Any) -> Call:
@@ -297,3 +298,41 @@ def test_how_it_ended_and_how_much_it_matters(changes: dict[str, Any], said: tup
     assert (line.level, line.outcome, line.reason) == said
     shown = line_for(call_with(**changes), least=logging.WARNING)
     assert (shown is not None) is (said[0] == "warn")
+
+
+def usual(number: int, **changes: Any) -> Call:
+    """One of many that are alike, in other numbers."""
+    since = 100.0 + number * 0.013
+    said = Outcome(200, True, False, b'{"usage":{"prompt_tokens":%d,"completion_tokens":4}}' % (7 + number))
+    facts = {"since": since, "first": since + 0.0021 * number, "ended": since + 0.031 * number, "model": "m"}
+    numbers = {"id": b"a-%x" % number, "bytes_in": 40 + number, "bytes_out": number, "queue": number / 7, "load": 0.0}
+    return call_with(**{**facts, **numbers, "outcome": said, "ask": Ask("m", CHAT, 40), **changes})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"ask": Ask("m", TOKENIZE, 40)},
+        {"outcome": Outcome(200, True, False, b"data: x", events=5)},
+        {"path": 'a%d"time":0,"id":"",%b', "model": '50%,"id":"","time":0,'},
+        {"access": OPERATOR},
+        {"peer": None},
+        {"method": b"GET", "path": "/metrics"},
+        {"status": 400, "outcome": Outcome(400, True, False, b"")},
+        {"status": 500, "outcome": Outcome(500, True, False, b"")},
+    ],
+)
+def test_lines_of_requests_that_are_alike_are_what_each_would_be_alone(changes: dict[str, Any]) -> None:
+    together: list[bytes] = []
+    log = RequestLog(together.extend, lambda: 0.0, lambda ask: None, least=0)
+    log.take([usual(number, **changes) for number in range(5)])
+    for number, line in enumerate(together):
+        call = usual(number, **changes)
+        said = request_in(line)
+        alone = request_in(log._whole(call, 0.0) or b"")
+        since_first = (said.time - request_in(together[0]).time) / 1e6
+        assert since_first == pytest.approx(call.ended - usual(0, **changes).ended, abs=2e-6)
+        assert msgspec.structs.replace(said, time=alone.time) == alone
+        assert list(json.loads(line)) == list(json.loads(log._whole(call, 0.0) or b""))
+    assert len(together) == 5

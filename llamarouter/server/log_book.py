@@ -18,7 +18,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from llamarouter.core.log_line import RequestLine, json_of, json_of_message, text_line, text_of
+from llamarouter.core.log_line import json_of_message, request_in, text_line, text_of
 from llamarouter.core.shown import one_line
 from llamarouter.host.child_log import LINE_LIMIT, LogRing
 from llamarouter.host.outlet import Outlet
@@ -102,14 +102,14 @@ class LogBook(logging.Handler):
             whole = json_of_message(at, level, (message + trace)[:_LONGEST] + "...", facts)
         self._keep(whole + b"\n")
 
-    def requests(self, lines: Sequence[RequestLine]) -> None:
-        """These requests are over."""
-        data = json_of(lines)
+    def requests(self, lines: Sequence[bytes]) -> None:
+        """These requests are over: of each the JSON of its `RequestLine`, with its end."""
+        data = b"".join(lines)
         for place in self.places:
             if place.form is Form.JSON and not place.priorities:
                 place.outlet.put(data, len(lines))
             else:
-                place.put([_said(line, json) for line, json in zip(lines, data.splitlines(), strict=True)])
+                place.put([_said(line.rstrip()) for line in lines])
         self._keep(data)
 
     def _keep(self, lines: bytes) -> None:
@@ -131,7 +131,8 @@ class LogBook(logging.Handler):
             place.outlet.flush(_LAST_WORDS)
 
 
-def _said(line: RequestLine, json: bytes) -> Said:
+def _said(json: bytes) -> Said:
+    line = request_in(json)
     return line.level, json, text_line(line.time, line.level, text_of(line))
 
 

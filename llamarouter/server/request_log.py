@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from llamarouter.core.access import OPERATOR
-from llamarouter.core.log_line import RequestLine
+from llamarouter.core.log_line import RequestLine, json_of, pattern_of
 from llamarouter.core.shown import shown, without_secrets
 from llamarouter.core.tokens import NONE
 from llamarouter.relay.call import Call, Ending, tokens_of
@@ -26,6 +26,7 @@ _OURS = (Ending.FAILED, Ending.TRUNCATED)
 # Taken from the class, or asked of a member, each would cost 0.2 us of a line's 1.4.
 _OK = Ending.OK
 _WORDS = {ending: ending.value for ending in Ending}
+_MOST_PATTERNS = 1024
 _LEAST = {"debug": 10, "info": 20, "warn": 30}
 
 
@@ -34,7 +35,7 @@ class RequestLog:
 
     def __init__(
         self,
-        write: Callable[[Sequence[RequestLine]], None],
+        write: Callable[[Sequence[bytes]], None],
         clock: Callable[[], float],
         model_of: Callable[[Ask], str | None],
         *,
@@ -44,17 +45,52 @@ class RequestLog:
         self._clock = clock
         self._model_of = model_of
         self._least = least  # of logging's levels
+        # Of what is alike in the lines of most requests, by all that it is made of; None: such a line is not written.
+        self._patterns: dict[tuple[object, ...], bytes | None] = {}
 
     def take(self, calls: Sequence[Call]) -> None:
         """Write of each what is known."""
         ago = time.time() - self._clock()  # noqa: TID251 (a date, for people)
-        lines = []
+        patterns, lines = self._patterns, []
         for call in calls:
-            level = level_of(call)
-            if _LEAST[level] >= self._least:
-                lines.append(self._line(call, level, ago))
+            model, first, access, tokens = call.model, call.first, call.access, tokens_of(call)
+            if call.ending is not _OK or not model or not first:  # it was not simply answered by its model
+                if (line := self._whole(call, ago)) is not None:
+                    lines.append(line)
+                continue
+            key, estimated = None if access is None else access.id, None if tokens is NONE else tokens.estimated
+            kind = (call.peer, call.method, call.path, model, call.status, key, estimated)
+            pattern = patterns[kind] if kind in patterns else self._learn(kind, call)
+            if pattern is None:
+                continue
+            since, ended = call.since, call.ended
+            numbers: tuple[object, ...] = (
+                (ended + ago) * 1e6,
+                call.id,
+                call.bytes_in,
+                call.bytes_out,
+                call.queue * 1e3 + 0.5,
+                call.load * 1e3 + 0.5,
+                (first - since) * 1e3 + 0.5,
+                (ended - since) * 1e3 + 0.5,
+            )
+            if estimated is not None:
+                numbers = (*numbers, tokens.prompt, tokens.cached, tokens.completion)
+            lines.append(pattern % numbers)
         if lines:
             self._write(lines)
+
+    def _learn(self, kind: tuple[object, ...], call: Call) -> bytes | None:
+        level = level_of(call)
+        pattern = pattern_of(self._line(call, level, 0.0)) if _LEAST[level] >= self._least else None
+        if len(self._patterns) >= _MOST_PATTERNS:
+            self._patterns.clear()
+        self._patterns[kind] = pattern
+        return pattern
+
+    def _whole(self, call: Call, ago: float) -> bytes | None:
+        level = level_of(call)
+        return json_of([self._line(call, level, ago)]) if _LEAST[level] >= self._least else None
 
     def _line(self, call: Call, level: str, ago: float) -> RequestLine:
         since, ended, access = call.since, call.ended, call.access
@@ -73,10 +109,10 @@ class RequestLog:
             call.status,
             call.bytes_in,
             call.bytes_out,
-            round(call.queue * 1e3),
-            round(call.load * 1e3),
-            round((call.first - since) * 1e3) if call.first else None,
-            round((ended - since) * 1e3),
+            _ms(call.queue),
+            _ms(call.load),
+            _ms(call.first - since) if call.first else None,
+            _ms(ended - since),
             None if tokens is None else tokens.prompt,
             None if tokens is None else tokens.cached,
             None if tokens is None else tokens.completion,
@@ -96,6 +132,10 @@ def level_of(call: Call) -> str:
     if call.ending in _OURS or call.status >= 500:
         return "warn"
     return "debug" if call.path in _QUIET and call.status < 400 and _is_probe(call) else "info"
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1e3 + 0.5)
 
 
 def _is_probe(call: Call) -> bool:
