@@ -46,7 +46,7 @@ def test_half_a_sign_out_of_the_name_of_a_file_breaks_no_page() -> None:
 def test_a_bucket_holds_what_is_as_large_as_its_end() -> None:
     histogram = Histogram((0.1, 1.0, 10.0))
     for seconds in (0.0, 0.1, 0.11, 1.0, 5.0, 11.0):
-        histogram.observe(seconds)
+        histogram.observe((seconds,))
     page = Page()
     page.histograms(HISTOGRAM, [('model="m"', histogram)])
     assert series(read(b"".join(page.pieces()))) == {
@@ -62,7 +62,7 @@ def test_a_bucket_holds_what_is_as_large_as_its_end() -> None:
 
 def test_a_histogram_without_labels_can_be_read() -> None:
     histogram = Histogram((1.0,))
-    histogram.observe(0.5)
+    histogram.observe((0.5,))
     for open_metrics in (False, True):
         page = Page(open_metrics=open_metrics)
         page.histograms(HISTOGRAM, [("", histogram)])

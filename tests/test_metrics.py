@@ -454,7 +454,8 @@ def test_no_step_of_a_page_of_a_thousand_used_models_takes_long() -> None:
         model = tally.model(f"family/model-{number}:Q4_K_M")
         for kind in ("chat", "completion"):
             for seconds in (0.01, 0.7, 3.0):
-                model.route(kind).add(200, seconds, seconds / 2, 100, 1000)
+                times = [seconds], [seconds / 2]
+                model.route(kind).add([200], *times, [100], [1000])
         model.loaded(3.0)
         model.waited(0.2, 1.0)
     best = min((steps_of(tally) for _ in range(5)), key=sum)

@@ -6,7 +6,7 @@ import time
 
 from llamarouter.core.exposition import Page
 from llamarouter.core.metric_table import METRICS
-from llamarouter.core.tally import Tally, add_tokens
+from llamarouter.core.tally import RouteTally, Tally, add_tokens
 from llamarouter.core.tally_page import write_tally
 from llamarouter.core.tokens import NONE, Tokens
 from tests.prometheus import read, read_open, series, value
@@ -18,11 +18,16 @@ def page_of(tally: Tally, *, open_metrics: bool = False) -> bytes:
     return b"".join(page.pieces())
 
 
+def add(route: RouteTally, status: int, seconds: float, first: float | None, bytes_in: int, bytes_out: int) -> None:
+    """One request."""
+    route.add((status,), (seconds,), () if first is None else (first,), (bytes_in,), (bytes_out,))
+
+
 def test_a_request_is_counted_by_its_model_its_kind_and_its_status() -> None:
     tally = Tally()
     for status in (200, 200, 204, 404, 503, 799):
-        tally.model("m").route("chat").add(status, 1.0, 0.5, 0, 0)
-    tally.model("m").route("chat").add(0, 1.0, None, 0, 0)
+        add(tally.model("m").route("chat"), status, 1.0, 0.5, 0, 0)
+    add(tally.model("m").route("chat"), 0, 1.0, None, 0, 0)
     tally.model("").route("health").statuses[2] += 1
     text = page_of(tally)
     requests = {
@@ -36,10 +41,10 @@ def test_a_request_is_counted_by_its_model_its_kind_and_its_status() -> None:
 def test_times_and_bytes_are_of_those_that_were_in_a_model() -> None:
     tally = Tally()
     model = tally.model("m")
-    model.route("chat").add(200, 2.0, 0.25, 7, 9)
-    model.route("chat").add(200, 0.5, 0.5, 1, 1)  # came as a whole
-    model.route("chat").add(0, 0.5, None, 1, 0)
-    model.route("tokens").add(200, 0.001, 0.001, 0, 0)
+    add(model.route("chat"), 200, 2.0, 0.25, 7, 9)
+    add(model.route("chat"), 200, 0.5, 0.5, 1, 1)  # came as a whole
+    add(model.route("chat"), 0, 0.5, None, 1, 0)
+    add(model.route("tokens"), 200, 0.001, 0.001, 0, 0)
     model.route("chat").statuses[4] += 1  # the router has answered it
     model.waited(1.5, 7.0)
     known = series(read(page_of(tally)))
@@ -132,7 +137,7 @@ def crowd(models: int) -> Tally:
     for number in range(models):
         for kind in ("chat", "embedding"):
             model = tally.model(f"user/model-{number}:Q4_K_M")
-            model.route(kind).add(200, 1.0, 0.1, 100, 100)
+            add(model.route(kind), 200, 1.0, 0.1, 100, 100)
             add_tokens(model.tokens, Tokens(10, 5, cached=4))
             tally.key(f"key-{number % 50}").add(200, "", Tokens(10, 5))
     return tally

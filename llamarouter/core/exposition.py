@@ -12,9 +12,9 @@ from __future__ import annotations
 import enum
 import functools
 from bisect import bisect_left
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import accumulate, islice
+from itertools import accumulate, islice, repeat
 
 from msgspec import Struct
 
@@ -56,9 +56,11 @@ class Histogram:
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
-    def observe(self, value: float) -> None:
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
+    def observe(self, values: Sequence[float]) -> None:
+        counts = self.counts
+        for bucket, count in Counter(map(bisect_left, repeat(self.bounds), values)).items():
+            counts[bucket] += count
+        self.sum += sum(values)
 
     @property
     def count(self) -> int:
