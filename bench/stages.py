@@ -12,6 +12,7 @@ from typing import Any
 
 from bench.measure import Measure
 from llamarouter.core.body import model_of_json
+from llamarouter.core.routes import Dialect
 from llamarouter.core.wire import AnswerHead, head_for_child
 from llamarouter.relay.call import Call
 from llamarouter.relay.exchange import Exchange, Request
@@ -36,9 +37,9 @@ def microseconds(work: Stage) -> float:
 class _Mute:
     """The other side of a stage that is measured alone: an exchange, or a door."""
 
-    method = b"POST"
+    request = Request(b"POST", b"", b"", Dialect.OPENAI)
 
-    def answered(self, _head: AnswerHead | None, _payload: bytes, _done: bool) -> None:
+    def answered_whole(self, _head: AnswerHead, _payload: bytes) -> None:
         pass
 
     def attach(self, _exchange: Exchange) -> None:
@@ -74,8 +75,8 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, coun
         connections._idle = [upstream]
         exchange = Exchange(sent, lease, mute, traffic)  # type: ignore[arg-type]
         exchange.start()
-        connections.leave()
-        traffic.end(exchange)
+        connections.in_flight -= 1
+        traffic.inside.discard(exchange)
 
     def watch() -> None:
         connections._idle = []
@@ -85,7 +86,7 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, coun
     def end() -> None:
         exchange = Exchange(sent, lease, mute, traffic)  # type: ignore[arg-type]
         connections.in_flight += 1
-        exchange.answered(head, payload, True)
+        exchange.answered_whole(head, payload)
 
     def answer_client() -> None:
         door._current = incoming

@@ -255,7 +255,7 @@ async def test_the_last_bytes_come_before_the_close(way: str, child: str) -> Non
         client = await rig.client()
         client.writer.transport.pause_reading()  # type: ignore[attr-defined]
         client.send(post(body={"fake": {"size": 20_000_000}}, connection="close"))
-        await until(lambda: rig.traffic.total == 1)
+        await until(lambda: rig.traffic.count == 1)
         for _ in range(100):
             await asyncio.sleep(0)  # noqa: TID251 (let the answer come as far as it does)
         client.writer.transport.resume_reading()  # type: ignore[attr-defined]

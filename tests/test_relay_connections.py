@@ -161,7 +161,7 @@ async def test_pings_break_no_silence_and_reach_the_client() -> None:
     async with scripted_child(pinging) as (path, made):
         connections = ChildConnections(path, clock=lambda: now)
         exchange, place = ask(connections)
-        await until(lambda: made and exchange._status == 200)
+        await until(lambda: made and exchange.begun)
         now = 160.0
         ping.set()
         await until(lambda: place.body == b":\n\n:\n\n")

@@ -29,7 +29,7 @@ class Gated:
 
 async def kept(rig: Rig, size: int) -> None:
     """Return when the door has so many bytes of later requests."""
-    await until(lambda: rig.protocols[0]._behind >= size)
+    await until(lambda: rig.protocols[0]._behind.bytes >= size)
 
 
 async def test_what_had_its_turn_is_no_longer_counted_as_behind(way: str) -> None:

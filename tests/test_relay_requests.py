@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from llamarouter.core.wire import own_lines_for_child
 from tests.relay_rig import WAYS, Client, fake_child, post, relay
 from tests.waiting import until
 
@@ -99,7 +100,7 @@ async def test_the_query_names_the_model_where_the_body_cannot(way: str, child: 
 
 async def test_the_childs_own_key_goes_with_every_request(way: str, child: str) -> None:
     async with relay(way, child) as rig:
-        rig.board.connections.authorization = b"Bearer of-the-child"
+        rig.board.connections.own_lines = own_lines_for_child("of-the-child")
         client = await rig.client()
         seen = await echo(client, post(x_fake=ECHO, authorization="Bearer of-the-client"))
         assert [value for name, value in seen["headers"] if name == "authorization"] == ["Bearer of-the-child"]

@@ -13,13 +13,14 @@ from llamarouter.core.wire import (
     head_for_child,
     head_start_for_child,
     header_of,
+    own_lines_for_child,
     tokens_of,
 )
 
 
-def sent(*headers: tuple[bytes, bytes], body_length: int | None = 3, authorization: bytes | None = None) -> list[bytes]:
+def sent(*headers: tuple[bytes, bytes], body_length: int | None = 3, api_key: str | None = None) -> list[bytes]:
     start = head_start_for_child(b"POST", b"/a?b", list(headers))
-    return head_for_child(start, body_length, authorization).split(b"\r\n")
+    return head_for_child(start, body_length, own_lines_for_child(api_key)).split(b"\r\n")
 
 
 def test_the_head_for_the_child() -> None:
@@ -54,8 +55,17 @@ def test_headers_that_connection_names_stay_at_the_door() -> None:
 
 def test_no_length_without_a_body_and_the_childs_key() -> None:
     assert not [line for line in sent(body_length=None) if line.startswith(b"content-length")]
-    assert b"authorization: Bearer k" in sent((b"authorization", b"x"), authorization=b"Bearer k")
-    assert head_for_child(b"GET / HTTP/1.1\r\n", None, close=True) == b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"
+    assert b"authorization: Bearer k" in sent((b"authorization", b"x"), api_key="k")
+    closing = own_lines_for_child(None, close=True)
+    assert head_for_child(b"GET / HTTP/1.1\r\n", None, closing) == b"GET / HTTP/1.1\r\nconnection: close\r\n\r\n"
+    assert own_lines_for_child("k", close=True) == b"authorization: Bearer k\r\nconnection: close\r\n"
+
+
+@pytest.mark.parametrize("body_length", [None, 0, 3])
+def test_the_child_is_told_what_the_request_is_called(body_length: int | None) -> None:
+    named, nameless = (head_for_child(b"X / HTTP/1.1\r\n", body_length, id=id).split(b"\r\n") for id in (b"a-1", b""))
+    assert [line for line in named if line != b"x-request-id: a-1"] == nameless
+    assert len(named) == len(nameless) + 1
 
 
 def test_an_answers_head() -> None:

@@ -127,6 +127,23 @@ class Resident(Struct, eq=False):
             return self.in_slots < self.slots
         return lane is _LOAD or self.in_open + self.in_glances < self.connections
 
+    def admits(self, lane: Lane, now: float) -> bool:
+        """`takes` and `enter` in one, for whoever is nothing but a request; False: it has not gone in."""
+        if self.phase is not _READY or self.leaving is not None:
+            return False
+        if lane is _SLOT:
+            if self.in_slots >= self.slots:
+                return False
+            self.in_slots += 1
+        elif lane is _OPEN:
+            if self.in_open + self.in_glances >= self.connections:
+                return False
+            self.in_open += 1
+        else:
+            return False
+        self.last_used = now
+        return True
+
     def enter(self, lane: Lane, now: float) -> None:
         if lane is _GLANCE:
             self.in_glances += 1

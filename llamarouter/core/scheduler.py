@@ -105,19 +105,21 @@ class Scheduler(Allotment):
     def grant_now(self, ticket: int, model: str, lane: Lane, now: float) -> bool:
         """The same as `handle(Arrived)` where that is nothing but a grant; False: nothing was done, `handle` it."""
         resident = self._residents.get(model)
-        if resident is None or now >= self._wake or not resident.takes(lane):
+        if resident is None or now >= self._wake or not resident.admits(lane, now):
             return False
-        resident.enter(lane, now)
         self._inside[ticket] = (resident, lane, now)
         return True
 
     def release_now(self, ticket: int, now: float) -> bool:
         """The same as `handle(Released)` where nobody gains by it; False: nothing was done, `handle` it."""
         inside = self._inside.get(ticket)
-        if inside is None or self._queue or now >= self._wake or inside[0].leaving is not None:
+        if inside is None or self._queue.everybody or now >= self._wake:
+            return False
+        resident, lane, _ = inside
+        if resident.leaving is not None:
             return False
         del self._inside[ticket]
-        inside[0].exit(inside[1], now)
+        resident.exit(lane, now)
         return True
 
     def deadline(self) -> float | None:

@@ -77,14 +77,14 @@ class Queue:
     """All lines, and all waiters."""
 
     def __init__(self) -> None:
-        self._waiters: dict[int, Waiter] = {}
+        self.everybody: dict[int, Waiter] = {}  # by ticket; for others to read
         self._lines: dict[str, Line] = {}
         # All lines by their marks, as they were once: a mark only ever rises, so what is stale stands too far in front.
         self._order: list[tuple[Mark, str]] = []
         self.bytes = 0  # of the bodies of those who wait
 
     def __len__(self) -> int:
-        return len(self._waiters)
+        return len(self.everybody)
 
     @property
     def lines(self) -> tuple[Line, ...]:
@@ -101,7 +101,7 @@ class Queue:
 
     def waiter(self, ticket: int) -> Waiter | None:
         """Who waits with `ticket`."""
-        return self._waiters.get(ticket)
+        return self.everybody.get(ticket)
 
     def ahead_of(self, waiter: Waiter) -> int:
         """How many stand before one who waits, in his lane: a view, which counts them."""
@@ -133,12 +133,12 @@ class Queue:
             insort(self._order, (waiter.mark, waiter.model))
         line.lanes[waiter.lane][waiter.ticket] = waiter
         line.waiters[waiter.ticket] = waiter
-        self._waiters[waiter.ticket] = waiter
+        self.everybody[waiter.ticket] = waiter
         self.bytes += waiter.body_bytes
 
     def leave(self, ticket: int) -> Waiter | None:
         """Take `ticket` out, wherever it stands; None if it does not wait."""
-        waiter = self._waiters.pop(ticket, None)
+        waiter = self.everybody.pop(ticket, None)
         if waiter is None:
             return None
         line = self._lines[waiter.model]

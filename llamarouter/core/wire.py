@@ -98,23 +98,23 @@ def head_start_for_child(method: bytes, target: bytes, headers: Headers) -> byte
     return b"".join(parts)
 
 
-def head_for_child(
-    start: bytes, body_length: int | None, authorization: bytes | None = None, *, id: bytes = b"", close: bool = False
-) -> bytes:
+def own_lines_for_child(api_key: str | None, *, close: bool = False) -> bytes:
+    """What the router itself says to a child: the child's own key, and whether the answer is to be the last one."""
+    authorization = b"" if api_key is None else b"authorization: Bearer %b\r\n" % api_key.encode()
+    return authorization + b"connection: close\r\n" if close else authorization
+
+
+def head_for_child(start: bytes, body_length: int | None, own_lines: bytes = b"", id: bytes = b"") -> bytes:
     """The whole head of the request to the child.
 
-    `body_length`: None for a request that has no body (GET, HEAD). `authorization`: the child's own key. `id`: what the
-    request is called. `close`: the child is to close the connection behind its answer.
+    `body_length`: None for a request that has no body (GET, HEAD). `own_lines`: of `own_lines_for_child`. `id`: what
+    the request is called.
     """
-    if authorization is not None:
-        start += b"authorization: %b\r\n" % authorization
-    if close:
-        start += b"connection: close\r\n"
-    if id:
-        if body_length is not None:
-            return b"%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, id, body_length)
-        start = b"%bx-request-id: %b\r\n" % (start, id)
-    return start + b"\r\n" if body_length is None else b"%bcontent-length: %d\r\n\r\n" % (start, body_length)
+    if id and body_length is not None:  # as nearly all are
+        return b"%b%bx-request-id: %b\r\ncontent-length: %d\r\n\r\n" % (start, own_lines, id, body_length)
+    named = b"x-request-id: %b\r\n" % id if id else b""
+    length = b"" if body_length is None else b"content-length: %d\r\n" % body_length
+    return b"%b%b%b%b\r\n" % (start, own_lines, named, length)
 
 
 def answer_head_of(head: bytes, *, head_only: bool) -> AnswerHead:

@@ -215,7 +215,6 @@ def sink_of(scope: Message, send: Send) -> WaitableSink:
 async def carry(request: Request, lease: Lease, sink: WaitableSink, traffic: Traffic) -> None:
     """Relay a request that has its lease; cancelled, its client has left."""
     exchange = Exchange(request, lease, sink, traffic)
-    request.body = b""  # the exchange keeps it only as long as it may have to be sent again
     try:
         exchange.start()
         await sink.until_ended()

@@ -63,14 +63,15 @@ class Call(msgspec.Struct, gc=False, eq=False):
 
 def tokens_of(call: Call) -> Tokens:
     """What a request that is over took of its model; `NONE` where nothing was computed. It is reckoned once."""
-    if call.tokens is None:
+    tokens = call.tokens
+    if tokens is None:
         outcome, ask = call.outcome, call.ask
-        refused = outcome is not None and outcome.status != 200 and not outcome.client_left
-        if outcome is None or refused or ask is None or not ask.route.slot:
-            call.tokens = NONE
+        if ask is None or not ask.route.slot or outcome is None or not (outcome.status == 200 or outcome.client_left):
+            tokens = NONE
         else:
-            call.tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, ask.body_bytes)
-    return call.tokens
+            tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, ask.body_bytes)
+        call.tokens = tokens
+    return tokens
 
 
 def sane_id(value: bytes | None) -> bytes | None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from llamarouter.core.child_protocol import Address
+from llamarouter.core.wire import own_lines_for_child
 from llamarouter.relay.upstream import Upstream
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ class ChildConnections:
         model: str = "",
     ) -> None:
         self.model = model  # its id
-        self.authorization = None if api_key is None else b"Bearer " + api_key.encode()
-        self.in_flight = 0  # requests inside the child
+        self.own_lines = own_lines_for_child(api_key)
+        self.closing_lines = own_lines_for_child(api_key, close=True)
+        self.in_flight = 0  # requests inside the child: each that has entered takes itself out
         self.opened = 0  # connections ever made
         self._address = address
         self._limit = limit
-        self._clock = clock
+        self.clock = clock
         self._keep_idle = keep_idle
         self._idle: list[Upstream] = []  # the one used last is used next
         self._open: set[Upstream] = set()
@@ -63,7 +65,7 @@ class ChildConnections:
 
     def pace(self) -> float:
         """Pieces a second of all streams that run; 0.0: none does."""
-        now = self._clock()
+        now = self.clock()
         return sum(upstream.pace(now) for upstream in self._open)
 
     def silence(self) -> float:
@@ -73,7 +75,7 @@ class ChildConnections:
         """
         if self.in_flight <= sum(upstream.paused for upstream in self._open):
             return 0.0
-        return self._clock() - self.last_heard
+        return self.clock() - self.last_heard
 
     def close(self) -> None:
         """Cut everything, for good: requests inside are told that the child is gone."""
@@ -89,10 +91,11 @@ class ChildConnections:
     def enter(self, exchange: Exchange) -> None:
         """Carry a request: on a kept connection at once, else on a new one."""
         if not self.in_flight:
-            self.last_heard = self._clock()
+            self.last_heard = self.clock()
         self.in_flight += 1
-        while self._idle:
-            upstream = self._idle.pop()
+        idle = self._idle
+        while idle:
+            upstream = idle.pop()
             if not upstream.transport.is_closing():
                 upstream.send(exchange)
                 return
@@ -104,20 +107,12 @@ class ChildConnections:
         self._connecting.add(task)
         task.add_done_callback(self._connecting.discard)
 
-    def leave(self) -> None:
-        """A request that entered is over."""
-        self.in_flight -= 1
-
     # --- for connections ----------------------------------------------------------------------------------------------
 
     def heard(self) -> float:
         """Bytes of an answer came; it is the time."""
-        self.last_heard = now = self._clock()
+        self.last_heard = now = self.clock()
         return now
-
-    def now(self) -> float:
-        """The time."""
-        return self._clock()
 
     def give_back(self, upstream: Upstream, now: float) -> None:
         """Keep a connection whose answer came whole."""
@@ -138,7 +133,7 @@ class ChildConnections:
 
     def _expire(self) -> None:
         """Drop what has been idle for too long; they stand in the order of their last use."""
-        now = self._clock()
+        now = self.clock()
         self._expiry = None
         old = [upstream for upstream in self._idle if upstream.idle_since + self._keep_idle <= now + 0.001]
         self._idle = [upstream for upstream in self._idle if upstream not in old]
@@ -185,4 +180,4 @@ class ChildConnections:
         elif beyond:
             upstream.transport.close()
         else:
-            self.give_back(upstream, self._clock())
+            self.give_back(upstream, self.clock())

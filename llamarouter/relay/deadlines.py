@@ -50,9 +50,9 @@ class Deadlines:
         self._since = self._loop.time()
         self._handle = self._loop.call_later(self._idle_for, self._look)
 
-    def restart(self) -> None:
+    def restart(self, now: float) -> None:
         """An answer has just ended: idle from now on."""
-        self._since = self._loop.time()
+        self._since = now
         self._idle_for = self._limits.keepalive_timeout
         if self._handle is None:
             self._handle = self._loop.call_later(self._idle_for, self._look)

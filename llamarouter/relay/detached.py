@@ -152,7 +152,6 @@ class Detached:
         self.stage = Stage.INSIDE
         self.connections = lease.connections
         self._exchange = Exchange(request, _Watched(lease, self), self._sink, self._traffic)
-        request.body = b""
         self._exchange.start()
         self._end_comments()
         if self._client_left:

@@ -14,16 +14,17 @@ The seam is uvicorn 0.54's; `tests/test_relay_door.py` fails where another versi
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from typing import Any, cast
 
 import httptools
 
 from llamarouter.core.body import model_of_json
 from llamarouter.core.errors import BadRequest, Overloaded, RequestTimeout, RouterError, UnnamedModel
+from llamarouter.core.media import RemoteMedia
 from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
 from llamarouter.core.wire import head_start_for_child
+from llamarouter.relay.behind import Behind
 from llamarouter.relay.call import Call
 from llamarouter.relay.closing import SoftClosing, close_idle
 from llamarouter.relay.crowd import Crowd
@@ -38,9 +39,8 @@ from llamarouter.relay.takeover import EXTENSION, Takeover
 from llamarouter.relay.way_out import WayOut
 
 _COME_AGAIN = 5.0  # seconds
-_MAX_BEHIND = 64 << 10  # bytes of later requests that a connection keeps
-_MOST_BEHIND = 256  # of them, where they all came in one read
 _WRITE_HIGH = 64 << 10  # bytes unsent to the client at which the child is paused
+_KEYLESS = RemoteMedia.KEYLESS  # taken from the enum it would cost a look-up for each request
 
 
 class Door(WayOut):
@@ -50,12 +50,12 @@ class Door(WayOut):
     routes: dict[bytes, Route]  # that the fast lane takes, by target
     crowd: Crowd
 
+    __slots__ = ("_advancing", "_aside", "_behind", "_deadlines", "_familiar", "_feeding", "_incoming", "_unknown")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._incoming: Incoming | None = None  # being parsed
-        self._later: deque[Incoming] = deque()  # parsed, waiting for its turn
-        self._held: list[bytes] = []  # not parsed yet
-        self._behind = 0  # bytes kept for later requests
+        self._behind = Behind()
         self._aside: list[bytes] = []  # read, while the crowd was too large
         self._familiar: Familiar[Incoming] | None = None  # the last head that the fast lane took
         self._unknown = b""  # a read that begins with a request and was not recognised
@@ -112,7 +112,7 @@ class Door(WayOut):
 
     def idled(self) -> None:
         if self._aside:  # its request is here, and its turn comes
-            self._deadlines.restart()
+            self._deadlines.restart(self.loop.time())
         elif self._unsent():  # it has not even taken its last answer
             self.transport.abort()
         else:
@@ -140,12 +140,11 @@ class Door(WayOut):
             if self._recognise(data):
                 return
         elif self._current is not None and self._current is not self._incoming:
-            self._behind += len(data)
-            if self._behind > _MAX_BEHIND:
+            if not self._behind.has_room(data):
                 self._hang_up()
                 return
             if self._incoming is None:
-                self._held.append(data)
+                self._behind.unread.append(data)
                 return
         self._feed(data)
 
@@ -192,7 +191,8 @@ class Door(WayOut):
             if incoming.bytes_before > MAX_HEAD and (refusal := incoming.too_large(read=incoming.bytes_before)):
                 self._turn_away(refusal)
                 return
-        if self._current is None and incoming.head_complete and not self._deaf:
+        answered = self._current is None and incoming.handed_over  # before all of its body was here
+        if self._current is None and incoming.head_complete and not self._deaf and not answered:
             try:  # nobody collects the body of a stranger
                 self.switchboard.authorize(incoming.authorization, incoming.x_api_key)
                 incoming.count_body(self.options.traffic.bodies)
@@ -263,8 +263,7 @@ class Door(WayOut):
                 self._familiar = learn(unknown, incoming)
             self._serve(incoming)
         else:
-            self._later.append(incoming)
-            if len(self._later) > _MOST_BEHIND:
+            if not self._behind.add(incoming):
                 self._hang_up()
 
     def send_400_response(self, msg: str) -> None:
@@ -284,10 +283,10 @@ class Door(WayOut):
         self._current = incoming
         route = incoming.route
         assert route is not None
-        board = self.switchboard
-        id = incoming.request_id or self.options.traffic.journal.new_id()
-        self._call = call = Call(id, incoming.since, self.client, b"POST", route.path)
-        call.bytes_in = len(body)
+        board, options = self.switchboard, self.options
+        id = incoming.request_id or options.traffic.journal.new_id()
+        call = Call(id, incoming.since, self.client, b"POST", route.path, None, None, "", len(body))
+        self._call = call
         try:
             call.access = access = board.authorize(incoming.authorization, incoming.x_api_key)
             try:
@@ -295,18 +294,16 @@ class Door(WayOut):
             except UnnamedModel as unnamed:
                 model = default_for(board, access, unnamed)
             call.ask = ask = Ask(model, route, len(body), incoming.autoload, access)
-            screen_media(board, access, body)
+            if access.key is not None or board.remote_media is not _KEYLESS:
+                screen_media(board, access, body)
             if board.quarantine.models:
-                board.screen(ask, mark_of(incoming.url[len(self.options.prefix) :], body))
+                board.screen(ask, mark_of(incoming.url[len(options.prefix) :], body))
             lease = board.lease_now(ask)
         except RouterError as error:
             self.refuse(error)
             return
         if incoming.head_start is None:
-            incoming.head_start = head_start_for_child(
-                b"POST", incoming.url[len(self.options.prefix) :], incoming.headers
-            )
-        options = self.options
+            incoming.head_start = head_start_for_child(b"POST", incoming.url[len(options.prefix) :], incoming.headers)
         request = Request(b"POST", incoming.head_start, body, route.dialect, None, access, call)
         if lease is None:
             self._exchange = Queued(request, ask, self, board, options.traffic, options.wait_comment)
@@ -345,38 +342,42 @@ class Door(WayOut):
         self._over()
 
     def _over(self) -> None:
+        if not self._deaf and not self.transport.is_closing():
+            self._next()
+            return
         self._current = None
         self._exchange = None
-        if self._deaf or self.transport.is_closing():
-            self._deaf = True
-            self._forget_later()
-            self._slow_reader.begin()  # a close waits for whoever reads
-            return
-        self._deadlines.restart()
-        if self._advancing:  # called from below: the loop there goes on
-            return
+        self._deaf = True
+        self._forget_later()
+        self._slow_reader.begin()  # a close waits for whoever reads
+
+    def _next(self) -> None:
+        self._current = None
+        self._exchange = None
+        self._deadlines.restart(self._call.ended or self.loop.time())
+        behind = self._behind
+        if (behind.requests or behind.unread or self._incoming) and not self._advancing:  # else the loop below goes on
+            self._advance(behind)
+
+    def _advance(self, behind: Behind) -> None:
+        """Go on with what has come behind."""
         self._advancing = True
         while self._current is None and not self._deaf:
-            if self._later:
-                first = self._later.popleft()
-                self._behind = sum(map(len, self._held)) + (0 if self._incoming is None else self._incoming.body_bytes)
-                self._serve(first)
-            elif self._held:
-                data = b"".join(self._held)
-                self._held, self._behind = [], 0
-                self._feed(data)
+            if behind.requests:
+                self._serve(behind.first(self._incoming))
+            elif behind.unread:
+                self._feed(behind.all_unread())
             else:
                 break
         self._advancing = False
         if self._current is None and (incoming := self._incoming) is not None:  # begun behind the one answered now
-            self._behind = 0
-            if incoming.head_complete and not incoming.plain:
+            behind.is_before()
+            if incoming.head_complete and not incoming.plain and not incoming.handed_over:
                 self._hand_over(incoming)
             self._expect_more(incoming, 0)
 
     def _forget_later(self) -> None:
-        self._later.clear()
-        self._held.clear()
+        self._behind.forget()
         if self._incoming is not None:
             self._incoming.let_go()
 

@@ -18,19 +18,16 @@ import msgspec
 from llamarouter.core.access import OPEN, Access
 from llamarouter.core.errors import ModelCrashed, RouterError
 from llamarouter.core.routes import Dialect
-from llamarouter.core.sse import end_of_events, error_event
+from llamarouter.core.sse import error_event
 from llamarouter.core.wire import AnswerHead, Headers, head_start_for_child
 from llamarouter.relay.call import Call
+from llamarouter.relay.pieces import HEAD, TAIL, Pieces
 from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.relay.traffic import Traffic
 from llamarouter.relay.upstream import Upstream
 
 _MOST_KEPT = 16 << 20  # bytes of a body that is kept to the end of its answer
 _COMMENT = ord(":")  # of a stream: its child has begun to compute, and says so
-_TAIL = 2048  # bytes of the answer that an outcome carries
-_HEAD = 1024  # and of its beginning
-_PIECES = 8  # in which the tail is kept: joining them for every token would cost more than relaying it
-_MAX_HELD = 256 << 10  # bytes of one event: a longer one passes in pieces, and can no longer be followed by an error
 
 
 class Sink(Protocol):
@@ -85,62 +82,40 @@ class Exchange:
     """One request inside a child; `start` it once."""
 
     __slots__ = (
-        "_bytes",
         "_conversation",
-        "_dialect",
-        "_event_stream",
-        "_events",
         "_failing",
-        "_head",
-        "_held",
         "_lease",
+        "_pieces",
         "_retried",
         "_sink",
-        "_status",
-        "_tail",
-        "_torn",
         "_traffic",
-        "access",
-        "body",
         "call",
         "connections",
-        "head_start",
-        "method",
         "over",
         "paused",
+        "request",
         "upstream",
     )
 
     def __init__(self, request: Request, lease: Lease, sink: Sink, traffic: Traffic) -> None:
-        self.access = request.access
+        self.request = request
         self.call = request.call or Call(b"", 0.0)
         self.connections = lease.connections
-        self.method = request.method
-        self.head_start = request.head_start
-        self.body = request.body
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
-        self._bytes = 0  # of the answer's body
         self._conversation = request.conversation is not None
-        self._dialect = request.dialect
         self._lease = lease
         self._sink: Sink | None = sink
         self._traffic = traffic
-        self._status = 0  # of the answer's head, once it was passed on
-        self._event_stream = False
-        self._held = b""  # the beginning of an event that is not whole yet
-        self._torn = False  # a part of an event has been passed on
-        self._events = 0  # pieces in which a stream came
-        self._tail: list[bytes] = []
-        self._head = b""  # the beginning of what the tail has no more
+        self._pieces: Pieces | None = None  # of an answer that has begun, and did not come as a whole
         self._retried = False
         self._failing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        self._traffic.begin(self)
-        if self._sink is not None:
-            self._sink.attach(self)
+        self._traffic.inside.add(self)
+        if (sink := self._sink) is not None:
+            sink.attach(self)
         self.connections.enter(self)
 
     # --- from the client ----------------------------------------------------------------------------------------------
@@ -171,28 +146,32 @@ class Exchange:
 
     # --- from the child -----------------------------------------------------------------------------------------------
 
+    def answered_whole(self, head: AnswerHead, payload: bytes) -> None:
+        """The child's answer, all of it in one read, and no stream: most are."""
+        sink = self._sink
+        size = len(payload)
+        if size:
+            self.call.first = self.connections.last_heard
+        if size <= TAIL:
+            outcome = Outcome(head.status, True, sink is None, payload)
+        else:
+            outcome = Outcome(head.status, True, sink is None, payload[-TAIL:], payload[:HEAD])
+        self._end_with(outcome, size)
+        if sink is not None:
+            sink.answer(head, payload, True)
+
     def answered(self, head: AnswerHead | None, payload: bytes, done: bool) -> None:
         """One read of the child's answer."""
-        if head is not None:
-            self._status = head.status
-            if head.event_stream:
-                self._begin_events(head)
+        pieces = self._pieces
+        if pieces is None:
+            assert head is not None
+            pieces = self._begin(head)
         if payload:
-            if not self._bytes and payload[0] != _COMMENT:
+            if not pieces.bytes and payload[0] != _COMMENT:
                 self.call.first = self.connections.last_heard
-            self._bytes += len(payload)
-            tail = self._tail
-            tail.append(payload)
-            if len(tail) > _PIECES or len(payload) > _TAIL:
-                self._shorten(tail)
-            if self._event_stream:
-                self._events += 1
-                # An event whole in one read, which is how a token comes, is passed on as it is.
-                if self._held or self._torn or not payload.endswith(b"\n\n"):
-                    payload = self._whole_events(payload)
+            payload = pieces.take(payload)
         if done:
-            payload += self._held
-            self._held = b""
+            payload += pieces.rest()
             self._end(complete=True, client_left=self._sink is None)
         if self._sink is not None and (payload or done or head is not None):
             self._sink.answer(head, payload, done)
@@ -225,10 +204,11 @@ class Exchange:
         self._end(complete=False, client_left=sink is None, error=error)
         if sink is None:
             return
-        if not self._status:
+        pieces = self._pieces
+        if pieces is None:
             sink.refuse(error)
-        elif self._event_stream and not self._torn:
-            sink.abort(error_event(self._dialect, error))
+        elif pieces.events and not pieces.torn:
+            sink.abort(error_event(self.request.dialect, error))
         else:
             sink.abort(b"")
 
@@ -240,17 +220,17 @@ class Exchange:
     @property
     def begun(self) -> bool:
         """The child has begun to answer."""
-        return self._status != 0
+        return self._pieces is not None
 
     @property
     def target(self) -> bytes:
         """The path and the query of its request."""
-        return target_in(self.head_start)
+        return self.request.target
 
     def hush(self, error: RouterError) -> None:
         """The child is to stop: who has heard nothing of the answer yet hears `error`; the child is read on."""
         sink = self._sink
-        if sink is not None and not self._status:
+        if sink is not None and not self.begun:
             self._sink = None
             self.resume()
             sink.refuse(error)
@@ -258,7 +238,7 @@ class Exchange:
     def stopped(self, error: RouterError) -> None:
         """The child was told to stop: it ends the answer of a client that hears one, all else ends now."""
         self._conversation = False
-        if self._sink is None or not self._status:
+        if self._sink is None or not self.begun:
             self.cut(error)
 
     # --- inside -------------------------------------------------------------------------------------------------------
@@ -270,70 +250,53 @@ class Exchange:
 
     def pace(self, now: float) -> float:
         """Pieces of its stream a second, from the first to now; 0.0: it is no stream, or has just begun."""
-        first = self.call.first
-        return (self._events - 1) / (now - first) if self._events > 1 and 0.0 < first < now else 0.0
+        first, count = self.call.first, 0 if self._pieces is None else self._pieces.count
+        return (count - 1) / (now - first) if count > 1 and 0.0 < first < now else 0.0
 
-    def _begin_events(self, head: AnswerHead) -> None:
+    def _begin(self, head: AnswerHead) -> Pieces:
         # An error event fits only between chunks: a body of a known length has no room for one.
-        self._event_stream = head.length is None
-        if self._event_stream and len(self.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
-            self.body = b""
-
-    def _shorten(self, tail: list[bytes]) -> None:
-        """Keep of what has come the end, and the beginning."""
-        if not self._head:
-            self._head = b"".join(tail)[:_HEAD]
-        last = tail[-1]
-        self._tail = [last[-_TAIL:] if len(last) >= _TAIL else b"".join(tail)[-_TAIL:]]
-
-    def _whole_events(self, payload: bytes) -> bytes:
-        """What can be passed on so that the stream stands between two events; the rest is held."""
-        if self._held:
-            payload, self._held = self._held + payload, b""
-        end = end_of_events(payload)
-        if end == len(payload):
-            self._torn = False
-            return payload
-        if len(payload) - end > _MAX_HELD:
-            self._torn = True
-            return payload
-        if end:
-            self._torn = False
-        elif self._torn:
-            return payload
-        self._held = payload[end:]
-        return payload[:end]
+        events = head.event_stream and head.length is None
+        if events and len(self.request.body) > _MOST_KEPT:  # it will not be sent again, and this may be long
+            self.request.body = b""
+        self._pieces = pieces = Pieces(head.status, events=events)
+        return pieces
 
     def _end(self, *, complete: bool, client_left: bool, error: RouterError | None = None) -> None:
+        pieces = self._pieces
+        if pieces is None:
+            self._end_with(Outcome(0, complete, client_left, b""), 0, error)
+        else:
+            outcome = Outcome(pieces.status, complete, client_left, *pieces.ends(), pieces.count)
+            self._end_with(outcome, pieces.bytes, error)
+
+    def _end_with(self, outcome: Outcome, size: int, error: RouterError | None = None) -> None:
+        """`size`: bytes of the answer's body."""
         self.over = True
         self.upstream = None
         if self._failing is not None:
             self._failing.cancel()
-        self.connections.leave()
-        self._traffic.end(self)
-        tail = b"".join(self._tail)
-        if len(tail) > _TAIL:
-            self._head = self._head or tail[:_HEAD]
-            tail = tail[-_TAIL:]
-        outcome = Outcome(self._status, complete, client_left, tail, self._head, self._events)
+        connections, traffic = self.connections, self._traffic
+        connections.in_flight -= 1
+        traffic.inside.discard(self)
         self._lease.end(outcome)
-        self._note(outcome, error)
-
-    def _note(self, outcome: Outcome, error: RouterError | None) -> None:
-        """It is over, for whoever counts or writes down requests."""
-        call, connections, journal = self.call, self.connections, self._traffic.journal
+        call = self.call
         if call.over:  # its client was sent away before
             return
         call.model = connections.model
-        call.bytes_out = self._bytes
-        call.status = self._status
+        call.bytes_out = size
+        call.status = outcome.status
         call.outcome = outcome
+        if outcome.complete and not outcome.client_left:
+            call.ended = connections.last_heard
+            traffic.journal.over(call)
+        else:
+            self._note_failure(call, outcome, error)
+
+    def _note_failure(self, call: Call, outcome: Outcome, error: RouterError | None) -> None:
+        journal = self._traffic.journal
         if outcome.client_left:
             journal.left(call)
-        elif outcome.complete:
-            call.ended = connections.last_heard
-            journal.over(call)
-        elif self._status:
+        elif outcome.status:
             journal.broken(call, error, begun=True)
         elif error is not None:
             journal.refused(call, error)

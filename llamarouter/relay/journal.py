@@ -39,14 +39,12 @@ class Journal:
         if call.over:
             return
         call.over = True
-        if not self.readers:
-            return
-        over = self._over
-        over.append(call)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_WITHIN, self.flush)
-        elif len(over) >= _MANY:
-            self.flush()
+        if self.readers:
+            self._over.append(call)
+            if self._timer is None:
+                self._timer = asyncio.get_running_loop().call_later(_WITHIN, self.flush)
+            elif len(self._over) >= _MANY:
+                self.flush()
 
     def refused(self, call: Call, error: RouterError) -> None:
         """It ends with an error of the router's own; where it is over already, nothing happens."""

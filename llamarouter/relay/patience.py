@@ -101,8 +101,8 @@ class Patience:
         self._inside = True
         if (call := self._request.call) is not None:
             call.queue, call.load = self.wait.seconds - self.wait.load_seconds, self.wait.load_seconds
-        if not self._begun and self.wait.waking is not None and len(exchange.body) <= _SMALL:
-            self._streams = self._asks(exchange.body)
+        if not self._begun and self.wait.waking is not None and len(exchange.request.body) <= _SMALL:
+            self._streams = self._asks(exchange.request.body)
         if self._request.conversation is not None or not (self._begun or self._streams):
             self._hush()
         self._sink.attach(exchange)

@@ -64,7 +64,6 @@ class Queued:
             patience.refuse(error)
             return
         exchange = Exchange(request, lease, patience, self._traffic)
-        request.body = b""  # the exchange keeps it only as long as it may have to be sent again
         exchange.start()
 
     def _waited(self, task: asyncio.Task[None]) -> None:

@@ -24,25 +24,17 @@ class Traffic:
         self.bodies = bodies or BodyBudget()
         self.journal = Journal()
         self.closing = False
-        self.total = 0  # requests that ever reached a child
-        self._running: set[Exchange] = set()
+        self.inside: set[Exchange] = set()  # children now: each puts itself in, and out
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def count(self) -> int:
         """Requests inside children now."""
-        return len(self._running)
+        return len(self.inside)
 
     def running(self) -> tuple[Exchange, ...]:
         """What is being relayed now."""
-        return tuple(self._running)
-
-    def begin(self, exchange: Exchange) -> None:
-        self.total += 1
-        self._running.add(exchange)
-
-    def end(self, exchange: Exchange) -> None:
-        self._running.discard(exchange)
+        return tuple(self.inside)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run what an exchange must wait for, outside of it; the exchange cancels it if it ends earlier."""
@@ -54,6 +46,6 @@ class Traffic:
     def close(self, error: RouterError) -> None:
         """The router goes: from now on nobody can come back for an answer. End what nobody hears already."""
         self.closing = True
-        for exchange in tuple(self._running):
+        for exchange in self.running():
             if exchange.unattended:
                 exchange.cut(error)

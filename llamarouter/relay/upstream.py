@@ -59,7 +59,7 @@ class Upstream(asyncio.Protocol):
         self.paused = False
         self._partial = b""
         self._head: AnswerHead | None = None
-        self._familiar: Familiar[AnswerHead] | None = None  # the last answer of a known length
+        self._familiar: Familiar[AnswerHead] | None = None  # an answer of a known length that came before
         self._left = 0
         self._chunks: ChunkReader | None = None
         self._done = False
@@ -74,23 +74,27 @@ class Upstream(asyncio.Protocol):
     def send(self, exchange: Exchange, *, one_request: bool = False) -> None:
         """Carry `exchange` on this idle connection. `one_request`: ask the child to close behind its answer."""
         self._exchange = exchange
-        self._one_request = one_request
-        self._partial = b""
-        self._head = None
-        self._done = False
         exchange.upstream = self
-        body = exchange.body
-        body_length = None if exchange.method in _BODILESS else len(body)
-        authorization, id = self._connections.authorization, exchange.call.id
-        head = head_for_child(exchange.head_start, body_length, authorization, id=id, close=one_request)
-        if len(body) < _JOIN_BELOW:
-            self.transport.write(head + body)
+        request = exchange.request
+        size = len(request.body)
+        if one_request or size >= _JOIN_BELOW or request.method in _BODILESS:
+            self._send_unusual(exchange, one_request=one_request)
         else:
-            self.transport.write(head)
-            self.transport.write(body)
-            self._familiar = None  # its answer is looked at: it may come before all of this has gone
+            head = head_for_child(request.head_start, size, self._connections.own_lines, exchange.call.id)
+            self.transport.write(head + request.body)
         if exchange.paused:
             self.pause()
+
+    def _send_unusual(self, exchange: Exchange, *, one_request: bool) -> None:
+        """Its answer is looked at: it is another one than the last, or may come before all of the body has gone."""
+        self._familiar = None
+        self._one_request = one_request
+        own_lines = self._connections.closing_lines if one_request else self._connections.own_lines
+        request = exchange.request
+        body_length = None if request.method in _BODILESS else len(request.body)
+        self.transport.write(head_for_child(request.head_start, body_length, own_lines, exchange.call.id))
+        if body_length:
+            self.transport.write(request.body)
 
     def pause(self) -> None:
         """Read no further: the client does not keep up."""
@@ -119,19 +123,42 @@ class Upstream(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
+        exchange, familiar = self._exchange, self._familiar
         if exchange is None:  # nobody asked for this
             self.transport.abort()
-            return
+        elif familiar is None or self._head is not None or (payload := familiar.body_of(data)) is None:
+            self._read(data, exchange)
+        else:  # an answer that is here as a whole and whose head is one that came before: it is not read again
+            connections = self._connections
+            connections.last_heard = self.heard_at = now = connections.clock()
+            head = familiar.means
+            head.length = len(payload)
+            self._exchange = None
+            if self.paused:
+                self.resume()
+            connections.give_back(self, now)
+            exchange.answered_whole(head, payload)
+
+    def eof_received(self) -> None:
+        """The child closes: so do we (`connection_lost` follows)."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.forget(self)
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.lost(unheard=self.pooled and self._head is None and not self._partial)
+
+    # --- reading an answer --------------------------------------------------------------------------------------------
+
+    def _read(self, data: bytes, exchange: Exchange) -> None:
         connections = self._connections
-        is_life = len(data) > _MOST_PINGS or data.replace(_PING, b"")
-        self.heard_at = now = connections.heard() if is_life else connections.now()
+        self.heard_at = now = connections.clock()
+        if len(data) > _MOST_PINGS or data.replace(_PING, b""):
+            connections.last_heard = now
         head = None
         try:
             if self._head is None:
-                if self._familiar is not None and self._recognise(data, exchange, now):
-                    return
-                behind = self._read_head(data, head_only=exchange.method == b"HEAD")
+                behind = self._read_head(data, head_only=exchange.request.method == b"HEAD")
                 if behind is None:
                     return
                 data, head = behind, self._head
@@ -146,32 +173,6 @@ class Upstream(asyncio.Protocol):
         else:
             exchange.answered(head, payload, False)
 
-    def eof_received(self) -> None:
-        """The child closes: so do we (`connection_lost` follows)."""
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._connections.forget(self)
-        exchange, self._exchange = self._exchange, None
-        if exchange is not None:
-            exchange.lost(unheard=self.pooled and self._head is None and not self._partial)
-
-    def _recognise(self, data: bytes, exchange: Exchange, now: float) -> bool:
-        """Pass on an answer that is here as a whole and whose head is the last one's, without reading it again."""
-        familiar = self._familiar
-        if familiar is None or self._partial or exchange.method == b"HEAD":
-            return False
-        payload = familiar.body_of(data)
-        if payload is None:
-            return False
-        head = familiar.means
-        head.length = len(payload)
-        self._reusable = head.reusable and not self._one_request and not head.event_stream
-        self._give_back(now)
-        exchange.answered(head, payload, True)
-        return True
-
-    # --- reading an answer --------------------------------------------------------------------------------------------
-
     def _read_head(self, data: bytes, *, head_only: bool) -> bytes | None:
         """Read the head; what came behind it, or None if it is not whole yet."""
         if self._partial:
@@ -182,6 +183,7 @@ class Upstream(asyncio.Protocol):
                 if len(data) > _MAX_HEAD:
                     raise BrokenAnswerError("its head is too long")
                 self._partial = data
+                self._familiar = None
                 return None
             head = answer_head_of(data[:end], head_only=head_only)
             whole = data
@@ -192,7 +194,7 @@ class Upstream(asyncio.Protocol):
                 raise BrokenAnswerError("it switches protocols unasked")
         self._partial = b""
         self._head = head
-        if head.length and not head_only and head.status == 200:
+        if head.length and not head_only and head.status == 200 and head.reusable and not head.event_stream:
             self._familiar = learn(whole, head)
         return self._begin_body(head, data, head_only=head_only)
 
@@ -237,6 +239,8 @@ class Upstream(asyncio.Protocol):
         if self.paused:
             self.resume()
         if self._reusable:
+            self._head = None
+            self._done = False
             self._connections.give_back(self, now)
         else:
             self.transport.abort()  # a close would wait for what nobody reads any more

@@ -24,6 +24,9 @@ class WayOut(HttpToolsProtocol):
 
     options: DoorOptions
 
+    # Slots beside the parent's dict: with these too it would be larger than what the interpreter is quick with.
+    __slots__ = ("_call", "_chunked", "_current", "_deaf", "_ended", "_exchange", "_slow_reader")
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._current: Incoming | None = None  # being answered
@@ -62,7 +65,11 @@ class WayOut(HttpToolsProtocol):
         start = b""
         if head is not None:
             self._chunked = head.length is None and current.version != "1.0"
-            start = answer_lines_of(head, chunked=self._chunked) + self._door_lines(current)
+            if done and not self._chunked:  # as nearly all are: one format, and one write
+                self.transport.write(self._whole(answer_lines_of(head, chunked=False), current, payload))
+                self._answered(current)
+                return
+            start = self._whole(answer_lines_of(head, chunked=self._chunked), current)
         if not self._chunked:
             self.transport.write(start + payload)
         else:
@@ -84,7 +91,7 @@ class WayOut(HttpToolsProtocol):
         head, body = error_answer_of(error)
         self._call.bytes_out = len(body)
         self.options.traffic.journal.refused(self._call, error)
-        self.transport.write(head + self._door_lines(current) + (b"" if current.head_only else body))
+        self.transport.write(self._whole(head, current, b"" if current.head_only else body))
         self._answered(current)
 
     def abort(self, last_words: bytes) -> None:
@@ -99,16 +106,19 @@ class WayOut(HttpToolsProtocol):
             close_by_reset(self.transport)
         self._over()
 
-    def _door_lines(self, current: Incoming) -> bytes:
-        """What the door itself says at the end of a head: date, the server's own headers, whether it keeps open."""
+    def _whole(self, lines: bytes, current: Incoming, payload: bytes = b"") -> bytes:
+        """A head that begins with `lines`, and what comes behind it.
+
+        At its end stands what the door itself says: whether it keeps open, the date, the server's own headers.
+        """
         if current.door_headers is not self.server_state.default_headers:  # uvicorn makes a new list every second
             current.door_headers = self.server_state.default_headers
             extra_headers = self.options.extra_headers
             extra = b"" if extra_headers is None else extra_headers(current.headers)
-            lines = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
-            current.door_lines = lines + extra + b"\r\n"
+            said = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
+            current.door_lines = said + extra + b"\r\n"
         close = b"" if current.keep_alive else b"connection: close\r\n"
-        return b"%bx-request-id: %b\r\n%b" % (close, self._call.id, current.door_lines)
+        return b"%b%bx-request-id: %b\r\n%b%b" % (lines, close, self._call.id, current.door_lines, payload)
 
     def _call_of(self, incoming: Incoming) -> Call:
         """What is known of a request as it comes."""
@@ -121,10 +131,11 @@ class WayOut(HttpToolsProtocol):
         return self._call
 
     def _answered(self, current: Incoming) -> None:
-        self.server_state.total_requests += 1
-        if not current.keep_alive:
+        if current.keep_alive:
+            self._next()
+        else:
             self._close_behind(current)
-        self._over()
+            self._over()
 
     def _end_behind(self, current: Incoming) -> None:
         """Close the connection once `current` has its answer."""
@@ -159,6 +170,10 @@ class WayOut(HttpToolsProtocol):
         """The client is gone, or is to be: leave nothing running for it."""
         raise NotImplementedError
 
+    def _next(self) -> None:
+        """The current answer is complete, and the connection lives: on to the next request."""
+        raise NotImplementedError
+
     def _over(self) -> None:
-        """The current answer is complete: on to the next request, if the connection lives."""
+        """The current answer is complete; the connection may end."""
         raise NotImplementedError

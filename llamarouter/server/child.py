@@ -60,7 +60,7 @@ class Child(Struct, eq=False):
     connections: ChildConnections | None = None
     awake: ChildConnections | None = None  # the same, while it neither sleeps nor wakes up
     error: RouterError | None = None
-    timings: bytes = b""  # the end of the last answer that has some
+    timings: bytes = b""  # the end of the last answer that tells how fast the model was: read when somebody asks
     task: asyncio.Task[Exit] | None = None
     stopping: bool = False
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -70,11 +70,6 @@ class Child(Struct, eq=False):
         """The model object that it has said it serves, by the names that the router has for it; empty before."""
         said = {} if self.ready is None else self.ready.info
         return {**said, "id": self.model, "tags": list(self.tags)} if said else {}
-
-    def note(self, outcome: Outcome) -> None:
-        """Keep the end of an answer that tells how fast the model was; it is read when somebody asks."""
-        if outcome.tail.find(_TIMED) >= 0:  # `in` is three times as slow: bytes try their argument as a number first
-            self.timings = outcome.tail
 
     @property
     def has_page(self) -> bool:
@@ -113,8 +108,8 @@ class Lease(msgspec.Struct, eq=False):
         if self.ended:
             return
         self.ended = True
-        if outcome.tail:
-            self.child.note(outcome)
+        if outcome.tail.find(_TIMED) >= 0:  # `in` is three times as slow: bytes try their argument as a number first
+            self.child.timings = outcome.tail
         self.release(self.ticket)
 
     async def failure(self) -> RouterError:

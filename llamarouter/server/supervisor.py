@@ -90,6 +90,8 @@ class Supervisor:
         self._appraiser = appraiser
         self._tasks = asyncio.TaskGroup()
         self._loop = asyncio.get_running_loop()
+        self._clock = self._loop.time
+        self._let_go = self._release  # one bound method for all leases
         self._inbox: deque[Event] = deque()
         self._dispatching = False
         # What rings next, and when: uvloop's handle for a time that has passed already knows no `when()`.
@@ -124,14 +126,14 @@ class Supervisor:
         `asleep`: also in one that sleeps.
         """
         self._tickets = ticket = self._tickets + 1
-        lane = _SLOT if slot else _OPEN
-        if self._dispatching or not self._scheduler.grant_now(ticket, model, lane, self._loop.time()):
+        if self._dispatching or not self._scheduler.grant_now(ticket, model, _SLOT if slot else _OPEN, self._clock()):
             return None
         child = self.children[model]
-        if child.awake is None and not asleep:  # it takes its time: `lease` lets a client be told
+        connections = child.awake or child.connections if asleep else child.awake
+        if connections is None:  # it takes its time: `lease` lets a client be told
             self._release(ticket)
             return None
-        return self._lease_in(child, ticket)
+        return Lease(ticket, child, connections, self._let_go)
 
     async def lease(
         self, model: str, slot: bool, body_bytes: int, autoload: bool, *, wait: Wait, glance: bool = False
@@ -196,7 +198,7 @@ class Supervisor:
             self._release(ticket)
 
     def _release(self, ticket: int) -> None:
-        if self._dispatching or not self._scheduler.release_now(ticket, self._loop.time()):
+        if self._dispatching or not self._scheduler.release_now(ticket, self._clock()):
             self._dispatch(Released(ticket))
 
     # --- administration ---------------------------------------------------------------------------------------------

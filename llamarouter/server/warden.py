@@ -27,6 +27,6 @@ class Warden:
         if tells_of_memory(end.last_words):  # it crashed over what it did not get: with more free it may not
             return
         inside = [exchange for exchange in self._traffic.running() if exchange.connections is child.connections]
-        if len(inside) == 1 and inside[0].body:
+        if len(inside) == 1 and inside[0].request.body:
             (alone,) = inside
-            self._quarantine.crashed(child.model, alone.target, alone.body, end.signal or "", self._clock())
+            self._quarantine.crashed(child.model, alone.target, alone.request.body, end.signal or "", self._clock())
