@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 
 import pytest
 
@@ -127,3 +128,33 @@ async def test_who_pipelines_nonsense_is_let_go_after_a_few_answers(way: str) ->
         await client.at_end()
         assert door.server_state.total_requests < 100
         assert rig.board.held == 0
+
+
+async def test_behind_an_answer_that_nobody_reads_the_next_one_is_not_read_from_its_child(way: str) -> None:
+    asked = 0
+
+    async def lavish(child: Scripted) -> None:
+        nonlocal asked
+        while True:
+            await child.request()
+            asked += 1
+            await child.say(whole(b"x" * (150_000 if asked == 1 else 4_000_000)))
+
+    async with scripted_child(lavish) as (path, made), relay(way, path) as rig:
+        client = await rig.client()
+        await until(lambda: rig.protocols and rig.protocols[0].transport)
+        (door,) = rig.protocols
+        end = door.transport.get_extra_info("socket")
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        client.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        client.send(post() + post())
+        await until(lambda: asked == 2)
+        assert door.behind
+        await until(lambda: made[-1].writer.transport.get_write_buffer_size() > 2_000_000)
+        for _ in range(200):
+            await asyncio.sleep(0)  # noqa: TID251
+        assert door.transport.get_write_buffer_size() < 1 << 20
+        assert made[-1].writer.transport.get_write_buffer_size() > 2_000_000
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        client.writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert [len((await client.answer()).body) for _ in range(2)] == [150_000, 4_000_000]
