@@ -9,6 +9,7 @@ from bench.load import Figure, figure_of
 from bench.loads import ROWS, measures_of
 from bench.measure import Measure, rotated
 from bench.record import last, save, worse
+from bench.warm import warm
 
 
 def measure(name: str, ours: list[float], theirs: list[float] | None = None, better: str = "less") -> Measure:
@@ -123,3 +124,10 @@ def test_what_wrk_says_is_read() -> None:
     assert figure == Figure(
         requests=72000, per_second=24000.5, p50=500.0, p99=3000.0, cpu=20.0, kernel=10.0, failed=15, longest=20410.0
     )
+
+
+def test_the_own_work_is_measured_on_the_parts_as_they_are() -> None:
+    """It plays the kernel's part between the real door and the real connection, and breaks where their seams move."""
+    rows = warm(1)
+    assert len(rows) > 5
+    assert all((row.median("lr") or 0.0) > 0.0 for row in rows)
