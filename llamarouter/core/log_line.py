@@ -10,7 +10,7 @@ The text of each can be had from its JSON again, so one form is kept and both ca
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -21,9 +21,6 @@ from llamarouter.core.shown import harmless, one_line
 _PLAIN = re.compile(r"[^\s\"=\\]+")
 _LETTERS = {"debug": "D", "info": "I", "warn": "W", "error": "E"}
 _ENCODER = msgspec.json.Encoder()
-# Of a line in JSON: what differs between requests that are alike.
-_NUMBER = re.compile(rb'(?<=[,])("(?:time|\w+_(?:ms|tokens)|bytes_in|bytes_out)":)0(?=,)')
-_NAME = re.compile(rb'(?<=[,])"id":""(?=,)')
 
 
 class RequestLine(msgspec.Struct, gc=False, tag_field="type", tag="request"):
@@ -70,14 +67,18 @@ def request_in(json: bytes) -> RequestLine:
     return _DECODER.decode(json)
 
 
-def pattern_of(line: RequestLine) -> bytes:
-    """A pattern for `%` of the lines that differ from this one in their id and their numbers alone, status left out.
+def pattern_of(line: RequestLine, alike: Collection[str] = ()) -> bytes:
+    """A pattern for `%` of the lines that differ from this one in their id and their numbers alone.
 
-    It takes those that are not null here, in the order of the fields. To fill it in costs a third of `json_of`.
+    It takes those that are not null here, in the order of the fields, but for the status and the fields that are
+    `alike`. To fill it in costs a third of `json_of`.
     """
-    numbers = {name: 0 for name in _NUMBERS if getattr(line, name) is not None}
+    numbers = {name: 0 for name in _NUMBERS if name not in alike and getattr(line, name) is not None}
     (text,) = json_of([msgspec.structs.replace(line, id="", **numbers)]).splitlines(keepends=True)
-    return _NAME.sub(rb'"id":"%b"', _NUMBER.sub(rb"\1%d", text.replace(b"%", b"%%")))
+    text = text.replace(b"%", b"%%").replace(b',"id":"",', b',"id":"%b",')
+    for name in numbers:  # no other text is like this: a quote within one is escaped
+        text = text.replace(b',"%b":0,' % name.encode(), b',"%b":%%d,' % name.encode())
+    return text
 
 
 def json_of_message(time: int, level: str, message: str, facts: Mapping[str, object]) -> bytes:

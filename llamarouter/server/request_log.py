@@ -45,44 +45,42 @@ class RequestLog:
         self._clock = clock
         self._model_of = model_of
         self._least = least  # of logging's levels
-        # Of what is alike in the lines of most requests, by all that it is made of; None: such a line is not written.
-        self._patterns: dict[tuple[object, ...], bytes | None] = {}
+        # Of what is alike in the lines of most requests, by all that it is made of; empty: such a line is not written.
+        self._patterns: dict[tuple[object, ...], bytes] = {}
 
     def take(self, calls: Sequence[Call]) -> None:
         """Write of each what is known."""
         ago = time.time() - self._clock()  # noqa: TID251 (a date, for people)
-        patterns, lines = self._patterns, []
+        pattern_for, lines = self._patterns.get, []
         for call in calls:
-            model, first, access, tokens = call.model, call.first, call.access, tokens_of(call)
+            model, first, access, tokens = call.model, call.first, call.access, call.tokens or tokens_of(call)
             if call.ending is not _OK or not model or not first:  # it was not simply answered by its model
                 if (line := self._whole(call, ago)) is not None:
                     lines.append(line)
                 continue
             key, estimated = None if access is None else access.id, None if tokens is NONE else tokens.estimated
-            kind = (call.peer, call.method, call.path, model, call.status, key, estimated)
-            pattern = patterns[kind] if kind in patterns else self._learn(kind, call)
+            waited = call.queue != 0.0 or call.load != 0.0
+            kind = (call.peer, call.method, call.path, model, call.status, key, estimated, waited)
+            pattern = pattern_for(kind)
             if pattern is None:
+                pattern = self._learn(kind, call, waited=waited)
+            if not pattern:
                 continue
             since, ended = call.since, call.ended
-            numbers: tuple[object, ...] = (
-                (ended + ago) * 1e6,
-                call.id,
-                call.bytes_in,
-                call.bytes_out,
-                call.queue * 1e3 + 0.5,
-                call.load * 1e3 + 0.5,
-                (first - since) * 1e3 + 0.5,
-                (ended - since) * 1e3 + 0.5,
-            )
+            at, first_ms, took_ms = (ended + ago) * 1e6, (first - since) * 1e3 + 0.5, (ended - since) * 1e3 + 0.5
+            numbers: tuple[object, ...] = (at, call.id, call.bytes_in, call.bytes_out, first_ms, took_ms)
+            if waited:
+                numbers = (*numbers[:4], _ms(call.queue), _ms(call.load), first_ms, took_ms)
             if estimated is not None:
                 numbers = (*numbers, tokens.prompt, tokens.cached, tokens.completion)
             lines.append(pattern % numbers)
         if lines:
             self._write(lines)
 
-    def _learn(self, kind: tuple[object, ...], call: Call) -> bytes | None:
-        level = level_of(call)
-        pattern = pattern_of(self._line(call, level, 0.0)) if _LEAST[level] >= self._least else None
+    def _learn(self, kind: tuple[object, ...], call: Call, *, waited: bool) -> bytes:
+        level, pattern = level_of(call), b""
+        if _LEAST[level] >= self._least:
+            pattern = pattern_of(self._line(call, level, 0.0), () if waited else ("queue_ms", "load_ms"))
         if len(self._patterns) >= _MOST_PATTERNS:
             self._patterns.clear()
         self._patterns[kind] = pattern
