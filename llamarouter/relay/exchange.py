@@ -82,7 +82,6 @@ class Exchange:
     """One request inside a child; `start` it once."""
 
     __slots__ = (
-        "_conversation",
         "_failing",
         "_lease",
         "_pieces",
@@ -104,7 +103,6 @@ class Exchange:
         self.over = False
         self.paused = False
         self.upstream: Upstream | None = None
-        self._conversation = request.conversation is not None
         self._lease = lease
         self._sink: Sink | None = sink
         self._traffic = traffic
@@ -136,7 +134,7 @@ class Exchange:
         if self.over or self._sink is None:
             return
         self._sink = None
-        if self._conversation and self._failing is None and not self._traffic.closing:
+        if self.request.conversation is not None and self._failing is None and not self._traffic.closing:
             self.resume()
             return
         upstream = self.upstream
@@ -181,7 +179,7 @@ class Exchange:
         if self.over:
             return
         self.upstream = None
-        if unheard and not self._retried and (self._sink is not None or self._conversation):
+        if unheard and not self._retried and (self._sink is not None or self.request.conversation is not None):
             self._retried = True
             self.connections.connect(self)
             return
@@ -237,7 +235,7 @@ class Exchange:
 
     def stopped(self, error: RouterError) -> None:
         """The child was told to stop: it ends the answer of a client that hears one, all else ends now."""
-        self._conversation = False
+        self.request.conversation = None
         if self._sink is None or not self.begun:
             self.cut(error)
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from llamarouter.core.errors import RouterError
 from llamarouter.relay.call import Call, Ending
@@ -31,8 +31,7 @@ class Journal:
         self._over: list[Call] = []
         self._timer: asyncio.TimerHandle | None = None
         # A name for a request that has none: that of this run of the router, and a number.
-        of_this_run = f"{secrets.token_hex(6)}-%x".encode()
-        self.new_id: Callable[[], bytes] = map(of_this_run.__mod__, itertools.count(1)).__next__
+        self.new_id = _names(secrets.token_hex(6)).__next__
 
     def over(self, call: Call) -> None:
         """It has ended; more than one call is the same as one."""
@@ -91,6 +90,13 @@ class Journal:
         if over:
             for reader in self.readers:
                 reader(over)
+
+
+def _names(of_this_run: str) -> Iterator[bytes]:
+    """`<of_this_run>-<number>`, the number in hexadecimal; the last two digits are only appended."""
+    last = [b"%02x" % number for number in range(256)]
+    for number in itertools.count():
+        yield from map((b"%b-%x" % (of_this_run.encode(), number)).__add__, last)
 
 
 def _ending_of(error: RouterError | None) -> Ending:

@@ -64,11 +64,14 @@ class WayOut(HttpToolsProtocol):
             return
         start = b""
         if head is not None:
-            self._chunked = head.length is None and current.version != "1.0"
-            if done and not self._chunked:  # as nearly all are: one format, and one write
-                self.transport.write(self._whole(answer_lines_of(head, chunked=False), current, payload))
-                self._answered(current)
+            if done and head.length and head.said is not None and current.keep_alive:  # as nearly all are: in one go
+                if current.door_headers is not self.server_state.default_headers:
+                    self._renew(current)
+                parts = (head.said, head.length, self._call.id, current.door_lines, payload)
+                self.transport.write(b"%bcontent-length: %d\r\nx-request-id: %b\r\n%b%b" % parts)
+                self._next()
                 return
+            self._chunked = head.length is None and current.version != "1.0"
             start = self._whole(answer_lines_of(head, chunked=self._chunked), current)
         if not self._chunked:
             self.transport.write(start + payload)
@@ -111,14 +114,18 @@ class WayOut(HttpToolsProtocol):
 
         At its end stands what the door itself says: whether it keeps open, the date, the server's own headers.
         """
-        if current.door_headers is not self.server_state.default_headers:  # uvicorn makes a new list every second
-            current.door_headers = self.server_state.default_headers
-            extra_headers = self.options.extra_headers
-            extra = b"" if extra_headers is None else extra_headers(current.headers)
-            said = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
-            current.door_lines = said + extra + b"\r\n"
+        if current.door_headers is not self.server_state.default_headers:
+            self._renew(current)
         close = b"" if current.keep_alive else b"connection: close\r\n"
         return b"%b%bx-request-id: %b\r\n%b%b" % (lines, close, self._call.id, current.door_lines, payload)
+
+    def _renew(self, current: Incoming) -> None:
+        """What the server says in every answer: uvicorn makes a new list of it every second."""
+        current.door_headers = self.server_state.default_headers
+        extra_headers = self.options.extra_headers
+        extra = b"" if extra_headers is None else extra_headers(current.headers)
+        said = b"".join(b"%b: %b\r\n" % pair for pair in current.door_headers)
+        current.door_lines = said + extra + b"\r\n"
 
     def _call_of(self, incoming: Incoming) -> Call:
         """What is known of a request as it comes."""
