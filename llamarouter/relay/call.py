@@ -55,7 +55,7 @@ class Call(msgspec.Struct, gc=False, eq=False):
     ending: Ending = Ending.OK
     reason: str = ""  # of the refusal or the failure: the word that programs compare
     outcome: Outcome | None = None  # what its child said, if it was in one
-    tokens: Tokens | None = None  # of `tokens_of`, once somebody has asked
+    tokens: Tokens | None = None  # of `tokens_of`, once somebody has asked, or it was clear from the start
     whole: bool = False  # the router's own answer is complete
     relayed: bool = False  # the relay says when it is over
     over: bool = False

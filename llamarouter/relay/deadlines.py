@@ -34,25 +34,26 @@ class Connection(Protocol):
 
 
 class Deadlines:
-    __slots__ = ("_connection", "_handle", "_idle_for", "_limits", "_loop", "_moved", "_since")
+    __slots__ = ("_connection", "_handle", "_idle_for", "_limits", "_loop", "_moved", "restarted", "since")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, limits: DoorLimits, connection: Connection) -> None:
         self._loop = loop
         self._limits = limits
         self._connection: Connection | None = connection  # None: it is lost
         self._idle_for = limits.header_timeout
-        self._since = 0.0  # when it became idle last
+        self.since = 0.0  # when it became idle last
+        self.restarted = False  # and the timer is set for that
         self._moved = 0.0  # when something of a body came last
         self._handle: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """The connection is made."""
-        self._since = self._loop.time()
+        self.since = self._loop.time()
         self._handle = self._loop.call_later(self._idle_for, self._look)
 
-    def restart(self, now: float) -> None:
-        """An answer has just ended: idle from now on."""
-        self._since = now
+    def restart(self) -> None:
+        """An answer has just ended: idle `since` then. Once `restarted`, that is all that has to be set."""
+        self.restarted = True
         self._idle_for = self._limits.keepalive_timeout
         if self._handle is None:
             self._handle = self._loop.call_later(self._idle_for, self._look)
@@ -76,7 +77,7 @@ class Deadlines:
             self._handle = None
 
     def _due(self, incoming: Incoming) -> float:
-        head = max(incoming.since, self._since) + self._limits.header_timeout
+        head = max(incoming.since, self.since) + self._limits.header_timeout
         if not incoming.head_complete:
             return head
         for_each = self._limits.body_timeout
@@ -84,6 +85,7 @@ class Deadlines:
 
     def _look(self) -> None:
         self._handle = None
+        self.restarted = False
         connection, now = self._connection, self._loop.time()
         if connection is None:
             return
@@ -93,7 +95,7 @@ class Deadlines:
                 self._moved = now
             due, late = self._due(incoming), connection.stalled
         elif connection.is_idle():
-            due, late = self._since + self._idle_for, connection.idled
+            due, late = self.since + self._idle_for, connection.idled
         else:
             return  # its end restarts the timer
         if due - now > 0.001:

@@ -23,10 +23,11 @@ from llamarouter.core.errors import BadRequest, Overloaded, RequestTimeout, Rout
 from llamarouter.core.media import RemoteMedia
 from llamarouter.core.quarantine import mark_of
 from llamarouter.core.routes import Route
+from llamarouter.core.tokens import NONE
 from llamarouter.core.wire import head_start_for_child
 from llamarouter.relay.behind import Behind
 from llamarouter.relay.call import Call
-from llamarouter.relay.closing import SoftClosing, close_idle
+from llamarouter.relay.closing import SoftClosing
 from llamarouter.relay.crowd import Crowd
 from llamarouter.relay.deadlines import Deadlines
 from llamarouter.relay.exchange import Exchange, Request
@@ -112,7 +113,8 @@ class Door(WayOut):
 
     def idled(self) -> None:
         if self._aside:  # its request is here, and its turn comes
-            self._deadlines.restart(self.loop.time())
+            self._deadlines.since = self.loop.time()
+            self._deadlines.restart()
         elif self._unsent():  # it has not even taken its last answer
             self.transport.abort()
         else:
@@ -122,13 +124,6 @@ class Door(WayOut):
         """A request does not come in time: give its place up."""
         self._turn_away(RequestTimeout("the rest of the request did not come in time"))
 
-    def shutdown(self) -> None:
-        """The server ends: an idle connection is closed, a busy one after its answer."""
-        if self._current is None:
-            close_idle(self.transport, self.loop)
-        else:
-            self._end_behind(self._current)
-
     # --- bytes in -----------------------------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
@@ -137,7 +132,13 @@ class Door(WayOut):
         if self._deaf:
             return
         if self._current is None and self._incoming is None:
-            if self._recognise(data):
+            familiar = self._familiar
+            if familiar is not None and not self._aside and (body := familiar.body_of(data)) is not None:
+                incoming = familiar.means  # its head was seen on this connection before
+                incoming.since = self.loop.time()
+                self._relay(incoming, body)
+                return
+            if not self._is_admitted(data):
                 return
         elif self._current is not None and self._current is not self._incoming:
             if not self._behind.has_room(data):
@@ -148,20 +149,15 @@ class Door(WayOut):
                 return
         self._feed(data)
 
-    def _recognise(self, data: bytes) -> bool:
-        """Serve a request whose head was seen on this connection before; of the others, so many in one go."""
-        familiar = self._familiar
-        if familiar is not None and not self._aside and (body := familiar.body_of(data)) is not None:
-            familiar.means.since = self.loop.time()
-            self._relay(familiar.means, body)
-            return True
+    def _is_admitted(self, data: bytes) -> bool:
+        """Of those whose head must be read, so many in one go; the others are put aside."""
         if self._aside or not self.crowd.admits(self):
             if self._aside:
                 self.flow.pause_reading()  # for a moment: a crowd may send more than there is room for
             self._aside.append(data)
-            return True
+            return False
         self._unknown = data
-        return False
+        return True
 
     def take_turn(self) -> None:
         data, self._aside = b"".join(self._aside), []
@@ -287,6 +283,8 @@ class Door(WayOut):
         id = incoming.request_id or options.traffic.journal.new_id()
         call = Call(id, incoming.since, self.client, b"POST", route.path, None, None, "", len(body))
         self._call = call
+        if not route.slot:
+            call.tokens = NONE
         try:
             call.access = access = board.authorize(incoming.authorization, incoming.x_api_key)
             try:
@@ -354,8 +352,10 @@ class Door(WayOut):
     def _next(self) -> None:
         self._current = None
         self._exchange = None
-        self._deadlines.restart(self._call.ended or self.loop.time())
-        behind = self._behind
+        deadlines, behind = self._deadlines, self._behind
+        deadlines.since = self._call.ended or self.loop.time()
+        if not deadlines.restarted:
+            deadlines.restart()
         if (behind.requests or behind.unread or self._incoming) and not self._advancing:  # else the loop below goes on
             self._advance(behind)
 

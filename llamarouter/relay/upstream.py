@@ -13,7 +13,7 @@ import asyncio
 from typing import TYPE_CHECKING, cast
 
 from llamarouter.core.chunked import ChunkReader
-from llamarouter.core.wire import AnswerHead, BrokenAnswerError, answer_head_of, head_for_child
+from llamarouter.core.wire import WITH_BODY, AnswerHead, BrokenAnswerError, answer_head_of, head_for_child
 from llamarouter.relay.familiar import Familiar, learn
 
 if TYPE_CHECKING:
@@ -75,13 +75,13 @@ class Upstream(asyncio.Protocol):
         """Carry `exchange` on this idle connection. `one_request`: ask the child to close behind its answer."""
         self._exchange = exchange
         exchange.upstream = self
-        request = exchange.request
-        size = len(request.body)
-        if one_request or size >= _JOIN_BELOW or request.method in _BODILESS:
+        request, id = exchange.request, exchange.call.id
+        body = request.body
+        size = len(body)
+        if not id or one_request or size >= _JOIN_BELOW or request.method in _BODILESS:
             self._send_unusual(exchange, one_request=one_request)
         else:
-            head = head_for_child(request.head_start, size, self._connections.own_lines, exchange.call.id)
-            self.transport.write(head + request.body)
+            self.transport.write(WITH_BODY % (request.head_start, self._connections.own_lines, id, size, body))
         if exchange.paused:
             self.pause()
 

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from llamarouter.core.errors import RouterError
 from llamarouter.core.wire import AnswerHead, answer_lines_of, error_answer_of
 from llamarouter.relay.call import Call
-from llamarouter.relay.closing import close_by_reset, close_softly
+from llamarouter.relay.closing import close_by_reset, close_idle, close_softly
 from llamarouter.relay.door_options import DoorOptions
 from llamarouter.relay.exchange import Exchange
 from llamarouter.relay.incoming import Incoming
@@ -143,6 +143,13 @@ class WayOut(HttpToolsProtocol):
         else:
             self._close_behind(current)
             self._over()
+
+    def shutdown(self) -> None:
+        """The server ends: an idle connection is closed, a busy one after its answer."""
+        if self._current is None:
+            close_idle(self.transport, self.loop)
+        else:
+            self._end_behind(self._current)
 
     def _end_behind(self, current: Incoming) -> None:
         """Close the connection once `current` has its answer."""

@@ -56,7 +56,7 @@ class Counting:
                 tally.waited(call.queue, call.load)
             if call.ending is not _OK:
                 self._unhappy(call)
-            tokens = tokens_of(call)
+            tokens = call.tokens or tokens_of(call)
             if tokens is not NONE:
                 add_tokens(tally.tokens, tokens)
             access = call.access

@@ -54,6 +54,7 @@ class Reception:
         self._autoload = settings.autoload
         self._patience = settings.queue_timeout
         self._shelf = shelf
+        self._known = shelf.known  # looked into here, since every request asks
         self._supervisor = supervisor
         self._downloads = downloads
         self.quarantine = Quarantine()
@@ -70,7 +71,8 @@ class Reception:
     def lease_now(self, ask: Ask) -> Lease | None:
         """A place at once in a ready child, or None: then `lease` must be asked. Raises `RateLimited`."""
         access = ask.access
-        model = self._shelf.id_of(ask.model) if access.key is None else self.model_of(ask)
+        plain = access.key is None
+        model = self._known.get(ask.model) or self._shelf.id_of(ask.model) if plain else self.model_of(ask)
         meter = access.meter
         if meter is None:
             return None if model is None else self._supervisor.lease_now(model, ask.route.slot)

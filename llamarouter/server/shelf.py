@@ -51,7 +51,7 @@ class Shelf:
         self._engine = engine
         self._headers = headers
         self._on_change = on_change
-        self._ids: dict[str, str] = {}
+        self.known: dict[str, str] = {}
         self._withdrawn: set[str] = set()
         self._looking: asyncio.Task[None] | None = None
         self._thorough = False  # the look that runs was forced
@@ -67,15 +67,15 @@ class Shelf:
 
     def id_of(self, asked: str) -> str | None:
         """The id of the model that answers a request for `asked`, or None; remembered, because every request asks."""
-        known = self._ids.get(asked)
+        known = self.known.get(asked)
         if (
             known is None
             and (entry := self.catalog.resolve(self._answering(asked)))
             and entry.id not in self._withdrawn
         ):
-            if len(self._ids) >= _MOST_NAMES:
-                self._ids.clear()
-            known = self._ids[asked] = entry.model.id
+            if len(self.known) >= _MOST_NAMES:
+                self.known.clear()
+            known = self.known[asked] = entry.model.id
         return known
 
     def _answering(self, asked: str) -> str:
@@ -96,7 +96,7 @@ class Shelf:
     def withdrawn(self, model: str) -> Iterator[None]:
         """In the block nobody gets the model any more, and nobody who waits for it has it started."""
         self._withdrawn.add(model)
-        self._ids.clear()
+        self.known.clear()
         try:
             yield
         finally:
@@ -126,7 +126,7 @@ class Shelf:
             return
         fresh = replace(known, model=model, problem=model.problem, launch=None if model.problem else known.launch)
         self.inventory = replace(self.inventory, catalog=self.catalog.having(fresh))
-        self._ids.clear()
+        self.known.clear()
 
     async def find_for_request(self, asked: str) -> Entry:
         """The entry that answers a request for `asked`. Raises `ModelNotFound`."""
@@ -182,7 +182,7 @@ class Shelf:
             if before.unread:
                 _tell_news(before.catalog, after.catalog)
             self.inventory, self._seen = after, after.look
-            self._ids.clear()
+            self.known.clear()
             self._on_change(before, after)
 
     def _take(self, before: Inventory, force: bool) -> Inventory | None:
