@@ -13,7 +13,7 @@ from typing import Any
 from bench.measure import Measure
 from llamarouter.core.body import model_of_json
 from llamarouter.core.routes import Dialect
-from llamarouter.core.wire import AnswerHead, head_for_child
+from llamarouter.core.wire import WITH_BODY, AnswerHead
 from llamarouter.relay.call import Call
 from llamarouter.relay.exchange import Exchange, Request
 from llamarouter.relay.journal import Reader
@@ -21,6 +21,7 @@ from llamarouter.relay.switchboard import Ask, Outcome
 from llamarouter.relay.upstream import Upstream
 
 TIMES = 10_000
+_BATCH = 256  # requests of which a busy journal tells at once
 WHOLE = "own work for a small request"
 
 Stage = Callable[[], object]
@@ -59,6 +60,7 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, coun
     ask = Ask("tiny", incoming.route, len(body))
     outcome = Outcome(200, True, False, b"")
     sent = Request(b"POST", incoming.head_start, body, incoming.route.dialect)
+    named = Request(b"POST", incoming.head_start, body, incoming.route.dialect, call=door._call)
     connections: Any = upstream._connections
     head, mute = upstream._familiar.means, _Mute()  # type: ignore[union-attr]
     payload = answer[-(head.length or 0) :]
@@ -66,14 +68,14 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, coun
     lease.end(outcome)  # from now on its end is none
     call: Call = door._call
     call.ask, call.model, call.outcome = ask, "tiny", outcome
-    counted = [call]
+    batch: list[Call] = []
 
     def lease_and_end() -> None:
         switchboard.lease_now(ask).end(outcome)
 
     def enter() -> None:
         connections._idle = [upstream]
-        exchange = Exchange(sent, lease, mute, traffic)  # type: ignore[arg-type]
+        exchange = Exchange(named, lease, mute, traffic)  # type: ignore[arg-type]
         exchange.start()
         connections.in_flight -= 1
         traffic.inside.discard(exchange)
@@ -92,17 +94,23 @@ def stages_of(door: Any, upstream: Upstream, request: bytes, answer: bytes, coun
         door._current = incoming
         door.answer(head, payload, True)
 
+    def counted() -> None:
+        batch.append(call)
+        if len(batch) == _BATCH:
+            count(batch)
+            batch.clear()
+
     return {
         "the head of the request is recognised": lambda: door._familiar.body_of(request),
         "its key is checked": lambda: switchboard.authorize(None, None),
         "the model is read from its body": lambda: model_of_json(body),
         "the lease is granted, and released": lease_and_end,
         "an exchange is made and written to the child": enter,
-        "of that: the head for the child": lambda: head_for_child(sent.head_start, len(body)),
+        "of that: its head for the child": lambda: WITH_BODY % (sent.head_start, b"", call.id, len(body), body),
         "the answer is recognised, its connection kept": watch,
         "the exchange ends": end,
         "the answer is written to the client": answer_client,
-        "it is counted for /metrics": lambda: count(counted),
+        "it is counted for /metrics": counted,
     }
 
 

@@ -121,6 +121,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
+        # uvloop keeps what is written to the end of its round, unless it may keep nothing: the child begins at once.
+        self.transport.set_write_buffer_limits(high=0)
 
     def data_received(self, data: bytes) -> None:
         exchange, familiar = self._exchange, self._familiar
