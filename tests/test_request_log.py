@@ -336,3 +336,15 @@ def test_lines_of_requests_that_are_alike_are_what_each_would_be_alone(changes: 
         assert msgspec.structs.replace(said, time=alone.time) == alone
         assert list(json.loads(line)) == list(json.loads(log._whole(call, 0.0) or b""))
     assert len(together) == 5
+
+
+def test_who_comes_once_costs_no_pattern_and_has_the_same_line() -> None:
+    """A client that connects anew for each request is another one each time: a pattern is worth it the second time."""
+    lines: list[bytes] = []
+    log = RequestLog(lines.extend, lambda: 0.0, lambda ask: None, least=logging.INFO)
+    log.take([usual(number, peer=("10.0.0.1", 1024 + number)) for number in range(50)])
+    assert not any(log._patterns.values())
+    assert [request_in(line).peer for line in lines] == [f"10.0.0.1:{1024 + number}" for number in range(50)]
+    log.take([usual(number, peer=("10.0.0.1", 1024)) for number in range(50)])
+    assert sum(map(bool, log._patterns.values())) == 2  # of those that have waited, and of the one that has not
+    assert len(lines) == 100

@@ -46,7 +46,8 @@ class RequestLog:
         self._model_of = model_of
         self._least = least  # of logging's levels
         # Of what is alike in the lines of most requests, by all that it is made of; empty: such a line is not written.
-        self._patterns: dict[tuple[object, ...], bytes] = {}
+        # None: it has come once, as everything does from a client that connects anew for each of its requests.
+        self._patterns: dict[tuple[object, ...], bytes | None] = {}
 
     def take(self, calls: Sequence[Call]) -> None:
         """Write of each what is known."""
@@ -62,8 +63,10 @@ class RequestLog:
             waited = call.queue != 0.0 or call.load != 0.0
             kind = (call.peer, call.method, call.path, model, call.status, key, estimated, waited)
             pattern = pattern_for(kind)
-            if pattern is None:
-                pattern = self._learn(kind, call, waited=waited)
+            if pattern is None and (pattern := self._learn(kind, call, waited=waited)) is None:
+                if (line := self._whole(call, ago)) is not None:
+                    lines.append(line)
+                continue
             if not pattern:
                 continue
             since, ended = call.since, call.ended
@@ -77,13 +80,16 @@ class RequestLog:
         if lines:
             self._write(lines)
 
-    def _learn(self, kind: tuple[object, ...], call: Call, *, waited: bool) -> bytes:
-        level, pattern = level_of(call), b""
-        if _LEAST[level] >= self._least:
-            pattern = pattern_of(self._line(call, level, 0.0), () if waited else ("queue_ms", "load_ms"))
-        if len(self._patterns) >= _MOST_PATTERNS:
-            self._patterns.clear()
-        self._patterns[kind] = pattern
+    def _learn(self, kind: tuple[object, ...], call: Call, *, waited: bool) -> bytes | None:
+        """The pattern of what has come before; None: it comes for the first time, when one would cost the most."""
+        patterns, pattern = self._patterns, None
+        if kind in patterns:
+            level, pattern = level_of(call), b""
+            if _LEAST[level] >= self._least:
+                pattern = pattern_of(self._line(call, level, 0.0), () if waited else ("queue_ms", "load_ms"))
+        elif len(patterns) >= _MOST_PATTERNS:
+            patterns.clear()
+        patterns[kind] = pattern
         return pattern
 
     def _whole(self, call: Call, ago: float) -> bytes | None:
