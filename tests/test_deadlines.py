@@ -82,6 +82,16 @@ async def test_a_silent_connection_goes_without_a_word_and_one_between_requests_
         assert time.monotonic() - before >= 0.5
 
 
+async def test_a_connection_between_requests_goes_in_time_although_a_fresh_one_may_stay_longer() -> None:
+    async with relay("fast", "/nowhere", limits=limits(header=LONG, idle=0.3)) as rig:
+        client = await rig.client()
+        for _ in range(2):  # answered by the fast lane: to who was handed over uvicorn looks, too
+            assert (await client.ask("/tokenize", {"model": "unknown"})).status == 404
+        before = time.monotonic()
+        assert await client.at_end() == b""
+        assert time.monotonic() - before >= 0.2
+
+
 async def test_a_request_begun_while_another_is_answered_has_its_time_from_then_on() -> None:
     go_on = asyncio.Event()
 

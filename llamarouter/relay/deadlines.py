@@ -7,7 +7,7 @@
 
 A body may take the body-timeout, and once more for each MiB of it: who sends a byte now and then does not stay for
 ever. A timer that is set anew by every request would cost more than the request's parsing: this one looks again, and
-is set to an earlier time only by a request that does not come as a whole.
+is set to an earlier time only by a request that does not come as a whole, and by the first answer after a look.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ class Deadlines:
         """An answer has just ended: idle `since` then. Once `restarted`, that is all that has to be set."""
         self.restarted = True
         self._idle_for = self._limits.keepalive_timeout
-        if self._handle is None:
+        # That of a fresh connection may ring too late: who is idle may have less time than a head.
+        if self._handle is None or self._handle.when() > self.since + self._idle_for:
+            self._cancel()
             self._handle = self._loop.call_later(self._idle_for, self._look)
 
     def expect_more(self, incoming: Incoming) -> None:
