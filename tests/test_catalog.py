@@ -462,7 +462,7 @@ def test_a_wrong_word_about_how_long_it_stays_keeps_the_last_good_one() -> None:
     assert (policy.pinned, policy.ttl, policy.priority) == (True, 7200.0, 0)
     assert warnings_of(later) == [
         "p.ini:3: lr-pin must be true or false, not 'onn': [a] keeps its last good lr-pin = true",
-        "p.ini:4: lr-ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': "
+        "p.ini:4: lr-ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': "
         "[a] keeps its last good lr-ttl = 2h",
         "p.ini:5: lr-priority must be a whole number from -1000000 to 1000000, not 'high': the default stays",
     ]

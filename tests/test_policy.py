@@ -47,7 +47,7 @@ def test_what_cannot_be_read_is_a_warning_with_its_line_and_the_model_is_served(
     assert entry_of(catalog, "a").launch is not None
     assert warnings_of(catalog) == [
         "p.ini:7: lr-priority must be a whole number from -1000000 to 1000000, not '9999999': the default stays",
-        "p.ini:3: lr-ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
+        "p.ini:3: lr-ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
         "p.ini:4: lr-priority must be a whole number from -1000000 to 1000000, not '1.5': the default stays",
         "p.ini:5: lr-pin must be true or false, not 'perhaps': taken as false",
     ]
@@ -100,7 +100,7 @@ def test_what_a_section_says_twice_is_a_warning_and_the_last_holds() -> None:
     assert warnings_of(catalog) == [
         "p.ini:4: lr-pin says the same option as lr-pin at p.ini:5, which holds",
         "p.ini:3: lr-ttl says the same option as lr-ttl at p.ini:6, which holds",
-        "p.ini:7: lr-ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
+        "p.ini:7: lr-ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon': the default stays",
     ]
     assert entry_of(catalog, "a").policy == Policy(360.0)
 

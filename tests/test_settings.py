@@ -418,19 +418,19 @@ def test_what_we_share_with_llama_server_is_called_as_there() -> None:
     [
         (
             ["--ttl", "soon"],
-            "--ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon'",
+            "--ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'soon'",
         ),
         (
             ["--ttl", "-5m"],
-            "--ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '-5m'",
+            "--ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '-5m'",
         ),
         (
             ["--ttl", "0.5s"],
-            "--ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '0.5s'",
+            "--ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '0.5s'",
         ),
         (
             ["--ttl", "12000d"],
-            "--ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '12000d'",
+            "--ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not '12000d'",
         ),
         (["--pin", ", "], "--pin names no model: --pin ID, several by commas"),
     ],

@@ -26,7 +26,7 @@ QUEUE_TIMEOUT = "lr-queue-timeout"
 RULES = (TTL, PIN, PRIORITY, QUEUE, QUEUE_TIMEOUT, LOAD_ON_STARTUP)
 
 _HIGHEST = 1_000_000
-DURATIONS = "a second to 30 years, as in 90s, 15m, 2h or 1d (0: never)"
+DURATIONS = "1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ def test_what_is_no_duration_is_one_line_and_the_rest_serves(
     router = serve(engine, "--models-preset", preset, "--models-max", 2, "--ttl", "1h")
     warnings = [line.strip() for line in router.output if "warning" in line]
     assert warnings == [
-        f"warning: {preset}:8: lr-ttl must be a second to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'a while': "
+        f"warning: {preset}:8: lr-ttl must be 1 s to 30 years, as in 90s, 15m, 2h or 1d (0: never), not 'a while': "
         "the default stays",
         f"warning: {preset}:11: 3 models are pinned, and --models-max is 2: not pinned are c ({preset}:11)",
     ]
