@@ -97,7 +97,7 @@ async def test_a_reload_changes_how_long_a_model_stays_and_leaves_its_process_al
         told = (await home.client.post("/models/reload")).json()
         assert (told["changed"], told["unloading"]) == (["a"], [])
         where = f"{tmp_path / 'preset.ini'}:4"
-        assert [each["reason"][:34] for each in told["warnings"] if each["where"] == where] == [
+        assert [each["reason"][:32] for each in told["warnings"] if each["where"] == where] == [
             "lr-ttl must be 1 s to 30 years, "
         ]
         assert home.node.supervisor.children["a"] is child
