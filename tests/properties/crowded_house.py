@@ -15,7 +15,7 @@ from llamarouter.core.events import Appraised, Command, Event, Exited, Forgotten
 from llamarouter.core.memory import Placement
 from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import House
-from tests.properties.inhabitants import EXITS, Child, Fate
+from tests.properties.inhabitants import EXITS, Child, Fate, Hunger
 from tests.properties.machine import Device, Look
 
 
@@ -248,13 +248,36 @@ class CrowdedHouse(House):
     def _might_be_served(self, model: str) -> bool:
         """Else it is on its way to a refusal, and nobody takes anything from it: what others hold (or seem to, where
         a driver is late) does not leave as much as it needs. That comes when it is looked at, after those that start.
+
+        Or the turn of an older one comes first, whose former child is still being stopped: until that has begun anew
+        nobody is promised what it will leave.
         """
         assert self._seen is not None
         late = self._seen.late
+        ahead = [self._ways(one) for one, hunger in self.hunger.items() if self._is_ahead(one, hunger, model)]
         return any(
-            all(size <= self._most(name, late[name]) for name, size in one.needs.items() if size)
+            all(
+                size + sum(max((way.needs.get(name, 0) for way in ways), default=0) for ways in ahead)
+                <= self._most(name, late[name])
+                for name, size in one.needs.items()
+                if size
+            )
             for one in self.placements[model]
         )
+
+    def _is_ahead(self, one: str, hunger: Hunger, model: str) -> bool:
+        """Whether `one` is being stopped, and has wanted room anew for longer than `model`."""
+        known = one != model and one in self._known - self.doomed
+        return known and self._stops(one) and hunger.since <= self.hunger[model].since
+
+    def _ways(self, model: str) -> list[Placement]:
+        """The placements of a model that could be had if everything went that may, partial ones only without others."""
+        ways = [
+            way
+            for way in self.placements[model]
+            if all(size <= self._most(name) for name, size in way.needs.items() if size)
+        ]
+        return [way for way in ways if not way.partial] or ways
 
     def _overrated(self, name: str) -> int:
         """What children hold less of a device than their books say, where no driver says whose bytes are whose.
