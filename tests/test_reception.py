@@ -123,7 +123,7 @@ async def test_the_names_that_clients_say_are_not_kept_for_ever(tmp_path: Path) 
     async with one_model(tmp_path) as home:
         for number in range(3000):
             assert home.node.shelf.id_of(f"name {number}") == "m"
-        assert len(home.node.shelf._ids) <= 1024
+        assert len(home.node.shelf.known) <= 1024
 
 
 async def test_beside_other_models_it_answers_to_its_own_names(tmp_path: Path) -> None:

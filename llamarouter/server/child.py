@@ -30,7 +30,6 @@ _POST_MORTEM = 0.25
 
 _NO_PAGE = frozenset({"--no-ui", "--no-webui"})
 _TIMED = b'"predicted_per_second":'
-_SHORT = 100  # bytes, in which there is no room for timings
 _PER_SECOND = re.compile(rb'"predicted_per_second":\s*([0-9.]+)')
 
 
@@ -109,9 +108,7 @@ class Lease(msgspec.Struct, eq=False):
         if self.ended:
             return
         self.ended = True
-        if (
-            len(outcome.tail) > _SHORT and outcome.tail.find(_TIMED) >= 0
-        ):  # `in` is three times as slow: bytes try their argument as a number first
+        if outcome.tail.find(_TIMED) >= 0:  # `in` is three times as slow: bytes try their argument as a number first
             self.child.timings = outcome.tail
         self.release(self.ticket)
 
