@@ -93,7 +93,7 @@ class Allotment(Deeds):
         for want in wants[LOOK_AHEAD:]:
             if want.modest:
                 self._refuse_modest(want.model)
-        seen = self._appraisals.consider(wants, now)
+        seen = self._appraisals.consider(wants, self._policies, now)
         for want in seen:
             if not want.placements:
                 self._ask(want.model)

@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from llamarouter.core.events import Appraised
 from llamarouter.core.memory import Placement
+from llamarouter.core.policy import Policies
 from llamarouter.core.wants import Want
 
 LOOK_AHEAD = 8
@@ -64,9 +65,9 @@ class Appraisals:
             self._known[event.model] = _Known(event.placements, now)
         return True
 
-    def consider(self, wants: Sequence[Want], now: float) -> list[Want]:
+    def consider(self, wants: Sequence[Want], policies: Policies, now: float) -> list[Want]:
         """The first wants with what is known of them; the modest behind them find no room."""
-        return [self._known_of(want, now) for want in wants[:LOOK_AHEAD]]
+        return [self._known_of(want, policies.of(want.model).pinned, now) for want in wants[:LOOK_AHEAD]]
 
     def is_last(self, model: str) -> bool:
         """Whether the last look at the devices was for this one. A need that is all there is at one moment may be a
@@ -107,14 +108,14 @@ class Appraisals:
         """Its load has ended in another way."""
         self._second.discard(model)
 
-    def _known_of(self, want: Want, now: float) -> Want:
+    def _known_of(self, want: Want, pinned: bool, now: float) -> Want:
         known = self._known.get(want.model)
         if known is None:
             return Want(want.model, want.since, want.modest, placements=())
         placements = known.placements
         if want.model in self._second:  # with more room where that is to be had, else as before
             placements = (*(_raised(one) for one in placements), *placements)
-        return Want(want.model, want.since, want.modest, placements, fresh=now < known.at + STANDS)
+        return Want(want.model, want.since, want.modest, placements, now < known.at + STANDS, pinned)
 
 
 def _raised(placement: Placement) -> Placement:

@@ -149,6 +149,7 @@ class _Sharing:
         self._busy = by_use(one for one in opened if one.in_flight and may_go(one, now))
         self._unripe = [one for one in (*loads, *opened) if not one.policy.pinned and one.model not in abandoned]
         self._opened = opened
+        self._coming: list[Resident] = []  # what the older wants will be
         # What has been decided.
         self._start: dict[str, Placement] = {}
         self._evict: list[str] = []
@@ -209,8 +210,7 @@ class _Sharing:
         for way in ways:
             if fits(way.needs, self._sure) and fits(way.needs, self._firm):
                 self._promise(way.needs, sure=True)
-                # What it holds from now on may be waited for as what the others hold.
-                self._unripe.append(Resident(want.model, self._now, needs=way.placement.needs))
+                self._foresee(want, way)
                 if want.fresh:
                     self._start[want.model] = way.placement
                 else:
@@ -224,6 +224,7 @@ class _Sharing:
                 self._promise(way.needs)
                 if not want.modest:
                     self._waits.append(want)
+                    self._foresee(want, way)
                 return
         if want.modest:
             self._refuse.append(want.model)
@@ -250,6 +251,7 @@ class _Sharing:
         self._use(victims)
         self._evict += [one.model for one in victims]
         self._promise(ways[index].needs)
+        self._foresee(want, ways[index])
         return True
 
     def _claims(self, want: Want, ways: Sequence[_Way]) -> bool:
@@ -274,8 +276,13 @@ class _Sharing:
             self._claim += [one.model for one in chosen if one in self._busy]
         self._needed.update(one.model for one in chosen if one.is_claimed)
         self._note_sake(want, ways[index], chosen)
+        firm = dict(self._firm)
         self._use(chosen)
         self._promise(ways[index].needs)
+        if any(one in self._coming for one in chosen):
+            # An older one has its turn first: what is to be left beside this one has to be left beside that one, too.
+            self._firm = {device: min(size, self._firm[device]) for device, size in firm.items()}
+        self._foresee(want, ways[index])
         return True
 
     def _note_sake(self, want: Want, way: _Way, victims: Iterable[Resident]) -> None:
@@ -315,6 +322,14 @@ class _Sharing:
         take(self._later, needs)
         if sure:
             take(self._sure, needs)
+
+    def _foresee(self, want: Want, way: _Way) -> None:
+        """What it will hold may be waited for as what the others hold: else a younger one could begin in front of those
+        who do not fit beside it, for as long as it waits itself.
+        """
+        if want.placements is not ANYWHERE and not want.pinned:
+            self._coming.append(Resident(want.model, self._now, needs=way.placement.needs))
+            self._unripe.append(self._coming[-1])
 
     def _look_again(self) -> float | None:
         """Only what lies ahead counts: a time that is over would be looked at again and again."""

@@ -22,6 +22,7 @@ class Want(NamedTuple):
     modest: bool = False  # its last failure would happen again: only what nobody else wants is for it
     placements: tuple[Placement, ...] = ANYWHERE  # the preferred first; none: it is being appraised
     fresh: bool = True  # whether they were looked at just now: nothing starts by older ones
+    pinned: bool = False  # where memory is looked at: once it is there, it goes for nobody
 
 
 def wants_of(queue: Queue, residents: Mapping[str, Resident], cooldowns: Cooldowns, most: int | None) -> list[Want]:

@@ -201,8 +201,26 @@ MUTANTS = (
     Mutant(
         "what an older want takes at this moment is not waited for by the next",
         "eviction.py",
-        "                self._unripe.append(Resident(want.model, self._now, needs=way.placement.needs))\n",
+        "                self._promise(way.needs, sure=True)\n                self._foresee(want, way)\n",
+        "                self._promise(way.needs, sure=True)\n",
+    ),
+    Mutant(
+        "what an older want will take when others have gone is not waited for by the next",
+        "eviction.py",
+        "        self._foresee(want, ways[index])\n",
         "",
+    ),
+    Mutant(
+        "what an older want will take of what is being freed is not waited for by the next",
+        "eviction.py",
+        "                    self._foresee(want, way)\n",
+        "",
+    ),
+    Mutant(
+        "a pinned model that is still to begin is thought to go",
+        "eviction.py",
+        "if want.placements is not ANYWHERE and not want.pinned:",
+        "if want.placements is not ANYWHERE:",
     ),
     Mutant(
         "pinned models are thought to go",

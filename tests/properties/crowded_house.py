@@ -15,7 +15,7 @@ from llamarouter.core.events import Appraised, Command, Event, Exited, Forgotten
 from llamarouter.core.memory import Placement
 from llamarouter.core.scheduler import Limits, Phase
 from tests.properties.house import House
-from tests.properties.inhabitants import EXITS, Child, Fate, Hunger
+from tests.properties.inhabitants import EXITS, Child, Fate
 from tests.properties.machine import Device, Look
 
 
@@ -247,28 +247,29 @@ class CrowdedHouse(House):
 
     def _might_be_served(self, model: str) -> bool:
         """Else it is on its way to a refusal, and nobody takes anything from it: what others hold (or seem to, where
-        a driver is late) does not leave as much as it needs. That comes when it is looked at, after those that start.
-
-        Or the turn of an older one comes first, whose former child is still being stopped: until that has begun anew
-        nobody is promised what it will leave.
+        a driver is late), and what a pinned model will hold that has wanted room for longer and goes for nobody once it
+        is there, does not leave as much as it needs. That comes when it is looked at, after those that start.
         """
         assert self._seen is not None
         late = self._seen.late
-        ahead = [self._ways(one) for one, hunger in self.hunger.items() if self._is_ahead(one, hunger, model)]
+        since = self.hunger[model].since
+        ahead = [
+            one
+            for one, hunger in self.hunger.items()
+            if one != model
+            and hunger.since <= since
+            and one in self._known - self.doomed
+            and self.policy_of(one).pinned
+        ]
         return any(
             all(
-                size + sum(max((way.needs.get(name, 0) for way in ways), default=0) for ways in ahead)
+                size + sum(max((way.needs.get(name, 0) for way in self._ways(one)), default=0) for one in ahead)
                 <= self._most(name, late[name])
                 for name, size in one.needs.items()
                 if size
             )
             for one in self.placements[model]
         )
-
-    def _is_ahead(self, one: str, hunger: Hunger, model: str) -> bool:
-        """Whether `one` is being stopped, and has wanted room anew for longer than `model`."""
-        known = one != model and one in self._known - self.doomed
-        return known and self._stops(one) and hunger.since <= self.hunger[model].since
 
     def _ways(self, model: str) -> list[Placement]:
         """The placements of a model that could be had if everything went that may, partial ones only without others."""

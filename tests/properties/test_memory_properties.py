@@ -206,27 +206,42 @@ def test_an_end_gives_nobody_younger_what_an_older_one_has_waited_for_until_some
     assert house.ended == {"served": 3}
 
 
-def test_who_does_not_fit_beside_an_older_one_is_promised_nothing_until_that_has_begun() -> None:
-    """`a` is unloaded and wanted again: that is older than the want of `c`, and 14 are not left beside its 10."""
+def _behind_one_who_waits() -> CrowdedHouse:
+    """`a` is busy with 10 of 16: `b` waits for those, `c` does not fit beside `b`, and `d` fits beside `a` and `b`."""
     house = CrowdedHouse(
         Limits(max_wait=0.0, by_memory=True),
         dict.fromkeys(MODELS, 1.0),
         {"CUDA0": Device(16)},
-        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 10), ("b", 8), ("c", 14), ("d", 4))},
+        {
+            model: (Placement({"CUDA0": size}, label="0"),)
+            for model, size in (("a", 10), ("b", 10), ("c", 14), ("d", 4))
+        },
     )
     house.ask("a", seconds=6.0)
     house.advance(2.0)
-    house.unload("a", 20.0, changed=False)
-    house.ask("a")
-    house.advance(0.5)
-    house.ask("c")
-    house.advance(5.0)  # `a` is being stopped
-    house.ask("b")  # has no room beside `a` either
-    house.ask("d")
-    assert set(house.children) == {"a", "d"}
-    house.advance(2.0)
-    assert house.children["a"].started == 9.0
+    return house
+
+
+def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_older_one_that_has_not_begun() -> None:
+    house = _behind_one_who_waits()
+    for model in "bcd":
+        house.ask(model)
+        house.advance(0.5)
+    assert set(house.children) == {"a"}
     house.advance(6.0)
-    assert set(house.children) == {"c"}  # before `b`: since `a` has begun, it is sure of its room
+    assert set(house.children) == {"b"}
+    house.advance(6.0)
+    assert set(house.children) == {"c"}
     house.rest()
-    assert house.ended == {"served": 5}
+    assert house.ended == {"served": 4}
+
+
+def test_nobody_is_kept_waiting_for_one_who_will_not_fit_beside_a_pinned_model_that_is_still_to_begin() -> None:
+    house = _behind_one_who_waits()
+    house.pin("b", True)
+    for model in "bcd":
+        house.ask(model)
+        house.advance(0.5)
+    assert set(house.children) == {"a", "d"}
+    house.rest()
+    assert house.ended == {"served": 3, "insufficient_memory": 1}
