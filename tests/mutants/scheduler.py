@@ -217,6 +217,12 @@ MUTANTS = (
         "",
     ),
     Mutant(
+        "what is left beside the second in line is anybody's before the first has begun",
+        "eviction.py",
+        "        if any(one in self._coming for one in chosen):\n",
+        "        if False:\n",
+    ),
+    Mutant(
         "a pinned model that is still to begin is thought to go",
         "eviction.py",
         "if want.placements is not ANYWHERE and not want.pinned:",

@@ -236,6 +236,26 @@ def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_ol
     assert house.ended == {"served": 4}
 
 
+def test_what_is_left_beside_the_second_in_line_is_nobodys_before_the_first_has_begun() -> None:
+    """`b` waits for `a`, `c` for `b`: beside `c` there will be 8, but beside `b` only 2, and `d` needs 6."""
+    house = CrowdedHouse(
+        Limits(max_wait=0.0, by_memory=True),
+        dict.fromkeys(MODELS, 1.0),
+        {"CUDA0": Device(16)},
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 4), ("b", 14), ("c", 8), ("d", 6))},
+    )
+    house.ask("a", seconds=6.0)
+    house.advance(2.0)
+    for model in "bcd":
+        house.ask(model)
+        house.advance(0.5)
+    assert set(house.children) == {"a"}
+    house.advance(6.0)
+    assert set(house.children) == {"b"}
+    house.rest()
+    assert house.ended == {"served": 4}
+
+
 def test_nobody_is_kept_waiting_for_one_who_will_not_fit_beside_a_pinned_model_that_is_still_to_begin() -> None:
     house = _behind_one_who_waits()
     house.pin("b", True)
