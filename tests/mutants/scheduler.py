@@ -205,10 +205,10 @@ MUTANTS = (
         "                self._promise(way.needs, sure=True)\n",
     ),
     Mutant(
-        "what an older want will take when others have gone is not waited for by the next",
+        "what an older want will take of busy ones is not waited for by the next",
         "eviction.py",
-        "        self._foresee(want, ways[index])\n",
-        "",
+        "for device, size in firm.items()}\n        self._foresee(want, ways[index])\n",
+        "for device, size in firm.items()}\n",
     ),
     Mutant(
         "what an older want will take of what is being freed is not waited for by the next",
