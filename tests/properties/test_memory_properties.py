@@ -206,16 +206,13 @@ def test_an_end_gives_nobody_younger_what_an_older_one_has_waited_for_until_some
     assert house.ended == {"served": 3}
 
 
-def _behind_one_who_waits() -> CrowdedHouse:
-    """`a` is busy with 10 of 16: `b` waits for those, `c` does not fit beside `b`, and `d` fits beside `a` and `b`."""
+def _behind_one_who_waits(*sizes: int) -> CrowdedHouse:
+    """`a` is busy, on a device of 16: `b` waits for it, and `c` does not fit beside `b`. `sizes`: of `a` to `d`."""
     house = CrowdedHouse(
         Limits(max_wait=0.0, by_memory=True),
         dict.fromkeys(MODELS, 1.0),
         {"CUDA0": Device(16)},
-        {
-            model: (Placement({"CUDA0": size}, label="0"),)
-            for model, size in (("a", 10), ("b", 10), ("c", 14), ("d", 4))
-        },
+        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in zip("abcd", sizes, strict=True)},
     )
     house.ask("a", seconds=6.0)
     house.advance(2.0)
@@ -223,7 +220,7 @@ def _behind_one_who_waits() -> CrowdedHouse:
 
 
 def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_older_one_that_has_not_begun() -> None:
-    house = _behind_one_who_waits()
+    house = _behind_one_who_waits(10, 10, 14, 4)
     for model in "bcd":
         house.ask(model)
         house.advance(0.5)
@@ -237,15 +234,8 @@ def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_ol
 
 
 def test_what_is_left_beside_the_second_in_line_is_nobodys_before_the_first_has_begun() -> None:
-    """`b` waits for `a`, `c` for `b`: beside `c` there will be 8, but beside `b` only 2, and `d` needs 6."""
-    house = CrowdedHouse(
-        Limits(max_wait=0.0, by_memory=True),
-        dict.fromkeys(MODELS, 1.0),
-        {"CUDA0": Device(16)},
-        {model: (Placement({"CUDA0": size}, label="0"),) for model, size in (("a", 4), ("b", 14), ("c", 8), ("d", 6))},
-    )
-    house.ask("a", seconds=6.0)
-    house.advance(2.0)
+    """Beside `c` there will be 8, but beside `b` only 2, and `d` needs 6."""
+    house = _behind_one_who_waits(4, 14, 8, 6)
     for model in "bcd":
         house.ask(model)
         house.advance(0.5)
@@ -257,7 +247,7 @@ def test_what_is_left_beside_the_second_in_line_is_nobodys_before_the_first_has_
 
 
 def test_nobody_is_kept_waiting_for_one_who_will_not_fit_beside_a_pinned_model_that_is_still_to_begin() -> None:
-    house = _behind_one_who_waits()
+    house = _behind_one_who_waits(10, 10, 14, 4)
     house.pin("b", True)
     for model in "bcd":
         house.ask(model)
