@@ -53,7 +53,7 @@ FAULTS = {
     "no-sock": "1: refuses a UNIX socket",
     "no-tcp": "1: finds every port taken",
     "close-listener": "1: stops listening once it is ready and one connection was answered",
-    "grandchild": "1: leaves a process in its session that holds its pipes; setsid: outside of it",
+    "grandchild": "1: leaves a process in its group that holds its pipes; setsid: outside of it",
     "token-seconds": "time between tokens (default 0)",
     "spawn-log": "a file that gets a line `pid model` per spawn",
     "no-metrics": "/metrics is not there",

@@ -4,8 +4,9 @@
                 |- stdout: state lines, queued for the life that reads them
                 `- stderr: the log, straight into the ring
 No program that it runs gets rights that it has not (`--no-new-privs`: sudo, setuid, file capabilities).
-A session of its own, so that one signal reaches what it forks. On Linux `setpriv --pdeathsig KILL` makes the kernel
-kill it when the router's main thread dies, also while it loads or is stopped (hence: spawn from the main thread).
+A group of its own, so that one signal reaches what it forks (why not a session: `spawned`). On Linux
+`setpriv --pdeathsig KILL` makes the kernel kill it when the router's main thread dies, also while it loads or is
+stopped (hence: spawn from the main thread).
 Without setpriv a shell per child waits for the end of the router and does the same.
 Everything here happens in callbacks and plain functions; what waits stands in `process`.
 """
@@ -22,17 +23,17 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Mapping
-from typing import cast
 
 from llamarouter.core.child_protocol import EXIT_LINE, StateLine, StateLines
 from llamarouter.host.child_log import LogRing
+from llamarouter.host.spawned import Spawned
 
 _OOM_SCORE = b"500"  # when the machine runs out of memory, a child goes before the router
 
 
 # The router may die before the kernel knows the wish: then this shell has another parent, and nothing is started.
 _STILL_THERE = ("/bin/sh", "-c", '[ "$PPID" = "$0" ] && exec "$@"')
-# Waits for the end of its stdin, which is the end of the router, and kills the session that it is told.
+# Waits for the end of its stdin, which is the end of the router, and kills the group that it is told.
 _GUARD = ("/bin/sh", "-c", 'read _; kill -s KILL -- "-$0"')
 
 
@@ -50,8 +51,8 @@ class _Guard(asyncio.SubprocessProtocol):
         self._transport.close()  # not earlier: a closed transport does not reap
 
 
-class ChildProcess(asyncio.SubprocessProtocol):
-    """A running child: its pipes, its pid, and what has happened to it so far."""
+class ChildProcess:
+    """A running child: its pipes, its pid, and what has happened to it so far; `start` it once."""
 
     def __init__(self, log: LogRing) -> None:
         self.news = asyncio.Event()  # set by a state line and by the exit
@@ -59,19 +60,17 @@ class ChildProcess(asyncio.SubprocessProtocol):
         self.drained = asyncio.Event()  # both output pipes have ended
         self.lines: deque[StateLine] = deque()
         self.output = 0  # bytes said, on both pipes
-        self.pid = 0
         self._log = log
         self._states = StateLines()
         self._open_pipes = {1, 2}
-        self._transport: asyncio.SubprocessTransport
+        self._process: Spawned
         self._guard: asyncio.SubprocessTransport | None = None
 
-    # --- called by the loop -----------------------------------------------------------------------------------------
+    async def start(self, argv: tuple[str, ...], env: Mapping[str, str]) -> None:
+        """Run `argv`. Raises `OSError`, `ValueError`."""
+        self._process = await Spawned.start(argv, env, self)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are not of asyncio's classes, but behave like them.
-        self._transport = cast(asyncio.SubprocessTransport, transport)
-        self.pid = self._transport.get_pid()
+    # --- called by the loop -----------------------------------------------------------------------------------------
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         self.output += len(data)
@@ -97,15 +96,20 @@ class ChildProcess(asyncio.SubprocessProtocol):
     # --- called by its life -----------------------------------------------------------------------------------------
 
     @property
+    def pid(self) -> int:
+        """Its process, and the group of its processes."""
+        return self._process.pid
+
+    @property
     def code(self) -> int | None:
         """Exit code; None if a signal ended it."""
-        code = self._transport.get_returncode()
+        code = self._process.code
         return None if code is None or code < 0 else code
 
     @property
     def signal_name(self) -> str | None:
         """The name of the signal that ended it."""
-        code = self._transport.get_returncode()
+        code = self._process.code
         if code is None or code >= 0:
             return None
         try:
@@ -124,19 +128,19 @@ class ChildProcess(asyncio.SubprocessProtocol):
             stdin.close()
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Signal the child and whatever it has forked, as far as that is still in its session."""
+        """Signal the child and whatever it has forked, as far as that is still in its group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
 
     def release(self) -> None:
         """Close our ends of its pipes, whoever holds the others."""
-        self._transport.close()
+        self._process.close()
         if self._guard is not None:
             # Killed first: it would take the end of its stdin for the end of the router.
             self._guard.kill()
 
     async def set_guard(self) -> None:
-        """Have a shell kill the child's session when the router is gone, as setpriv would have the kernel do."""
+        """Have a shell kill the child's group when the router is gone, as setpriv would have the kernel do."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(OSError):
             self._guard, _ = await loop.subprocess_exec(
@@ -149,8 +153,8 @@ class ChildProcess(asyncio.SubprocessProtocol):
             )
 
     def _stdin(self) -> asyncio.WriteTransport | None:
-        pipe = cast(asyncio.WriteTransport | None, self._transport.get_pipe_transport(0))
-        return None if pipe is None or pipe.is_closing() else pipe
+        stdin = self._process.stdin
+        return None if stdin.is_closing() else stdin
 
 
 async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) -> ChildProcess:
@@ -165,7 +169,7 @@ async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) 
     loop = asyncio.get_running_loop()
     tie = pdeathsig_of(sys.platform)
     argv = (*tie, *_STILL_THERE, str(os.getpid()), binary, *command[1:]) if tie else (binary, *command[1:])
-    starting = loop.create_task(_start(loop, argv, env, log), name=f"spawn {binary}")
+    starting = loop.create_task(_start(argv, env, log), name=f"spawn {binary}")
     try:
         return await asyncio.shield(starting)
     except asyncio.CancelledError:
@@ -173,20 +177,10 @@ async def spawn(command: tuple[str, ...], env: Mapping[str, str], log: LogRing) 
         raise
 
 
-async def _start(
-    loop: asyncio.AbstractEventLoop, argv: tuple[str, ...], env: Mapping[str, str], log: LogRing
-) -> ChildProcess:
-    pipe = subprocess.PIPE
+async def _start(argv: tuple[str, ...], env: Mapping[str, str], log: LogRing) -> ChildProcess:
+    child = ChildProcess(log)
     try:
-        _, child = await loop.subprocess_exec(
-            lambda: ChildProcess(log),
-            *argv,
-            stdin=pipe,
-            stdout=pipe,
-            stderr=pipe,
-            env=dict(env),
-            start_new_session=True,
-        )
+        await child.start(argv, env)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise SpawnError(f"{os.path.basename(argv[0])}: {reason}") from error

@@ -6,7 +6,7 @@
 Stop is `cancel()`. A loaded child gets the exit line; a second later its stdin is closed and SIGTERM follows (one that
 got the line in the instant it became ready has lost it, and listens to nothing else). One that loads, or was not
 built for a router, gets SIGTERM at once. KILL comes at the stop time-out, or with a second cancel. Whatever happens,
-the life ends only when the process is reaped, its session killed, its pipes closed, its socket unlinked.
+the life ends only when the process is reaped, its group killed, its pipes closed, its socket unlinked.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-def descendants_in(session: int) -> list[int]:
-    """Living processes of a session."""
+def descendants_in(group: int) -> list[int]:
+    """Living processes of a group."""
     found = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit() and is_alive(int(folder.name)):
             try:
-                if os.getsid(int(folder.name)) == session:
+                if os.getpgid(int(folder.name)) == group:
                     found.append(int(folder.name))
             except ProcessLookupError:
                 continue
@@ -135,13 +135,13 @@ async def test_crash_after_tokens_ends_the_life() -> None:
 async def test_a_grandchild_that_holds_the_pipes_delays_nothing_and_dies_too() -> None:
     async with living(fake_spec("grandchild=1")) as life:
         await life.ready()
-        session = life.watcher.pid
-        assert len(descendants_in(session)) == 2
+        group = life.watcher.pid
+        assert len(descendants_in(group)) == 2
         begun = now()
-        os.kill(session, signal.SIGKILL)
+        os.kill(group, signal.SIGKILL)
         await life.task
         assert now() - begun < 0.5
-        await until(lambda: not descendants_in(session))
+        await until(lambda: not descendants_in(group))
 
 
 async def test_a_grandchild_in_a_session_of_its_own_delays_nothing() -> None:
