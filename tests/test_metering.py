@@ -47,7 +47,7 @@ class Place:
 async def test_each_request_is_counted_once_by_what_it_took(outcome: Outcome, body_bytes: int, tokens: int) -> None:
     gate, meter, place = Gate((), None, lambda: 1000.0), Meter(Limits(concurrent=1)), Place()
     meter.enter(0.0, 1000.0)
-    lease = MeteredLease(place, meter, body_bytes, gate)
+    lease = MeteredLease(place, place.connections, meter, body_bytes, gate)
     assert lease.connections is place.connections
     for _ in range(2):
         lease.end(outcome)

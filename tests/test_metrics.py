@@ -17,7 +17,6 @@ from llamarouter.core.route_kinds import KINDS, OTHER, kind_of
 from llamarouter.core.routes import RELAYED
 from llamarouter.core.tally import Tally
 from llamarouter.core.tally_page import write_tally
-from llamarouter.core.tokens import NONE
 from llamarouter.host.probe import get
 from llamarouter.server.api import control_routes
 from llamarouter.server.child import Child, Stage
@@ -427,7 +426,7 @@ async def test_others_have_their_turn_while_a_page_is_written(tmp_path: Path) ->
         def turn() -> None:
             nonlocal turns
             turns += 1
-            tally.key(f"key-{turns}").add(200, "", NONE)  # who comes between is not on the page, and breaks nothing
+            tally.key(f"key-{turns}").add((200,))  # who comes between is not on the page, and breaks nothing
             if turns < 1000:
                 loop.call_soon(turn)
 

@@ -8,7 +8,7 @@ from llamarouter.core.exposition import Page
 from llamarouter.core.metric_table import METRICS
 from llamarouter.core.tally import RouteTally, Tally, add_tokens
 from llamarouter.core.tally_page import write_tally
-from llamarouter.core.tokens import NONE, Tokens
+from llamarouter.core.tokens import Tokens
 from tests.prometheus import read, read_open, series, value
 
 
@@ -75,8 +75,10 @@ def test_tokens_are_counted_by_kind_and_by_key() -> None:
     tally = Tally()
     for tokens in (Tokens(10, 5, cached=4), Tokens(3, 2, estimated=True), Tokens(6, 1, cached=6)):
         add_tokens(tally.model("m").tokens, tokens)
-        tally.key("ann").add(200, "", tokens)
-    tally.key("bob").add(429, "rate_limited", NONE)
+        tally.key("ann").add((200,))
+        add_tokens(tally.key("ann").tokens, tokens)
+    tally.key("bob").add((429,))
+    tally.key("bob").refusals["rate_limited"] += 1
     text = page_of(tally)
     for name, whose in (("llamarouter_tokens_total", {"model": "m"}), ("llamarouter_key_tokens_total", {"key": "ann"})):
         counts = {
@@ -139,7 +141,8 @@ def crowd(models: int) -> Tally:
             model = tally.model(f"user/model-{number}:Q4_K_M")
             add(model.route(kind), 200, 1.0, 0.1, 100, 100)
             add_tokens(model.tokens, Tokens(10, 5, cached=4))
-            tally.key(f"key-{number % 50}").add(200, "", Tokens(10, 5))
+            tally.key(f"key-{number % 50}").add((200,))
+            add_tokens(tally.key(f"key-{number % 50}").tokens, Tokens(10, 5))
     return tally
 
 

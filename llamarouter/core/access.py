@@ -23,13 +23,14 @@ class Access:
     """One key at work. `id`: its name, empty where there are no keys."""
 
     __slots__ = (
-        "_known",
         "_sees",
         "admin",
         "default_model",
         "digest",
+        "expires",
         "id",
         "key",
+        "known",
         "meter",
         "metrics_only",
         "owner",
@@ -43,6 +44,7 @@ class Access:
         self.admin = admin
         self.key = key
         self.digest = b"" if key is None else key.digest
+        self.expires = key is not None and key.expires is not None
         # Whose conversations are whose: a new secret takes none away, and a new key of an old name gets none.
         self.owner = b"" if key is None else f"{key.created.timestamp()} {key.name}".encode()
         self.default_model = None if key is None else key.default_model
@@ -52,7 +54,7 @@ class Access:
         self._sees = None if key is None or key.models is None else sees_of(key.models)
         if self.metrics_only:
             self._sees = sees_nothing
-        self._known: dict[str, bool] = {}
+        self.known: dict[str, bool] = {}  # what `sees` has said: to be looked into by whoever has no time for a call
 
     @property
     def restricted(self) -> bool:
@@ -61,13 +63,11 @@ class Access:
 
     def sees(self, model: str) -> bool:
         """Whether a model exists for it; by its id, whatever else it is called."""
-        if self._sees is None:
-            return True
-        known = self._known.get(model)
+        known = self.known.get(model)
         if known is None:
-            if len(self._known) >= _MOST_KNOWN:
-                self._known.clear()
-            known = self._known[model] = self._sees(model)
+            if len(self.known) >= _MOST_KNOWN:
+                self.known.clear()
+            known = self.known[model] = self._sees is None or self._sees(model)
         return known
 
 

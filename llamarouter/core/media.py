@@ -23,8 +23,8 @@ from llamarouter.core.errors import InvalidJson, RemoteMediaForbidden
 _PLACES = ("image_url", "input_image", "input_audio", "audio_url", "input_video", "video_url", "source", "file_url")
 _INSIDE = ("url", "data")
 # What no text without such an address has: one at the beginning of a string, or letters of one behind escapes.
-_PLAIN = b'"http'
-_ESCAPE = b"\\u00"
+PLAIN = b'"http'
+ESCAPE = b"\\u00"
 _ESCAPED = re.compile(rb"\\u00(?:68|70|74)")  # h, p, t
 _HOW = "send the bytes as a data: URL (the operator may allow addresses: --remote-media)"
 
@@ -42,7 +42,7 @@ def check_media(body: bytes) -> None:
 
     Nearly every body costs two searches; one with an address at the beginning of some string is decoded.
     """
-    if body.find(_PLAIN) < 0 and (body.find(_ESCAPE) < 0 or _ESCAPED.search(body) is None):
+    if body.find(PLAIN) < 0 and (body.find(ESCAPE) < 0 or _ESCAPED.search(body) is None):
         return
     try:
         content = msgspec.json.decode(body)

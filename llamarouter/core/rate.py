@@ -22,13 +22,14 @@ _ANY_MOMENT = 1.0
 class Meter:
     """What one key does. `now` is monotonic, `date` unix seconds: a day is a day of the calendar, UTC."""
 
-    __slots__ = ("_day", "_starts", "_tokens", "inside", "limits")
+    __slots__ = ("_begins", "_day", "_ends", "_starts", "_tokens", "inside", "limits")
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.inside = 0  # requests at once
         self._starts: deque[float] = deque()  # of the last minute
         self._day = 0
+        self._begins = self._ends = 0.0  # while it is between these, it is the same day: nothing is to be reckoned
         self._tokens = 0
 
     def check(self, now: float, date: float) -> None:
@@ -63,12 +64,12 @@ class Meter:
         """A request is over, and took so many tokens."""
         self.inside -= 1
         if tokens:
-            self._turn(date)
-            self._tokens += tokens
+            self._tokens = self.tokens(date) + tokens
 
     def tokens(self, date: float) -> int:
         """Those of the day."""
-        self._turn(date)
+        if not self._begins <= date < self._ends:
+            self._turn(date)
         return self._tokens
 
     def recall(self, day: int, tokens: int) -> None:
@@ -76,6 +77,7 @@ class Meter:
         if day >= self._day:
             self._tokens = tokens + (self._tokens if day == self._day else 0)
             self._day = day
+            self._begins = self._ends = 0.0
 
     def _turn(self, date: float) -> None:
         day = int(date // DAY)
@@ -83,6 +85,7 @@ class Meter:
             self._day, self._tokens = day, 0
         elif day < self._day - 1:  # it was wrong: days that will not come for long must not hold what is used in them
             self._day = day
+        self._begins, self._ends = (self._day - 1) * DAY, (self._day + 1) * DAY
 
 
 def _so_many(number: int) -> str:

@@ -15,7 +15,7 @@ from msgspec import Struct, field
 
 from llamarouter.core.exposition import Histogram
 from llamarouter.core.metric_table import ANSWER_SECONDS, LOAD_SECONDS, NO_ANSWER, QUEUE_SECONDS
-from llamarouter.core.tokens import NONE, Tokens
+from llamarouter.core.tokens import Tokens
 
 _CLASSES = (NO_ANSWER, *(f"{number}xx" for number in range(1, 10)))
 
@@ -111,13 +111,10 @@ class KeyTally(Struct, eq=False):
     refusals: Counter[str] = field(default_factory=Counter)
     tokens: TokenCounts = field(default_factory=Counter)
 
-    def add(self, status: int, reason: str, tokens: Tokens) -> None:
-        """A request of its; `reason`: of its refusal."""
-        self.statuses[status // 100] += 1
-        if reason:
-            self.refusals[reason] += 1
-        if tokens is not NONE:
-            add_tokens(self.tokens, tokens)
+    def add(self, statuses: Iterable[int]) -> None:
+        """Requests of its, by how they were answered."""
+        for status, count in Counter(statuses).items():
+            self.statuses[status // 100] += count
 
 
 class Tally:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Sequence
 from operator import attrgetter
 
+from llamarouter.core.access import Access
 from llamarouter.core.events import Stop
 from llamarouter.core.exits import Exit
 from llamarouter.core.metric_table import UNKNOWN
@@ -36,17 +37,20 @@ class Counting:
 
     def take(self, calls: Sequence[Call]) -> None:
         """A reader of the journal."""
-        relayed: defaultdict[tuple[str, str], list[Call]] = defaultdict(list)
+        relayed: defaultdict[tuple[str, str, Access | None], list[Call]] = defaultdict(list)
         for call in calls:
             if call.outcome is None:
                 self._answered(call)
             else:  # it was in a model: nearly all are, and thousands come in a second
-                relayed[call.model, call.path].append(call)
-        for (model, path), alike in relayed.items():
-            self._relayed(model, path, alike)
+                relayed[call.model, call.path, call.access].append(call)
+        for (model, path, access), alike in relayed.items():
+            self._relayed(model, path, access, alike)
 
-    def _relayed(self, model: str, path: str, calls: Sequence[Call]) -> None:
+    def _relayed(self, model: str, path: str, access: Access | None, calls: Sequence[Call]) -> None:
         tally = self.tally.model(model)
+        key = None if access is None or not access.id else self.tally.key(access.id)
+        if key is not None:
+            key.add(map(_STATUS, calls))
         seconds = [call.ended - call.since for call in calls]
         firsts = [call.first - call.since for call in calls if call.first]
         route = tally.route(kind_of(path))
@@ -56,12 +60,13 @@ class Counting:
                 tally.waited(call.queue, call.load)
             if call.ending is not _OK:
                 self._unhappy(call)
+                if key is not None and call.reason:
+                    key.refusals[call.reason] += 1
             tokens = call.tokens or tokens_of(call)
             if tokens is not NONE:
                 add_tokens(tally.tokens, tokens)
-            access = call.access
-            if access is not None and access.id:
-                self.tally.key(access.id).add(call.status, call.reason, tokens)
+                if key is not None:
+                    add_tokens(key.tokens, tokens)
 
     def _unhappy(self, call: Call) -> None:
         """It was in a model, and its client has not got all of the answer."""
@@ -81,7 +86,10 @@ class Counting:
         if call.reason:
             tally.refusals[call.reason] += 1
         if call.access is not None and call.access.id:
-            self.tally.key(call.access.id).add(call.status, call.reason, NONE)
+            key = self.tally.key(call.access.id)
+            key.add((call.status,))
+            if call.reason:
+                key.refusals[call.reason] += 1
 
     def keep(self, models: Container[str], keys: Container[str]) -> None:
         """Forget what is neither one of these models nor one of these keys."""

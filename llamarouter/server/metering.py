@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Struct
+
 from llamarouter.core.errors import RouterError
 from llamarouter.core.rate import Meter
 from llamarouter.core.tokens import tokens_taken
@@ -10,31 +12,28 @@ from llamarouter.relay.switchboard import Lease, Outcome
 from llamarouter.server.gate import Gate
 
 
-class MeteredLease:
-    """A lease around another, of a request that has entered `meter`."""
+class MeteredLease(Struct, eq=False):
+    """A lease around another, of a request that has entered `meter`. `body_bytes`: 0 where it computes nothing."""
 
-    __slots__ = ("_body_bytes", "_ended", "_gate", "_lease", "_meter", "connections")
-
-    def __init__(self, lease: Lease, meter: Meter, body_bytes: int, gate: Gate) -> None:
-        self.connections: ChildConnections = lease.connections
-        self._lease = lease
-        self._meter = meter
-        self._body_bytes = body_bytes
-        self._gate = gate
-        self._ended = False
+    lease: Lease
+    connections: ChildConnections
+    meter: Meter
+    body_bytes: int
+    gate: Gate
+    ended: bool = False
 
     def end(self, outcome: Outcome) -> None:
         """Give the place back, and count what it took."""
-        if not self._ended:
-            self._ended = True
+        if not self.ended:
+            self.ended = True
             tokens = 0
             # What needs no slot computes nothing; neither does what is refused, or never came so far as to be.
-            if self._body_bytes and (outcome.status == 200 or outcome.client_left):
-                tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, self._body_bytes).total
-                self._gate.spent()
-            self._meter.leave(tokens, self._gate.date())
-        self._lease.end(outcome)
+            if self.body_bytes and (outcome.status == 200 or outcome.client_left):
+                tokens = tokens_taken(outcome.tail, outcome.head, outcome.events, self.body_bytes).total
+                self.gate.spent()
+            self.meter.leave(tokens, self.gate.date())
+        self.lease.end(outcome)
 
     async def failure(self) -> RouterError:
         """Why the child broke the connection."""
-        return await self._lease.failure()
+        return await self.lease.failure()

@@ -71,8 +71,9 @@ class Reception:
     def lease_now(self, ask: Ask) -> Lease | None:
         """A place at once in a ready child, or None: then `lease` must be asked. Raises `RateLimited`."""
         access = ask.access
-        plain = access.key is None
-        model = self._known.get(ask.model) or self._shelf.id_of(ask.model) if plain else self.model_of(ask)
+        model = self._known.get(ask.model) or self._shelf.id_of(ask.model)
+        if access.key is not None and (model is None or not access.known.get(model)):
+            model = self.model_of(ask)
         meter = access.meter
         if meter is None:
             return None if model is None else self._supervisor.lease_now(model, ask.route.slot)
@@ -82,7 +83,7 @@ class Reception:
         if lease is None:
             return None
         meter.begin(now)
-        return self._metered(lease, ask, meter)
+        return MeteredLease(lease, lease.connections, meter, ask.body_bytes if ask.route.slot else 0, self.gate)
 
     def model_of(self, ask: Ask) -> str | None:
         """The id of the model that a request is for, by what its key sees and what that calls its default."""
@@ -135,7 +136,7 @@ class Reception:
         return self._metered(lease, ask, meter)
 
     def _metered(self, lease: Lease, ask: Ask, meter: Meter) -> Lease:
-        return MeteredLease(lease, meter, ask.body_bytes if ask.route.slot else 0, self.gate)
+        return MeteredLease(lease, lease.connections, meter, ask.body_bytes if ask.route.slot else 0, self.gate)
 
     @contextmanager
     def _discreet(self, access: Access) -> Iterator[None]:
