@@ -66,6 +66,7 @@ _ADDRESS_KIB_WITH_STATES = 1_500_000
 _WITH_STATES = (further_shapes.qwen3_next_80b, further_shapes.granite_4_small)
 _HOST_LINE = re.compile(r"- (Host|CPU_\w+) +\| +(\d+) = +(\d+) \+ +(\d+) \+ +(\d+)")
 _PROMPT_TOKENS = 520  # more than one batch
+_OF_PROGRAMS = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "CUDA_DEVICE_ORDER")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ def row_of(shape: Callable[[Path], Path], flags: str, folder: Path) -> Row:
 
 
 def environ_in(folder: Path) -> dict[str, str]:
-    return {"HOME": str(folder), "PATH": os.environ.get("PATH", os.defpath)}
+    """An environment with no settings in it, and with what a program needs to find a GPU."""
+    kept = {name: value for name in _OF_PROGRAMS if (value := os.environ.get(name)) is not None}
+    return {"PATH": os.defpath, **kept, "HOME": str(folder)}
 
 
 def estimate(path: Path, flags: str, engine: Engine, folder: Path) -> Footprint:
@@ -120,19 +123,21 @@ def rehearsal(path: Path, flags: str, folder: Path, address_kib: int) -> Parts:
 
 
 @contextmanager
-def running(path: Path, flags: str, folder: Path) -> Iterator[tuple[int, str]]:
-    """A llama-server that has loaded: its process id, and its socket."""
+def running(
+    path: Path, flags: str, folder: Path, server: Path = SERVER, seconds: float = 60.0
+) -> Iterator[tuple[int, str]]:
+    """A llama-server that has loaded, within so many seconds: its process id, and its socket."""
     listen = str(folder / "s.sock")
     with (folder / "server.log").open("wb") as log:
         process = subprocess.Popen(
-            [str(SERVER), "-m", str(path), "--host", listen, *shlex.split(flags)],
+            [str(server), "-m", str(path), "--host", listen, *shlex.split(flags)],
             env=environ_in(folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
         )
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + seconds
         while not _is_healthy(listen):
             assert process.poll() is None
             assert time.monotonic() < end, (folder / "server.log").read_text()[-2000:]
@@ -167,10 +172,15 @@ def taken_after_a_prompt(path: Path, flags: str, folder: Path) -> tuple[int, int
     """What is resident once it is loaded, and once it has answered a long prompt."""
     with running(path, flags, folder) as (pid, listen):
         loaded = resident_of(pid)
-        tokens = [5 + index % 200 for index in range(_PROMPT_TOKENS)]
-        status, answer = post(listen, "POST", "/completion", {"prompt": tokens, "n_predict": 4})
-        assert status == 200, answer
+        prompted(listen)
         return loaded, resident_of(pid)
+
+
+def prompted(listen: str) -> None:
+    """Have it answer a long prompt, in tokens."""
+    tokens = [5 + index % 200 for index in range(_PROMPT_TOKENS)]
+    status, answer = post(listen, "POST", "/completion", {"prompt": tokens, "n_predict": 4})
+    assert status == 200, answer
 
 
 def resident_of(pid: int) -> int:

@@ -8,10 +8,10 @@ from tests.real_shapes import attention, begin, experts, feed_forward
 from tests.sparse_gguf import Hollow, Value
 
 
-def gpt_oss_120b(path: Path) -> Path:
+def gpt_oss_120b(path: Path, *, spoken: bool = False) -> Path:
     """Every other layer looks at 128 tokens; experts in MXFP4, with biases."""
     n_layer, n_embd, n_ff, n_expert = 36, 2880, 2880, 128
-    file = Hollow(path, "gpt-oss")
+    file = Hollow(path, "gpt-oss", spoken=spoken)
     keys: dict[str, Value] = {
         "context_length": 131072,
         "embedding_length": n_embd,

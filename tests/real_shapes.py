@@ -11,12 +11,12 @@ from pathlib import Path
 from tests.sparse_gguf import Hollow, Value
 
 
-def llama3_8b(path: Path, *, quant: str = "Q4_K") -> Path:
-    return _llama(path, n_layer=32, n_embd=4096, n_head=32, n_head_kv=8, n_ff=14336, quant=quant)
+def llama3_8b(path: Path, *, quant: str = "Q4_K", spoken: bool = False) -> Path:
+    return _llama(path, n_layer=32, n_embd=4096, n_head=32, n_head_kv=8, n_ff=14336, quant=quant, spoken=spoken)
 
 
-def llama3_70b(path: Path) -> Path:
-    return _llama(path, n_layer=80, n_embd=8192, n_head=64, n_head_kv=8, n_ff=28672, quant="Q4_K")
+def llama3_70b(path: Path, *, spoken: bool = False) -> Path:
+    return _llama(path, n_layer=80, n_embd=8192, n_head=64, n_head_kv=8, n_ff=28672, quant="Q4_K", spoken=spoken)
 
 
 def qwen3_235b(path: Path) -> Path:
@@ -46,10 +46,10 @@ def qwen3_235b(path: Path) -> Path:
     return file.finish()
 
 
-def gemma3_27b(path: Path) -> Path:
+def gemma3_27b(path: Path, *, spoken: bool = False) -> Path:
     """Five of six layers look at a window of 1,024 tokens; the embeddings serve as the output, too."""
     n_layer, n_embd, n_ff = 62, 5376, 21504
-    file = Hollow(path, "gemma3")
+    file = Hollow(path, "gemma3", spoken=spoken)
     keys: dict[str, Value] = {
         "context_length": 131072,
         "embedding_length": n_embd,
@@ -119,10 +119,10 @@ def deepseek_v3(path: Path) -> Path:
     return file.finish()
 
 
-def mamba_2b(path: Path) -> Path:
+def mamba_2b(path: Path, *, spoken: bool = False) -> Path:
     """A state of a fixed size for each slot, and no cache that grows with the context."""
     n_layer, n_embd, inner, state, rank = 64, 2560, 5120, 16, 160
-    file = Hollow(path, "mamba")
+    file = Hollow(path, "mamba", spoken=spoken)
     keys: dict[str, Value] = {
         "context_length": 1048576,
         "embedding_length": n_embd,
@@ -151,11 +151,11 @@ def mamba_2b(path: Path) -> Path:
     return file.finish()
 
 
-def lfm2_1b(path: Path) -> Path:
+def lfm2_1b(path: Path, *, spoken: bool = False) -> Path:
     """A hybrid: 6 of 16 layers look at keys and values, the others keep a short state."""
     n_layer, n_embd, n_ff, attending = 16, 2048, 8192, (2, 5, 8, 10, 12, 14)
     heads = [8 if layer in attending else 0 for layer in range(n_layer)]
-    file = Hollow(path, "lfm2")
+    file = Hollow(path, "lfm2", spoken=spoken)
     keys: dict[str, Value] = {
         "context_length": 128000,
         "embedding_length": n_embd,
@@ -223,8 +223,10 @@ def gemma3_projector(path: Path) -> Path:
     return file.finish()
 
 
-def _llama(path: Path, *, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, quant: str) -> Path:
-    file = Hollow(path, "llama")
+def _llama(
+    path: Path, *, n_layer: int, n_embd: int, n_head: int, n_head_kv: int, n_ff: int, quant: str, spoken: bool
+) -> Path:
+    file = Hollow(path, "llama", spoken=spoken)
     keys: dict[str, Value] = {
         "context_length": 131072,
         "embedding_length": n_embd,
@@ -252,8 +254,8 @@ def begin(
     output: bool = True,
     norm: str = "output_norm",
 ) -> None:
-    file.keys({**keys, "vocab_size": n_vocab})
-    file.writer.add_tokenizer_model("no_vocab")
+    file.keys(keys)
+    file.vocabulary(n_vocab)
     file.tensor("token_embd.weight", n_embd, n_vocab, kind=quant)
     file.tensor(f"{norm}.weight", n_embd, kind="F32")
     if output:

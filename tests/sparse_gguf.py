@@ -1,7 +1,8 @@
 """GGUF files with the shapes of real models and no weights: a header, and a hole of the right length behind it.
 
-An engine's arithmetic reads the header alone, so that a 70B takes a few hundred kilobytes of the disk. Nothing may load
-one of them: it would read gigabytes of zeros.
+An engine's arithmetic reads the header alone, so that a 70B takes a few hundred kilobytes of the disk. One that is
+`spoken` has a vocabulary, too: it loads, reads gigabytes of zeros, and takes the memory of a real one. All its answers
+are as likely, and its speed says nothing.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from pathlib import Path
 import gguf
 import numpy as np
 
+from tests.tiny_gguf import add_spm_vocabulary
+
 Value = int | float | bool | str | list[int] | list[bool]
 
 QUANT = gguf.GGMLQuantizationType
@@ -23,8 +26,9 @@ _NUMPY = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16)}
 class Hollow:
     """A GGUF file in the making."""
 
-    def __init__(self, path: Path, architecture: str) -> None:
+    def __init__(self, path: Path, architecture: str, *, spoken: bool = False) -> None:
         self.path = path
+        self.spoken = spoken
         self.writer = gguf.GGUFWriter(path, architecture)
         self.weights = 0  # bytes of all tensors so far
 
@@ -43,6 +47,14 @@ class Hollow:
                     self.writer.add_string(full, value)
                 case list():
                     self.writer.add_array(full, value)
+
+    def vocabulary(self, n_vocab: int) -> None:
+        """So many tokens; without a word for any of them an engine can reckon, and answers nothing."""
+        self.writer.add_uint32(f"{self.writer.arch}.vocab_size", n_vocab)
+        if self.spoken:
+            add_spm_vocabulary(self.writer, at_least=n_vocab)
+        else:
+            self.writer.add_tokenizer_model("no_vocab")
 
     def tensor(self, name: str, *shape: int, kind: str) -> None:
         """`shape` as ggml has it: the inputs (a row) first."""

@@ -60,11 +60,16 @@ def _spm_tokens() -> tuple[list[bytes], list[float], list[int]]:
 FIRST_MORE = len(_spm_tokens()[0])
 
 
-def _add_spm_vocabulary(writer: gguf.GGUFWriter, more: tuple[str, ...]) -> int:
+def add_spm_vocabulary(writer: gguf.GGUFWriter, more: tuple[str, ...] = (), *, at_least: int = 0) -> int:
+    """How many tokens it has: with `more`, and words of no meaning up to `at_least`."""
     tokens, scores, kinds = _spm_tokens()
     tokens += [token.encode() for token in more]
     scores += [0.0] * len(more)
     kinds += [int(gguf.TokenType.USER_DEFINED)] * len(more)
+    fill = range(len(tokens), at_least)
+    tokens += [b"word%d" % number for number in fill]
+    scores += [-float(number) for number in fill]
+    kinds += [int(gguf.TokenType.NORMAL)] * len(fill)
     writer.add_tokenizer_model("llama")
     writer.add_token_list(tokens)
     writer.add_token_scores(scores)
@@ -169,7 +174,7 @@ def _add_llama(
     writer.add_layer_norm_rms_eps(1e-5)
     writer.add_rope_dimension_count(n_embd // 4)
     writer.add_file_type(gguf.LlamaFileType["ALL_F32" if quant == "F32" else f"MOSTLY_{quant}"])
-    n_vocab = _add_spm_vocabulary(writer, tokens)
+    n_vocab = add_spm_vocabulary(writer, tokens)
     writer.add_vocab_size(n_vocab)
     weights = _Weights(writer, seed, quant)
     weights.matrix("token_embd.weight", n_vocab, n_embd)

@@ -1,0 +1,1 @@
+"""`scripts/check-gpu`: what only a machine with an NVIDIA GPU can show."""
