@@ -43,6 +43,14 @@ class Card:
     def found(cls, engine: Path, environ: Mapping[str, str], roots: Roots | None = None) -> Card:
         """Raises `NoCardError`."""
         drivers = Drivers(roots or Roots())
+        try:
+            return cls._of(drivers, engine, environ)
+        except NoCardError:
+            drivers.close()
+            raise
+
+    @classmethod
+    def _of(cls, drivers: Drivers, engine: Path, environ: Mapping[str, str]) -> Card:
         if not drivers.are_there:
             raise NoCardError("there is no GPU with a driver of NVIDIA's here")
         began = time.monotonic()

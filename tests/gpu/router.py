@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -114,8 +115,12 @@ def serving(engine: Path, preset: Path, folder: Path, options: str) -> Iterator[
     """A router with these models; at the end it is gone, by force where it must be."""
     home = folder / "home"
     shutil.rmtree(home, ignore_errors=True)
-    (home / "run").mkdir(parents=True, mode=0o700)
-    environ = environ_of(home)
+    home.mkdir(mode=0o700)
+    with tempfile.TemporaryDirectory(prefix="lr-") as run:  # a socket's path is a short one
+        yield from _serving(engine, preset, folder, options, environ_of(home, Path(run)))
+
+
+def _serving(engine: Path, preset: Path, folder: Path, options: str, environ: dict[str, str]) -> Iterator[Router]:
     port = _free_port()
     command = [sys.executable, "-m", "llamarouter", "serve", "--engine", str(engine), "--models-preset", str(preset)]
     log = folder / "router.log"
@@ -142,7 +147,7 @@ def serving(engine: Path, preset: Path, folder: Path, options: str) -> Iterator[
             process.wait()
 
 
-def environ_of(home: Path) -> dict[str, str]:
+def environ_of(home: Path, run: Path) -> dict[str, str]:
     """An environment in which nothing of the user's takes part."""
     kept = {
         name: value
@@ -150,7 +155,7 @@ def environ_of(home: Path) -> dict[str, str]:
         if not name.startswith(("LR_", "LLAMA_", "HF_", "XDG_")) and not name.lower().endswith("_proxy")
     }
     paths = os.pathsep.join((str(ROOT), *filter(None, (os.environ.get("PYTHONPATH"),))))
-    own = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home / "run"), "NO_COLOR": "1", "PYTHONPATH": paths}
+    own = {"HOME": str(home), "XDG_RUNTIME_DIR": str(run), "NO_COLOR": "1", "PYTHONPATH": paths}
     return {**kept, **own}
 
 

@@ -75,32 +75,37 @@ def swap(
     folder: Path,
     seconds: float,
     then: Callable[[Router], None],
+    order: Sequence[int] = ORDER,
+    requests: int = REQUESTS,
 ) -> None:
-    """One after the other, all at once, what is too large, and away again. `then`: while models are loaded."""
+    """One after the other, all at once, what is too large, and away again.
+
+    `then`: while models are loaded; `order`: in which they are asked for, by rank; `requests`: of all clients.
+    """
     preset = folder / "models.ini"
     preset.write_text(models.preset, encoding="utf-8")
     before, end = meter.free(), time.monotonic() + seconds
     budget = f"--memory-budget {meter.name}={models.budget}B --models-max 8"
     report.say(f"a budget of {models.budget / MIB:.0f} MiB of {meter.name}; models: {', '.join(models.files)}")
     with serving(engine, preset, folder, budget) as router:
-        _in_turn(report, meter, router, models, end)
-        _measured(report, router, models)
+        _in_turn(report, meter, router, models, order, end)
+        _measured(report, router, models, {list(models.files)[rank] for rank in order})
         with report.trying("commands"):
             then(router)
-        _at_once(report, meter, router, models, end)
+        _at_once(report, meter, router, models, requests, end)
         _refused(report, router)
         _away(report, meter, router, before)
         _processes(report, router)
     report.check("the router ends by itself", router.process.returncode == 0, f"code {router.process.returncode}")
 
 
-def _in_turn(report: Report, meter: Meter, router: Router, models: Models, end: float) -> None:
+def _in_turn(report: Report, meter: Meter, router: Router, models: Models, order: Sequence[int], end: float) -> None:
     names = list(models.files)
     rows = []
-    for number, rank in enumerate(ORDER):
+    for number, rank in enumerate(order):
         model = names[rank]
         if time.monotonic() > end:
-            report.say(f"{len(ORDER) - number} requests were left out, no time is left")
+            report.say(f"{len(order) - number} requests were left out, no time is left")
             break
         rows.append(_turn(report, meter, router, model, models.budget, number))
         report.say("  " + "  ".join(rows[-1]))
@@ -135,10 +140,10 @@ def _within(report: Report, meter: Meter, router: Router, budget: int, what: str
     return booked, taken
 
 
-def _measured(report: Report, router: Router, models: Models) -> None:
+def _measured(report: Report, router: Router, models: Models, asked: set[str]) -> None:
     """After its first load a model's need is known; commands say what the API says."""
     entries = router.entries()
-    sources = {id: (entries[id]["lr"].get("memory") or {}).get("source") for id in models.files}
+    sources = {id: (entries[id]["lr"].get("memory") or {}).get("source") for id in sorted(asked)}
     report.figures["sources"] = sources
     report.check("after a load its need is measured", set(sources.values()) == {"measured"}, str(sources))
     listed = json.loads(router.lr("ls", "--json").stdout)["models"]
@@ -152,10 +157,10 @@ def _measured(report: Report, router: Router, models: Models) -> None:
         report.check(f"lr plan {id} knows whether it is there", right, f"{verdict}; loaded: {sorted(loaded)}")
 
 
-def _at_once(report: Report, meter: Meter, router: Router, models: Models, end: float) -> None:
+def _at_once(report: Report, meter: Meter, router: Router, models: Models, requests: int, end: float) -> None:
     """Several clients, each with its own order: everybody is answered."""
     chance = random.Random(0)
-    orders = [[chance.choice(list(models.files)) for _ in range(REQUESTS // CLIENTS)] for _ in range(CLIENTS)]
+    orders = [[chance.choice(list(models.files)) for _ in range(requests // CLIENTS)] for _ in range(CLIENTS)]
     began = time.monotonic()
     with ThreadPoolExecutor(CLIENTS) as pool:
         answers = [each for some in pool.map(lambda order: _client(router, order, end), orders) for each in some]
@@ -163,7 +168,7 @@ def _at_once(report: Report, meter: Meter, router: Router, models: Models, end: 
     lost = [(model, answer.status, str(answer.body)[:200]) for model, answer in answers if not answer.is_whole]
     slowest = max((answer.seconds for _, answer in answers), default=0.0)
     report.say(
-        f"{len(answers)} of {REQUESTS} requests of {CLIENTS} clients: {len(lost)} lost, the slowest {slowest:.1f} s,"
+        f"{len(answers)} of {requests} requests of {CLIENTS} clients: {len(lost)} lost, the slowest {slowest:.1f} s,"
         f" all of it {seconds:.1f} s"
     )
     report.figures["at once"] = {"answers": len(answers), "lost": lost, "slowest": slowest, "seconds": seconds}
@@ -220,7 +225,7 @@ def in_part(
         told = _after(plan["command"], "--n-gpu-layers")
         report.say(
             f"{_mib(budget)} MiB for {path.name}: --n-gpu-layers {told}, {answer.seconds:.1f} s; {_mib(booked)} MiB"
-            f" booked, {_mib(taken)} taken; {entry.get('layers_offloaded')} of {entry.get('layers')} layers"
+            f" booked, {_mib(taken)} taken"
         )
         for shortfall in entry.get("shortfalls") or ():
             report.say(f"  {shortfall}")
