@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -164,6 +166,85 @@ async def test_one_that_cannot_be_listened_to_is_killed_and_leaves_nothing(
     async with asyncio.timeout(10):
         await heard.exited.wait()
     assert started[0].code == -signal.SIGKILL
+    await asyncio.sleep(0.01)  # noqa: TID251 (transports close in later turns)
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize("room", range(9))
+async def test_without_room_for_its_descriptors_nothing_is_left(room: int) -> None:
+    await once()
+    before, limits = descriptors(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    taken: list[int] = []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 100, limits[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                taken.append(os.dup(0))
+        for _ in range(room):
+            os.close(taken.pop())
+        with pytest.raises(OSError, match="Too many open files"):
+            await run("true")
+    finally:
+        for fd in taken:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert descriptors() == before
+
+
+async def test_its_end_is_heard_where_there_is_no_thread_to_wait_for_it_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_descriptor(pid: int) -> int:
+        raise OSError("Too many open files")
+
+    class NoThread:
+        def __init__(self, **_arguments: object) -> None: ...
+
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(spawned, "_descriptor_of", no_descriptor)
+    monkeypatch.setattr(spawned.threading, "Thread", NoThread)
+    process, heard = await run("read line; exit 3")
+    process.stdin.write(b"now\n")
+    await heard.all()
+    process.close()
+    assert process.code == 3
+
+
+async def test_the_loop_does_not_wait_for_one_that_a_debugger_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    true_wait = os.waitpid
+
+    def wait(pid: int, options: int) -> tuple[int, int]:
+        assert options == os.WNOHANG
+        asked.append(pid)
+        return (0, 0) if len(asked) < 3 else true_wait(pid, options)
+
+    monkeypatch.setattr(spawned.os, "waitpid", wait)
+    process, heard = await run("exit 3")
+    await heard.all()
+    process.close()
+    assert (process.code, asked) == (3, [process.pid] * 3)
+
+
+async def test_one_that_is_over_before_its_pipes_fail_is_the_same_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    heard = Heard()
+
+    async def refuse(*_arguments: object) -> None:
+        await heard.exited.wait()
+        raise OSError("no more of them")
+
+    class Loop:
+        connect_read_pipe = staticmethod(refuse)
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(loop, name)
+
+    await once()
+    monkeypatch.setattr(spawned.asyncio, "get_running_loop", Loop)
+    before = descriptors()
+    with pytest.raises(OSError, match="no more of them"):
+        await Spawned.start((SH, "-c", "true"), {}, heard)
     await asyncio.sleep(0.01)  # noqa: TID251 (transports close in later turns)
     assert descriptors() == before
 

@@ -17,10 +17,13 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
+from io import FileIO
 from typing import Protocol, Self
 
 _NOBODY_KNOWS = 255  # its exit code, where somebody else has reaped it
+_LOOK_EVERY = 0.05  # seconds, where nothing says when it can be reaped
 # The dispositions that Python, or whoever started the router (nohup), has set to be ignored would be inherited.
 _SIGNALS = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 
@@ -63,16 +66,16 @@ class Spawned:
     async def start(cls, argv: tuple[str, ...], env: Mapping[str, str], listener: Listener) -> Self:
         """Start `argv`, whose first word is a path. Raises `OSError`, and `ValueError` for a word with a zero in it."""
         process = cls(listener)
-        pipes = [os.pipe() for _ in range(3)]
-        ours = [pipes[0][1], pipes[1][0], pipes[2][0]]
+        ours: list[FileIO] = []
         try:
-            process._spawn(argv, env, [pipes[0][0], pipes[1][1], pipes[2][1]])
-        except BaseException:
-            for end in ours:
-                os.close(end)
-            raise
-        process._await_end()
-        await process._listen(ours)  # what it says meanwhile waits in the pipes
+            with ExitStack() as theirs:
+                process._spawn(argv, env, [_pipe(fd, ours, theirs) for fd in range(3)])
+            process._await_end()
+            await process._listen(ours)  # what it says meanwhile waits in the pipes
+        finally:
+            for file in ours:  # those that no transport closes
+                with suppress(OSError):  # the loop may have closed one that it could not listen to
+                    file.close()
         return process
 
     def close(self) -> None:
@@ -80,41 +83,31 @@ class Spawned:
         for transport in self._transports:
             transport.close()
 
-    def _spawn(self, argv: tuple[str, ...], env: Mapping[str, str], theirs: list[int]) -> None:
-        """`theirs`: what it has as its standard descriptors; they are closed here."""
-        try:
-            # Above those, which the router may lack itself: none is overwritten on the way.
-            ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3) for end in theirs]
-        finally:
-            for end in theirs:
-                os.close(end)
-        try:
-            self.pid = os.posix_spawn(
-                argv[0],
-                argv,
-                env,
-                file_actions=[(os.POSIX_SPAWN_DUP2, end, fd) for fd, end in enumerate(ends)],
-                setpgroup=0,
-                setsigmask=(),
-                setsigdef=_SIGNALS,
-            )
-        finally:
-            for end in ends:
-                os.close(end)
+    def _spawn(self, argv: tuple[str, ...], env: Mapping[str, str], ends: list[int]) -> None:
+        """`ends`: what it has as its standard descriptors."""
+        self.pid = os.posix_spawn(
+            argv[0],
+            argv,
+            env,
+            file_actions=[(os.POSIX_SPAWN_DUP2, end, fd) for fd, end in enumerate(ends)],
+            setpgroup=0,
+            setsigmask=(),
+            setsigdef=_SIGNALS,
+        )
 
-    async def _listen(self, ours: list[int]) -> None:
-        left = [os.fdopen(end, "rb" if fd else "wb", buffering=0) for fd, end in enumerate(ours)]
+    async def _listen(self, ours: list[FileIO]) -> None:
+        """Take our ends out of the list, one by one, as they get their transports."""
         try:
-            self.stdin, _ = await self._loop.connect_write_pipe(asyncio.Protocol, left[0])
+            self.stdin, _ = await self._loop.connect_write_pipe(asyncio.Protocol, ours[0])
             self._transports.append(self.stdin)
             for fd in (1, 2):
-                del left[0]
-                output, _ = await self._loop.connect_read_pipe(partial(_Output, fd, self._listener), left[0])
+                del ours[0]
+                output, _ = await self._loop.connect_read_pipe(partial(_Output, fd, self._listener), ours[0])
                 self._transports.append(output)
+            del ours[0]
         except BaseException:
-            os.killpg(self.pid, signal.SIGKILL)
-            for file in left:
-                file.close()
+            with suppress(ProcessLookupError):  # it was quicker
+                os.killpg(self.pid, signal.SIGKILL)
             self.close()
             raise
 
@@ -124,21 +117,46 @@ class Spawned:
         try:
             fd = _descriptor_of(self.pid)
         except OSError:  # an old kernel, or one that may not be asked for it
-            threading.Thread(target=self._wait_aside, name=f"end of {self.pid}", daemon=True).start()
+            try:
+                threading.Thread(target=self._wait_aside, name=f"end of {self.pid}", daemon=True).start()
+            except RuntimeError:  # there may be no more of them
+                self._look()
         else:
             self._loop.add_reader(fd, self._readable, fd)
 
     def _readable(self, fd: int) -> None:
         self._loop.remove_reader(fd)
         os.close(fd)
-        self._over(_reaped(self.pid))
+        self._look()
+
+    def _look(self) -> None:
+        """Whether it can be reaped: a debugger that has attached itself to it keeps it for itself at first."""
+        code = _reaped(self.pid, os.WNOHANG)
+        if code is None:
+            self._loop.call_later(_LOOK_EVERY, self._look)
+        else:
+            self._over(code)
 
     def _wait_aside(self) -> None:
-        self._loop.call_soon_threadsafe(self._over, _reaped(self.pid))
+        code = _reaped(self.pid)
+        assert code is not None
+        self._loop.call_soon_threadsafe(self._over, code)
 
     def _over(self, code: int) -> None:
         self.code = code
         self._listener.process_exited()
+
+
+def _pipe(fd: int, ours: list[FileIO], theirs: ExitStack) -> int:
+    """A pipe to what will be its standard descriptor `fd`: its end, which `theirs` closes."""
+    reading, writing = os.pipe()
+    end, kept, mode = (writing, reading, "rb") if fd else (reading, writing, "wb")
+    theirs.callback(os.close, end)
+    ours.append(FileIO(kept, mode))
+    # Above the standard ones, which the router may lack itself: none is overwritten on the way.
+    above = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
+    theirs.callback(os.close, above)
+    return above
 
 
 def _descriptor_of(pid: int) -> int:
@@ -148,8 +166,10 @@ def _descriptor_of(pid: int) -> int:
     raise OSError("no descriptors of processes")
 
 
-def _reaped(pid: int) -> int:
+def _reaped(pid: int, options: int = 0) -> int | None:
+    """Its exit code; None: it cannot be reaped yet."""
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        done, status = os.waitpid(pid, options)
     except ChildProcessError:
         return _NOBODY_KNOWS
+    return os.waitstatus_to_exitcode(status) if done else None
