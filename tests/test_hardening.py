@@ -27,7 +27,7 @@ def test_a_process_is_made_private_at_once() -> None:
 
 def test_where_the_hard_limit_is_0_it_stays() -> None:
     shown = in_process(
-        "import os, resource\n"
+        "import os, resource, signal\n"
         "resource.setrlimit(resource.RLIMIT_CORE, (0, 0))\n"
         "os.geteuid() == 0 and os.setresuid(65534, 65534, 65534)\n"
         "from llamarouter.host.hardening import harden\n"
@@ -43,3 +43,13 @@ def test_no_other_process_looks_into_it() -> None:
         "print(ctypes.CDLL(None).prctl(3)); close_to_others(); print(ctypes.CDLL(None).prctl(3))"
     )
     assert shown == "1\n0\n"
+
+
+def test_the_ends_of_its_children_are_told_to_it_whoever_has_started_it() -> None:
+    shown = in_process(
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "from llamarouter.host.hardening import harden\n"
+        "harden(); print(subprocess.run([sys.executable, '-c', 'exit(3)']).returncode)"
+    )
+    assert shown == "3\n"

@@ -2,6 +2,7 @@
 
 umask 077        what they write is for their user alone, whatever the shell's was
 RLIMIT_CORE      no core dump: it would hold prompts, answers and keys
+SIGCHLD          not ignored, as after `trap '' CHLD` in the shell: nobody would hear how a child has ended
 not dumpable     other processes of the same user, such as a model's that is no longer its own master, do not get
                  to read the router's memory and environment, or to steer it (`ptrace`); not inherited
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import sys
 
 _PRIVATE = 0o077
@@ -26,6 +28,7 @@ def harden() -> int:
         with contextlib.suppress(ValueError, OSError):
             resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
             break
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     return os.umask(_PRIVATE)
 
 
