@@ -17,6 +17,7 @@ import pytest
 
 from llamarouter.host import spawned
 from llamarouter.host.spawned import Spawned
+from tests.terminal import Terminal
 
 pytestmark = pytest.mark.anyio
 
@@ -66,7 +67,8 @@ async def test_it_hears_and_is_heard_by_its_own_pipes_and_its_exit_code_is_told(
     assert (heard.said, process.code) == ({1: b"out\n", 2: b"from us\n"}, 7)
 
 
-async def test_it_has_a_group_of_its_own_in_our_session() -> None:
+async def test_it_has_a_group_of_its_own_in_our_session(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spawned, "_has_terminal", bool)
     process, heard = await run("read line")
     assert os.getpgid(process.pid) == process.pid
     assert os.getsid(process.pid) == os.getsid(0)
@@ -269,6 +271,22 @@ async def test_one_that_somebody_else_has_reaped_is_over_too() -> None:
     await heard.all()
     process.close()
     assert process.code == 255
+
+
+def test_one_that_is_started_in_a_terminal_does_not_get_at_it() -> None:
+    script = """
+        import asyncio
+        from tests.test_spawned import run
+
+        async def main() -> None:
+            process, heard = await run("(: <>/dev/tty) && echo has || echo none")
+            await heard.all()
+            print("it says", heard.said[1].split())
+
+        asyncio.run(main())
+    """
+    terminal = Terminal(program=("-c", textwrap.dedent(script)))
+    assert "it says [b'none']" in terminal.end()
 
 
 def test_a_router_without_standard_descriptors_still_has_pipes_to_its_children(tmp_path: Path) -> None:

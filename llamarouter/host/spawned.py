@@ -6,6 +6,8 @@ asyncio would do the same but for the group: it knows only a new session. Linux 
 one (sched(7), autogroup), and a wake-up from one session into another costs the scheduler so much more that a model in
 a session of its own took a tenth of the router's small requests. A new group is enough for a signal to reach all that
 a child forks, and for the terminal's Ctrl-C not to reach it.
+A router that somebody has started in a terminal is another matter: what is in the session of a terminal may type into
+it (`TIOCSTI`), to the shell that is there, and a model's process is trusted with nothing. There it gets its session.
 """
 
 from __future__ import annotations
@@ -90,7 +92,7 @@ class Spawned:
             argv,
             env,
             file_actions=[(os.POSIX_SPAWN_DUP2, end, fd) for fd, end in enumerate(ends)],
-            setpgroup=0,
+            **({"setsid": True} if _has_terminal() else {"setpgroup": 0}),
             setsigmask=(),
             setsigdef=_SIGNALS,
         )
@@ -157,6 +159,15 @@ def _pipe(fd: int, ours: list[FileIO], theirs: ExitStack) -> int:
     above = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
     theirs.callback(os.close, above)
     return above
+
+
+def _has_terminal() -> bool:
+    """Whether there is a terminal to our session."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def _descriptor_of(pid: int) -> int:
