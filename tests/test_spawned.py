@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -124,6 +125,33 @@ async def test_no_descriptor_is_left_when_it_is_over() -> None:
     for _ in range(5):
         await once()
     assert descriptors() == before
+
+
+async def test_each_of_its_descriptors_is_closed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop closes the descriptor of a file by itself and then the file, whose number may be another's by then.
+
+    That takes a thread which opens something in that very microsecond, so what is looked at is what keeps it from
+    happening: uvloop detaches sockets before it closes their descriptors.
+    """
+    loop = asyncio.get_running_loop()
+    given: list[object] = []
+
+    class Loop:
+        """This one, noting what it is given."""
+
+        def __getattr__(self, name: str) -> object:
+            return partial(self.connect, name) if name.startswith("connect_") else getattr(loop, name)
+
+        async def connect(self, name: str, factory: object, file: object) -> object:
+            given.append(file)
+            return await getattr(loop, name)(factory, file)
+
+    monkeypatch.setattr(spawned.asyncio, "get_running_loop", Loop)
+    process, heard = await run("true")
+    await heard.all()
+    process.close()
+    assert [type(each) for each in given] == [socket.socket] * 3
+    assert {each.fileno() for each in given if isinstance(each, socket.socket)} == {-1}
 
 
 async def test_what_cannot_be_started_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A process started by posix_spawn(3) in a process group of its own, with three pipes to it, and its end.
+"""A process started by posix_spawn(3) in a process group of its own, with three connections to it, and its end.
 
     Spawned.start(argv, env, listener) -> pid, stdin; the listener hears its output and its end
 
@@ -8,6 +8,9 @@ a session of its own took a tenth of the router's small requests. A new group is
 a child forks, and for the terminal's Ctrl-C not to reach it.
 A router that somebody has started in a terminal is another matter: what is in the session of a terminal may type into
 it (`TIOCSTI`), to the shell that is there, and a model's process is trusted with nothing. There it gets its session.
+
+The connections are pairs of sockets, as with asyncio. uvloop closes the descriptor of any other file twice, and in
+between another thread may have opened one of the same number: so one model's end closed another's stdin.
 """
 
 from __future__ import annotations
@@ -16,12 +19,12 @@ import asyncio
 import fcntl
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
-from io import FileIO
 from typing import Protocol, Self
 
 _NOBODY_KNOWS = 255  # its exit code, where somebody else has reaped it
@@ -68,16 +71,16 @@ class Spawned:
     async def start(cls, argv: tuple[str, ...], env: Mapping[str, str], listener: Listener) -> Self:
         """Start `argv`, whose first word is a path. Raises `OSError`, and `ValueError` for a word with a zero in it."""
         process = cls(listener)
-        ours: list[FileIO] = []
+        ours: list[socket.socket] = []
         try:
             with ExitStack() as theirs:
-                process._spawn(argv, env, [_pipe(fd, ours, theirs) for fd in range(3)])
+                process._spawn(argv, env, [_pair(ours, theirs) for _ in range(3)])
             process._await_end()
-            await process._listen(ours)  # what it says meanwhile waits in the pipes
+            await process._listen(ours)  # what it says meanwhile waits there
         finally:
-            for file in ours:  # those that no transport closes
+            for end in ours:  # those that no transport closes
                 with suppress(OSError):  # the loop may have closed one that it could not listen to
-                    file.close()
+                    end.close()
         return process
 
     def close(self) -> None:
@@ -97,7 +100,7 @@ class Spawned:
             setsigdef=_SIGNALS,
         )
 
-    async def _listen(self, ours: list[FileIO]) -> None:
+    async def _listen(self, ours: list[socket.socket]) -> None:
         """Take our ends out of the list, one by one, as they get their transports."""
         try:
             self.stdin, _ = await self._loop.connect_write_pipe(asyncio.Protocol, ours[0])
@@ -149,12 +152,11 @@ class Spawned:
         self._listener.process_exited()
 
 
-def _pipe(fd: int, ours: list[FileIO], theirs: ExitStack) -> int:
-    """A pipe to what will be its standard descriptor `fd`: its end, which `theirs` closes."""
-    reading, writing = os.pipe()
-    end, kept, mode = (writing, reading, "rb") if fd else (reading, writing, "wb")
-    theirs.callback(os.close, end)
-    ours.append(FileIO(kept, mode))
+def _pair(ours: list[socket.socket], theirs: ExitStack) -> int:
+    """A connection to what will be one of its standard descriptors: its end, which `theirs` closes."""
+    kept, end = socket.socketpair()
+    ours.append(kept)
+    theirs.callback(end.close)
     # Above the standard ones, which the router may lack itself: none is overwritten on the way.
     above = fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 3)
     theirs.callback(os.close, above)
