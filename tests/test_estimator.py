@@ -60,7 +60,8 @@ async def test_the_engine_is_asked_once(
     assert first.doubts == ()
     assert first.needs["CUDA0"].kv == 1024 * MIB + MIB // 2
     assert first.needs["CUDA0"].compute < 150 * MIB  # the logits of a server
-    assert first.needs["CUDA0"].other == 400 * MIB
+    assert first.needs["CUDA0"].other == 600 * MIB
+    assert first.output == 128256 * 4096 // 256 * 210 + 4 * 4096  # Q6_K, and the norm before it
     assert calls() == [
         ["--ctx-size", "8192", "--model", str(eight), "--parallel", "1", "--fit", "off", "--fit-print", "on"]
     ]

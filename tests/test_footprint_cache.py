@@ -59,7 +59,7 @@ def test_a_file_of_another_version_or_size_is_not_read(tmp_path: Path, monkeypat
     monkeypatch.setattr(footprint_cache, "FILE_MAX", 10)
     assert FootprintCache(path).get("a") is None
     monkeypatch.undo()
-    monkeypatch.setattr(footprint_cache, "VERSION", 2)
+    monkeypatch.setattr(footprint_cache, "VERSION", footprint_cache.VERSION + 1)
     assert FootprintCache(path).get("a") is None
 
 

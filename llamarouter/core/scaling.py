@@ -5,7 +5,8 @@
     projector, draft       on the first GPU
 
 Good for choosing among layouts; where the engine can be asked for the chosen one, its own figure is the better one.
-Layers count as equal, which those of most models are; the output counts as one.
+Layers count as equal, which those of most models are. The output is the last of them: with a large vocabulary it weighs
+as much as several, and where its size is not known it counts as one.
 """
 
 from __future__ import annotations
@@ -39,26 +40,36 @@ def scaled_parts(footprint: Footprint, layers: int | None) -> PartsOf:
     movable = together(*({HOST: parts} for parts in gpus))[HOST] if gpus else host
     staying = host if gpus else Parts()
     units = max(1, layers or 1)
+    output = footprint.output if units > 1 and (footprint.output or 0) <= movable.weights else None
+
+    def share_of(count: int, *, ends: bool) -> tuple[int, int]:
+        """Weights and cache of so many layers. `ends`: the output is one of them, which has no cache."""
+        if output is None:
+            return movable.weights * count // units, movable.kv * count // units
+        within = count - ends
+        weights = (movable.weights - output) * within // (units - 1)
+        return weights + output * ends, movable.kv * within // (units - 1)
 
     def parts_of(layout: Layout) -> Mapping[str, Parts] | None:
         if layout.layers is not None and layers is None:
             return None  # how many there are is not known
         counts = _layers_of(layout, units)
-        needs = {
-            device: Parts(
-                weights=movable.weights * count // units,
-                kv=movable.kv * count // units,
+        last = next((device for device in reversed(counts) if counts[device]), None)
+        needs: dict[str, Parts] = {}
+        for device, count in counts.items():
+            weights, kv = share_of(count, ends=device == last)
+            needs[device] = Parts(
+                weights=weights,
+                kv=kv,
                 compute=movable.compute,
-                projector=movable.projector if first else 0,
-                other=movable.other if first else 0,
+                projector=0 if needs else movable.projector,
+                other=0 if needs else movable.other,
             )
-            for first, (device, count) in zip((True, *(False for _ in counts)), counts.items(), strict=False)
-        }
         left = units - sum(counts.values())
-        weights = movable.weights * left // units
+        weights, kv = share_of(left, ends=last is None)
         here = Parts(
             weights=weights,
-            kv=movable.kv * left // units,
+            kv=kv,
             compute=movable.compute if left else 0,
             projector=0 if counts else movable.projector,
             other=0 if counts else movable.other,

@@ -137,7 +137,8 @@ class Estimator:
             footprint = coarse_footprint(shape, asked, question.gpus).with_doubt(str(problem))
         footprint = self._with_companions(question, footprint)
         beside = overhead_of(shape.n_vocab, footprint.totals(), embedded=question.embedded)
-        return replace(footprint, needs=together(footprint.needs, beside))
+        output = shape.output_weights + (shape.input_weights if shape.tied else 0)
+        return replace(footprint, needs=together(footprint.needs, beside), output=output)
 
     def _ask_engine(self, question: _Question, shape: Shape, asked: Asked, draft: Draft | None) -> Footprint:
         program = question.program

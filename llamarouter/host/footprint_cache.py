@@ -15,7 +15,7 @@ from llamarouter.core.footprint import Footprint
 from llamarouter.host.header_cache import open_plain
 from llamarouter.host.state import write_atomically
 
-VERSION = 1
+VERSION = 2
 ENTRIES_MAX = 2_000  # the longest unused are forgotten first
 FILE_MAX = 8 << 20  # bytes; a longer file is not ours
 
