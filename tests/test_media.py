@@ -141,6 +141,9 @@ async def test_who_has_a_key_has_no_model_fetch_anything_through_any_door(tmp_pa
     async with house(tmp_path) as home:
         assert await statuses(home, plain, **user) == [200] * 5
         assert await statuses(home, chat(PART), **user) == [400] * 5
+        hidden = json.dumps(chat(PART)).replace('"http', '"\\u0068ttp')
+        answer = await home.client.post("/v1/chat/completions", content=hidden, headers=user)
+        assert answer.json()["error"]["reason"] == "remote_media_forbidden"
         large = chat({"type": "text", "text": "x" * (2 << 20)}, PART)
         answer = await home.client.post("/v1/chat/completions", json=large, headers=user)
         assert answer.json()["error"]["reason"] == "remote_media_forbidden"

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from llamarouter.core.access import Keyring
 from llamarouter.core.errors import InvalidApiKey, ModelInvalid, ModelNotFound, NotLoaded, RouterError
+from llamarouter.core.keys import Key
 from llamarouter.core.routes import fast_routes
 from llamarouter.relay.switchboard import Ask, Outcome, Wait
+from tests.key_kit import CREATED
 from tests.node_kit import House, add_model, house
 from tests.relay_rig import post
 
@@ -133,3 +136,20 @@ async def test_beside_other_models_it_answers_to_its_own_names(tmp_path: Path) -
         assert home.node.reception.lease_now(Ask("gpt-4", ROUTE, 0)) is None
     async with one_model(tmp_path, preset="[p]\nctx-size = 9\n") as home:
         await refused(home.node.reception.lease(Ask("gpt-4", ROUTE, 0), Wait()), ModelNotFound)
+
+
+async def test_a_key_that_nobody_has_asked_about_yet_has_no_place_in_a_ready_model_that_it_does_not_see(
+    tmp_path: Path,
+) -> None:
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path) as home:
+        reception = home.node.reception
+        over = Outcome(200, complete=True, client_left=False, tail=b"")
+        (await reception.lease(Ask("m", ROUTE, 0), Wait())).end(over)
+        for models, has in ((("other",), False), (("m",), True), (None, True)):
+            key = Key(name="ann", digest=b"", created=CREATED, models=models)
+            for _ in range(2):
+                lease = reception.lease_now(Ask("m", ROUTE, 0, access=Keyring([key]).all()[0]))
+                assert (lease is not None) is has
+                if lease is not None:
+                    lease.end(over)
