@@ -10,7 +10,7 @@ import pytest
 
 from llamarouter.core.access import Keyring
 from llamarouter.core.errors import InvalidApiKey, ModelInvalid, ModelNotFound, NotLoaded, RouterError
-from llamarouter.core.keys import Key
+from llamarouter.core.keys import Key, Limits
 from llamarouter.core.routes import fast_routes
 from llamarouter.relay.switchboard import Ask, Outcome, Wait
 from tests.key_kit import CREATED
@@ -153,3 +153,22 @@ async def test_a_key_that_nobody_has_asked_about_yet_has_no_place_in_a_ready_mod
                 assert (lease is not None) is has
                 if lease is not None:
                     lease.end(over)
+
+
+async def test_what_needs_no_slot_takes_no_tokens_of_a_key(tmp_path: Path) -> None:
+    key = Key(name="k", digest=b"k" * 32, created=CREATED, limits=Limits(tokens_per_day=1000))
+    access = Keyring([key]).all()[0]
+    answered = Outcome(200, complete=True, client_left=False, tail=b'{"tokens":[1,2,3]}')
+    add_model(tmp_path / "models", "m")
+    async with house(tmp_path) as home:
+        await home.node.supervisor.load("m")
+        taken = []
+        for target in (b"/tokenize", b"/completion"):
+            lease = home.node.reception.lease_now(Ask("m", fast_routes()[target], 400, access=access))
+            assert lease is not None
+            assert access.meter is not None
+            lease.end(answered)
+            taken.append(access.meter.tokens(home.node.reception.gate.date()))
+            assert access.meter.inside == 0
+    assert taken[0] == 0
+    assert taken[1] > 0
