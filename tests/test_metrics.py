@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Message
 
+from llamarouter.core.access import Access
 from llamarouter.core.exposition import Page
 from llamarouter.core.keys import Limits
 from llamarouter.core.metric_table import METRICS
@@ -18,6 +19,8 @@ from llamarouter.core.routes import RELAYED
 from llamarouter.core.tally import Tally
 from llamarouter.core.tally_page import write_tally
 from llamarouter.host.probe import get
+from llamarouter.relay.call import Call, Ending
+from llamarouter.relay.switchboard import Outcome
 from llamarouter.server.api import control_routes
 from llamarouter.server.child import Child, Stage
 from llamarouter.server.child_figures import ChildFigures
@@ -514,3 +517,16 @@ async def test_the_example_of_the_docs_scrapes(tmp_path: Path) -> None:
     for name in re.findall(r"\b(?:llamarouter|llamacpp:|process)_?[a-z_:]+", text):
         bare = re.sub(r"_(bucket|sum|count)$", "", name)
         assert bare in {metric.name for metric in METRICS} or not bare.startswith("llamarouter_"), name
+
+
+async def test_what_was_refused_inside_of_a_model_counts_for_its_key_too(tmp_path: Path) -> None:
+    ann = Access("ann", admin=False)
+    broken = Outcome(0, complete=False, client_left=False, tail=b"")
+    async with house(tmp_path) as home:
+        for reason in ("model_crashed", "model_crashed", "draining"):
+            call = Call(b"1", 1.0, path="/tokenize", access=ann, model="m", ended=2.0, status=502, outcome=broken)
+            call.ending, call.reason = Ending.FAILED, reason
+            home.node.counting.take([call])
+        tally = home.node.counting.tally
+        assert tally.key("ann").refusals == tally.model("m").refusals == {"model_crashed": 2, "draining": 1}
+        assert tally.key("ann").statuses[5] == 3
