@@ -68,9 +68,8 @@ class Footprint(Struct, frozen=True, kw_only=True):
     source: Source
     # Bytes of host memory that prompts may come to fill later (`--cache-ram`); None: all that there is.
     prompt_cache_limit: int | None = 0
-    output: int | None = (
-        None  # of the weights, bytes of the output, which is the last of the layers; None: nobody knows
-    )
+    # Of the weights, bytes of the output, which is the last of the layers; None: nobody knows.
+    output: int | None = None
     doubts: tuple[str, ...] = field(default=())
 
     def totals(self) -> dict[str, int]:

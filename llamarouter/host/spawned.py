@@ -43,7 +43,7 @@ class Listener(Protocol):
 
 
 class _Output(asyncio.Protocol):
-    """What comes by one of its pipes."""
+    """What comes by one of its connections."""
 
     def __init__(self, fd: int, listener: Listener) -> None:
         self._fd = fd
@@ -57,7 +57,7 @@ class _Output(asyncio.Protocol):
 
 
 class Spawned:
-    """A process from its start until it is reaped; `close` when its pipes are of no use any more."""
+    """A process from its start until it is reaped; `close` when its connections are of no use any more."""
 
     def __init__(self, listener: Listener) -> None:
         self.pid = 0
@@ -84,7 +84,7 @@ class Spawned:
         return process
 
     def close(self) -> None:
-        """Close our ends of its pipes, whoever holds the others."""
+        """Close our ends of its connections, whoever holds the others."""
         for transport in self._transports:
             transport.close()
 

@@ -83,7 +83,7 @@ class Reception:
         if lease is None:
             return None
         meter.begin(now)
-        return MeteredLease(lease, lease.connections, meter, ask.body_bytes if ask.route.slot else 0, self.gate)
+        return self._metered(lease, ask, meter)
 
     def model_of(self, ask: Ask) -> str | None:
         """The id of the model that a request is for, by what its key sees and what that calls its default."""

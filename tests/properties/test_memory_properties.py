@@ -219,12 +219,17 @@ def _behind_one_who_waits(*sizes: int) -> CrowdedHouse:
     return house
 
 
-def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_older_one_that_has_not_begun() -> None:
-    house = _behind_one_who_waits(10, 10, 14, 4)
-    for model in "bcd":
+def _come(house: CrowdedHouse, models: str) -> None:
+    """Each is asked for, and waits behind `a`."""
+    for model in models:
         house.ask(model)
         house.advance(0.5)
     assert set(house.children) == {"a"}
+
+
+def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_older_one_that_has_not_begun() -> None:
+    house = _behind_one_who_waits(10, 10, 14, 4)
+    _come(house, "bcd")
     house.advance(6.0)
     assert set(house.children) == {"b"}
     house.advance(6.0)
@@ -236,10 +241,7 @@ def test_nobody_younger_begins_in_what_one_needs_who_waits_for_the_turn_of_an_ol
 def test_what_is_left_beside_the_second_in_line_is_nobodys_before_the_first_has_begun() -> None:
     """Beside `c` there will be 8, but beside `b` only 2, and `d` needs 6."""
     house = _behind_one_who_waits(4, 14, 8, 6)
-    for model in "bcd":
-        house.ask(model)
-        house.advance(0.5)
-    assert set(house.children) == {"a"}
+    _come(house, "bcd")
     house.advance(6.0)
     assert set(house.children) == {"b"}
     house.rest()
